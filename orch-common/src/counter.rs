@@ -1,0 +1,146 @@
+//! Counters: one list whose index, metric label and word in the log are the same thing.
+
+/// What became of a packet or a connect call, and why.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// A SYN was given to a slot.
+    NewFlow = 0,
+    /// A segment of a known flow went to its backend.
+    Hit = 1,
+    /// A reply went back to its client.
+    Reply = 2,
+    /// A SYN came again and kept its slot.
+    SynAgain = 3,
+    /// A SYN replaced a flow that was closed, dead or of an earlier connection.
+    Reopened = 4,
+    /// Not a SYN and no flow: left to the kernel, which answers RST.
+    NoFlow = 5,
+    /// The service has no ready slot: left to the kernel, which answers RST.
+    NoBackend = 6,
+    /// The flow's backend is gone: left to the kernel, which answers RST.
+    DeadBackend = 7,
+    /// An IP fragment of a service: left to the kernel.
+    Fragment = 8,
+    /// A header that is cut off or contradicts itself: left to the kernel.
+    Malformed = 9,
+    /// A reply that does not fit the flow of its addresses: left untouched.
+    Stale = 10,
+    /// An outsider's SYN to a slot port: dropped.
+    SlotGuard = 11,
+    /// A SYN that would collide with a connection past the balancer on every slot: dropped.
+    Collision = 12,
+    /// The flow could not be stored: dropped.
+    TableFull = 13,
+    /// A local connection was given to a slot.
+    LocalConnect = 14,
+    /// A local connection found no ready slot: left to the kernel, which refuses it.
+    LocalNoBackend = 15,
+    /// A flow was freed by the sweep while it still counted as open.
+    Expired = 16,
+}
+
+impl Reason {
+    /// How many there are.
+    pub const COUNT: usize = 17;
+
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::NewFlow,
+        Self::Hit,
+        Self::Reply,
+        Self::SynAgain,
+        Self::Reopened,
+        Self::NoFlow,
+        Self::NoBackend,
+        Self::DeadBackend,
+        Self::Fragment,
+        Self::Malformed,
+        Self::Stale,
+        Self::SlotGuard,
+        Self::Collision,
+        Self::TableFull,
+        Self::LocalConnect,
+        Self::LocalNoBackend,
+        Self::Expired,
+    ];
+
+    /// The metric label and the word in the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NewFlow => "new_flow",
+            Self::Hit => "hit",
+            Self::Reply => "reply",
+            Self::SynAgain => "syn_again",
+            Self::Reopened => "reopened",
+            Self::NoFlow => "no_flow",
+            Self::NoBackend => "no_backend",
+            Self::DeadBackend => "dead_backend",
+            Self::Fragment => "fragment",
+            Self::Malformed => "malformed",
+            Self::Stale => "stale",
+            Self::SlotGuard => "slot_guard",
+            Self::Collision => "collision",
+            Self::TableFull => "table_full",
+            Self::LocalConnect => "local_connect",
+            Self::LocalNoBackend => "local_no_backend",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Whether the packet or connection came to nothing.
+    #[must_use]
+    pub const fn is_drop(self) -> bool {
+        matches!(
+            self,
+            Self::NoFlow
+                | Self::NoBackend
+                | Self::DeadBackend
+                | Self::Fragment
+                | Self::Malformed
+                | Self::SlotGuard
+                | Self::Collision
+                | Self::TableFull
+                | Self::LocalNoBackend
+        )
+    }
+}
+
+/// What a slot has been asked and has answered. Kept per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotCounters {
+    /// Requests that count.
+    pub requests: u64,
+    /// Requests that do not count: outside the prefix, or excluded.
+    pub excluded: u64,
+    /// Responses to requests that count, by the first digit of their status; 0 for any other.
+    pub responses: [u64; 6],
+}
+
+impl core::ops::AddAssign for SlotCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.excluded += other.excluded;
+        for (sum, part) in self.responses.iter_mut().zip(other.responses) {
+            *sum += part;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_the_order_of_its_numbers() {
+        for (at, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, at);
+        }
+        let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Reason::COUNT);
+    }
+}

@@ -1,0 +1,319 @@
+//! Requests and responses, recognised by the first bytes of TCP segments.
+//!
+//! A request is a segment that begins with a method (RFC 9110, 9.1), or with the first part of one,
+//! while no request is in flight, at a sequence number not seen before. A response is a segment
+//! that begins with `HTTP/1.` while one is; interim responses (1xx but 101) are passed over. What
+//! this cannot see: several requests in one segment, HTTP/2, TLS.
+
+use crate::flow::Flow;
+
+/// Where the exchange of request and response on a connection stands.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Exchange {
+    /// No request is in flight.
+    #[default]
+    Idle = 0,
+    /// A request has begun and no response has.
+    Requested = 1,
+    /// A response has begun, but its status has not passed yet.
+    Status = 2,
+    /// The connection has become something else (101 Switching Protocols).
+    Tunnel = 3,
+}
+
+/// The first bytes of a segment's payload.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Head {
+    /// The bytes, zero-filled.
+    pub bytes: [u8; HEAD_BYTES],
+    /// How many of them are payload.
+    pub len: u32,
+}
+
+/// Bytes of a segment that the recognition looks at: `HTTP/1.1 200`.
+pub const HEAD_BYTES: usize = 12;
+
+/// Offset of the status in a response (RFC 9112, 4).
+pub const STATUS_OFFSET: u32 = 9;
+
+/// What a client's segment turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// No new request.
+    None,
+    /// A new request; its target begins after so many bytes, or lies beyond this segment (0).
+    Begun(u32),
+}
+
+const METHODS: [&[u8]; 9] = [
+    b"GET ",
+    b"POST ",
+    b"PUT ",
+    b"HEAD ",
+    b"DELETE ",
+    b"PATCH ",
+    b"OPTIONS ",
+    b"CONNECT ",
+    b"TRACE ",
+];
+
+/// The first eight bytes of `bytes` as a little-endian number.
+const fn word(bytes: &[u8]) -> u64 {
+    let mut out = 0;
+    let mut at = 0;
+    while at < bytes.len() && at < 8 {
+        out |= (bytes[at] as u64) << (8 * at);
+        at += 1;
+    }
+    out
+}
+
+const fn mask(len: u32) -> u64 {
+    if len >= 8 {
+        u64::MAX
+    } else {
+        (1 << (8 * len)) - 1
+    }
+}
+
+/// Whether a segment with this beginning starts a request, and where the target lies in it.
+#[must_use]
+#[inline(always)]
+pub fn method(head: &Head) -> Request {
+    let found = word(&head.bytes);
+    let seen = mask(head.len);
+    let mut at = 0;
+    while at < METHODS.len() {
+        let (expected, whole) = (word(METHODS[at]), METHODS[at].len() as u32);
+        let compared = mask(whole) & seen;
+        if head.len > 0 && (found ^ expected) & compared == 0 {
+            return Request::Begun(if head.len > whole { whole } else { 0 });
+        }
+        at += 1;
+    }
+    Request::None
+}
+
+/// Whether a segment with this beginning starts a response.
+#[must_use]
+#[inline(always)]
+pub fn is_response(head: &Head) -> bool {
+    let compared = mask(7) & mask(head.len);
+    head.len > 0 && (word(&head.bytes) ^ word(b"HTTP/1.")) & compared == 0
+}
+
+/// Whether `seq` is at or after `next`, in the arithmetic of sequence numbers (RFC 9293, 3.4).
+#[must_use]
+#[inline(always)]
+pub const fn is_new(seq: u32, next: u32) -> bool {
+    seq.wrapping_sub(next) as i32 >= 0
+}
+
+/// Whether a payload of the client at `seq` may begin a request. `len` is at least 1. Notes that
+/// its bytes have been seen.
+#[inline(always)]
+pub fn client_payload(flow: &mut Flow, seq: u32, len: u32) -> bool {
+    let fresh = is_new(seq, flow.client_next);
+    let end = seq.wrapping_add(len);
+    if is_new(end, flow.client_next) {
+        flow.client_next = end;
+    }
+    fresh && matches!(flow.exchange, Exchange::Idle)
+}
+
+/// Where in a backend's payload at `seq` the recognition has to look: the offset of a response's
+/// beginning or of its status. `None` if nowhere. Notes that its bytes have been seen.
+#[inline(always)]
+pub fn server_payload(flow: &mut Flow, seq: u32, len: u32) -> Option<u32> {
+    let fresh = is_new(seq, flow.server_next);
+    let end = seq.wrapping_add(len);
+    if is_new(end, flow.server_next) {
+        flow.server_next = end;
+    }
+    match flow.exchange {
+        Exchange::Requested if fresh => Some(0),
+        Exchange::Status => {
+            let at = flow
+                .response_seq
+                .wrapping_add(STATUS_OFFSET)
+                .wrapping_sub(seq);
+            (at < len).then_some(at)
+        }
+        _ => None,
+    }
+}
+
+/// What a backend's segment turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// No final status yet.
+    None,
+    /// A response whose status has this first digit, `1..=5`; 0 for anything else.
+    Status(u8),
+}
+
+/// Takes the bytes that [`server_payload`] asked for.
+#[inline(always)]
+pub fn server_head(flow: &mut Flow, seq: u32, head: &Head) -> Response {
+    if matches!(flow.exchange, Exchange::Status) {
+        return status(flow, [head.bytes[0], head.bytes[1], head.bytes[2]]);
+    }
+    if !is_response(head) {
+        return Response::None;
+    }
+    flow.response_seq = seq;
+    flow.exchange = Exchange::Status;
+    if head.len <= STATUS_OFFSET {
+        return Response::None;
+    }
+    status(flow, [head.bytes[9], head.bytes[10], head.bytes[11]])
+}
+
+#[inline(always)]
+fn status(flow: &mut Flow, digits: [u8; 3]) -> Response {
+    let class = digits[0].wrapping_sub(b'0');
+    if digits == *b"101" {
+        flow.exchange = Exchange::Tunnel;
+        return Response::Status(1);
+    }
+    if class == 1 {
+        flow.exchange = Exchange::Requested;
+        return Response::None;
+    }
+    flow.exchange = Exchange::Idle;
+    Response::Status(if class <= 5 { class } else { 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(bytes: &[u8]) -> Head {
+        let mut head = Head {
+            bytes: [0; HEAD_BYTES],
+            len: bytes.len().min(HEAD_BYTES) as u32,
+        };
+        head.bytes[..head.len as usize].copy_from_slice(&bytes[..head.len as usize]);
+        head
+    }
+
+    /// Requests and response classes that a conversation of segments shows.
+    fn count(segments: &[(bool, u32, &[u8])]) -> (usize, Vec<u8>) {
+        let first = |side| segments.iter().find(|s| s.0 == side).map_or(0, |s| s.1);
+        let mut flow = Flow {
+            client_next: first(C),
+            server_next: first(S),
+            ..Flow::default()
+        };
+        let (mut requests, mut responses) = (0, Vec::new());
+        for &(from_client, seq, payload) in segments {
+            let len = payload.len() as u32;
+            if from_client {
+                if client_payload(&mut flow, seq, len) && method(&head(payload)) != Request::None {
+                    flow.exchange = Exchange::Requested;
+                    requests += 1;
+                }
+            } else if let Some(at) = server_payload(&mut flow, seq, len)
+                && let Response::Status(class) =
+                    server_head(&mut flow, seq, &head(&payload[at as usize..]))
+            {
+                responses.push(class);
+            }
+        }
+        (requests, responses)
+    }
+
+    const C: bool = true;
+    const S: bool = false;
+
+    #[test]
+    fn every_method_is_recognised_whole_and_in_part() {
+        for method_word in METHODS {
+            let mut request = method_word.to_vec();
+            request.extend_from_slice(b"/ HTTP/1.1\r\n");
+            assert_eq!(
+                method(&head(&request)),
+                Request::Begun(method_word.len() as u32)
+            );
+            for cut in 1..=method_word.len() {
+                assert_eq!(method(&head(&method_word[..cut])), Request::Begun(0));
+            }
+        }
+        for other in [
+            &b"PRI * HTTP/2.0"[..],
+            b"\x16\x03\x01",
+            b"get / ",
+            b"GETX / ",
+            b"",
+        ] {
+            assert_eq!(method(&head(other)), Request::None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn keep_alive_counts_each_exchange() {
+        let (requests, responses) = count(&[
+            (C, 0, b"GET /a HTTP/1.1\r\n\r\n"),
+            (S, 0, b"HTTP/1.1 200 OK\r\n\r\n"),
+            (C, 19, b"POST /b HTTP/1.1\r\n\r\n"),
+            (C, 39, b"GET in a body"),
+            (S, 19, b"HTTP/1.1 503 No\r\n\r\n"),
+        ]);
+        assert_eq!((requests, responses), (2, vec![2, 5]));
+    }
+
+    #[test]
+    fn retransmissions_count_once() {
+        let (requests, responses) = count(&[
+            (C, 0, b"GET /a HTTP/1.1\r\n\r\n"),
+            (C, 0, b"GET /a HTTP/1.1\r\n\r\n"),
+            (S, 0, b"HTTP/1.1 200 OK\r\n\r\n"),
+            (C, 0, b"GET /a HTTP/1.1\r\n\r\n"),
+            (C, 19, b"GET /b HTTP/1.1\r\n\r\n"),
+            (S, 0, b"HTTP/1.1 200 OK\r\n\r\n"),
+            (S, 19, b"HTTP/1.1 404 No\r\n\r\n"),
+        ]);
+        assert_eq!((requests, responses), (2, vec![2, 4]));
+    }
+
+    #[test]
+    fn split_lines_and_interim_responses_count_once() {
+        let request: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+        let response: &[u8] = b"HTTP/1.1 404 Not Found\r\n\r\n";
+        let bytes = |side, text: &'static [u8]| {
+            (0..text.len()).map(move |at| (side, at as u32, &text[at..=at]))
+        };
+        let slow: Vec<_> = bytes(C, request).chain(bytes(S, response)).collect();
+        assert_eq!(count(&slow), (1, vec![4]));
+        let (requests, responses) = count(&[
+            (C, 0, b"POST / HTTP/1.1\r\nExpect: 100-continue\r\n\r\n"),
+            (S, 0, b"HTTP/1.1 100 Continue\r\n\r\n"),
+            (C, 41, b"GET is what the body says"),
+            (S, 25, b"HTTP/1.1 201 Created\r\n\r\n"),
+        ]);
+        assert_eq!((requests, responses), (1, vec![2]));
+    }
+
+    #[test]
+    fn an_upgraded_connection_is_no_longer_counted() {
+        let (requests, responses) = count(&[
+            (C, 0, b"GET /socket HTTP/1.1\r\n\r\n"),
+            (S, 0, b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+            (C, 24, b"GET / HTTP/1.1\r\n\r\n"),
+            (S, 36, b"HTTP/1.1 200 OK\r\n\r\n"),
+        ]);
+        assert_eq!((requests, responses), (1, vec![1]));
+    }
+
+    #[test]
+    fn sequence_numbers_wrap() {
+        let (requests, responses) = count(&[
+            (C, u32::MAX - 5, b"GET / HTTP/1.1\r\n\r\n"),
+            (S, u32::MAX - 2, b"HTTP/1.1 200 OK\r\n\r\n"),
+            (C, 12, b"GET / HTTP/1.1\r\n\r\n"),
+            (S, 16, b"HTTP/1.1 200 OK\r\n\r\n"),
+        ]);
+        assert_eq!((requests, responses), (2, vec![2, 2]));
+    }
+}

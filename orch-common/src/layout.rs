@@ -1,0 +1,106 @@
+//! Names and capacities of the BPF maps, and the version of their layout.
+
+/// Version of everything in this crate that lives in a BPF map. Part of the pin path, so that a
+/// controller never opens maps of another layout. Raise it with every change of a map type.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Services one data plane can hold.
+pub const MAX_SERVICES: usize = 16;
+/// Slots one service can have.
+pub const SLOTS_PER_SERVICE: usize = 64;
+/// Slots in all services.
+pub const MAX_SLOTS: usize = MAX_SERVICES * SLOTS_PER_SERVICE;
+/// Rings kept per service. A ring is written into the bank after the current one and then named in
+/// the service, so a packet that has read the old name still finds the old ring for three changes.
+pub const RING_BANKS: usize = 4;
+/// Flows remembered when the configuration says nothing else.
+pub const DEFAULT_FLOWS: usize = 262_144;
+/// Fewest flows that may be configured. A smaller LRU map evicts live entries while it is mostly
+/// empty, since each CPU holds back 128 free nodes (Linux d4adf1c9).
+pub const MIN_FLOWS: usize = 65_536;
+/// Local addresses of the host that are known to the kernel programs.
+pub const MAX_ADDRESSES: usize = 4096;
+/// Network namespaces of containers whose connections are balanced where they start.
+pub const MAX_NETNS: usize = 4096;
+/// Path rules (prefix and exclusions) of all services.
+pub const MAX_PATHS: usize = 4096;
+/// Bytes of the ring buffer of events.
+pub const EVENTS_BYTES: usize = 65_536;
+/// TCP ports.
+pub const PORTS: usize = 65_536;
+
+/// Names of the maps, as `bpftool map` shows them.
+pub mod map {
+    /// Service index to [`crate::service::Service`]. Written by the controller.
+    pub const SERVICES: &str = "SERVICES";
+    /// Listening address and port to service index. Written by the controller.
+    pub const LISTENERS: &str = "LISTENERS";
+    /// [`crate::slot::SlotKey`] to [`crate::slot::Slot`]. Written by the kernel programs alone.
+    pub const SLOTS: &str = "SLOTS";
+    /// [`crate::service::RingKey`] to [`crate::service::Ring`]. Written by the controller.
+    pub const RING: &str = "RING";
+    /// Service index to the count of picks so far. Written by the kernel programs alone.
+    pub const CURSOR: &str = "CURSOR";
+    /// TCP port to [`crate::service::Port`]. Written by the controller.
+    pub const PORTS: &str = "PORTS";
+    /// Local addresses of the host. Written by the controller.
+    pub const ADDRESSES: &str = "ADDRESSES";
+    /// Cookies of network namespaces to [`crate::service::NetnsKind`]. Written by the controller.
+    pub const NETNS: &str = "NETNS";
+    /// [`crate::flow::FlowKey`] to [`crate::flow::Flow`]. Written by the kernel programs alone.
+    pub const FLOWS: &str = "FLOWS";
+    /// Balanced sockets of this host. Written by the kernel programs alone.
+    pub const SOCKETS: &str = "SOCKETS";
+    /// Path rules of the services. Written by the controller.
+    pub const PATHS: &str = "PATHS";
+    /// Per slot: requests, responses, bytes. Written by the kernel programs alone.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// Per reason: packets. Written by the kernel programs alone.
+    pub const REASONS: &str = "REASONS";
+    /// Per slot: histogram of response times. Written by the kernel programs alone.
+    pub const LATENCY: &str = "LATENCY";
+    /// Sweeps so far: the clock by which flows expire. Written by the sweep program.
+    pub const EPOCH: &str = "EPOCH";
+    /// Ring buffer of [`crate::event::Event`].
+    pub const EVENTS: &str = "EVENTS";
+
+    /// Every map, in the order of this module.
+    pub const ALL: [&str; 16] = [
+        SERVICES, LISTENERS, SLOTS, RING, CURSOR, PORTS, ADDRESSES, NETNS, FLOWS, SOCKETS, PATHS,
+        COUNTERS, REASONS, LATENCY, EPOCH, EVENTS,
+    ];
+}
+
+/// Names of the programs, as `bpftool prog` shows them (the kernel keeps 15 characters).
+pub mod program {
+    /// TC ingress of an uplink: balances new flows, rewrites towards the backend.
+    pub const INGRESS: &str = "orch_ingress";
+    /// TC egress of an uplink: rewrites replies.
+    pub const EGRESS: &str = "orch_egress";
+    /// TC ingress of an interface that is not an uplink: keeps outsiders off slot ports, no more.
+    pub const GUARD: &str = "orch_guard";
+    /// cgroup/connect4.
+    pub const CONNECT4: &str = "orch_connect4";
+    /// cgroup/connect6.
+    pub const CONNECT6: &str = "orch_connect6";
+    /// cgroup/getpeername4.
+    pub const PEER4: &str = "orch_peer4";
+    /// cgroup/getpeername6.
+    pub const PEER6: &str = "orch_peer6";
+    /// `cgroup/sock_release`.
+    pub const RELEASE: &str = "orch_release";
+    /// `cgroup_skb/egress`: what balanced sockets send.
+    pub const SENT: &str = "orch_sent";
+    /// `cgroup_skb/ingress`: what balanced sockets receive.
+    pub const RECEIVED: &str = "orch_received";
+    /// Run by the controller through `BPF_PROG_TEST_RUN`: changes one slot.
+    pub const COMMAND: &str = "orch_command";
+    /// Run by the controller through `BPF_PROG_TEST_RUN`: frees closed and silent flows.
+    pub const SWEEP: &str = "orch_sweep";
+}
+
+const _: () = assert!(SLOTS_PER_SERVICE.is_power_of_two() && RING_BANKS.is_power_of_two());
+const _: () = assert!(
+    SLOTS_PER_SERVICE <= u8::MAX as usize,
+    "Port::slot is one byte"
+);

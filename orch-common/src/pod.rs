@@ -1,0 +1,40 @@
+//! Permission to read and write the map types as plain bytes.
+
+use aya::Pod;
+
+use crate::{
+    counter::SlotCounters,
+    flow::{Flow, FlowKey},
+    latency::Histogram,
+    service::{ListenerKey, NetnsKind, PathKey, PathRule, Port, Ring, RingKey, Service},
+    slot::{Slot, SlotKey},
+};
+
+macro_rules! pod {
+    ($($name:ty),+ $(,)?) => {
+        $(
+            // SAFETY: `repr(C)` or `repr(u32)` without padding between or after fields, as the
+            // size asserts beside the types show. The enums among the fields are written by this
+            // crate's own types on both sides, and LAYOUT_VERSION is part of the pin path, so a
+            // map never holds another layout's numbers.
+            unsafe impl Pod for $name {}
+        )+
+    };
+}
+
+pod!(
+    Flow,
+    FlowKey,
+    Histogram,
+    ListenerKey,
+    NetnsKind,
+    PathKey,
+    PathRule,
+    Port,
+    Ring,
+    RingKey,
+    Service,
+    Slot,
+    SlotCounters,
+    SlotKey,
+);

@@ -1,0 +1,152 @@
+//! Services: what listens, which ports are whose, and the ring of ready slots.
+
+use crate::{
+    address::Address,
+    layout::{RING_BANKS, SLOTS_PER_SERVICE},
+};
+
+/// A service as the kernel programs need it. Key: the service's index, `0..MAX_SERVICES`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Bank of [`Ring`] in force; only its low bits count. Written last when a ring changes.
+    pub ring: u32,
+    /// The port that clients connect to.
+    pub listen_port: u16,
+    /// 1 if outsiders may connect to slot ports past the balancer.
+    pub expose_slots: u8,
+    /// 1 if the service counts every request, whatever its path (prefix `/`, nothing excluded).
+    pub count_all: u8,
+}
+
+/// Key of the map of listeners.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerKey {
+    /// A local address, or `ANY_V4` or `ANY_V6`.
+    pub address: Address,
+    /// The port that clients connect to.
+    pub port: u16,
+    /// Always zero.
+    pub pad: u16,
+}
+
+/// Key of a ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RingKey {
+    /// Index of the service.
+    pub service: u16,
+    /// `0..RING_BANKS`.
+    pub bank: u16,
+}
+
+impl RingKey {
+    /// The key of the bank that `generation` names.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(service: u16, generation: u32) -> Self {
+        Self {
+            service,
+            bank: (generation as usize & (RING_BANKS - 1)) as u16,
+        }
+    }
+}
+
+/// The sequence of slots that the cursor walks: only slots that are ready.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ring {
+    /// How many of `slots` count.
+    pub len: u32,
+    /// Slot numbers, in the order of their turns.
+    pub slots: [u16; SLOTS_PER_SERVICE],
+}
+
+impl Ring {
+    /// A ring of these slots; those past `SLOTS_PER_SERVICE` are left out.
+    #[must_use]
+    pub fn new(ready: &[u16]) -> Self {
+        let mut slots = [0; SLOTS_PER_SERVICE];
+        let len = ready.len().min(SLOTS_PER_SERVICE);
+        slots[..len].copy_from_slice(&ready[..len]);
+        Self {
+            len: len as u32,
+            slots,
+        }
+    }
+}
+
+/// What a TCP port of this host is to the balancer.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PortClass {
+    /// Nothing: packets pass untouched.
+    #[default]
+    Other = 0,
+    /// At least one service listens on it.
+    Service = 1,
+    /// It belongs to a slot.
+    Slot = 2,
+}
+
+/// What a TCP port of this host is, and to whom it belongs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// What the port is.
+    pub class: PortClass,
+    /// Number of the slot, for `PortClass::Slot`.
+    pub slot: u8,
+    /// Index of the service, for `PortClass::Slot`.
+    pub service: u16,
+    /// The port that the service listens on, for `PortClass::Slot`.
+    pub listen_port: u16,
+    /// Always zero.
+    pub pad: u16,
+}
+
+/// Why a network namespace is known.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetnsKind {
+    /// The controller's own: its loopback is the services' loopback.
+    Host = 1,
+    /// A container's on this host: its own loopback is left alone.
+    Container = 2,
+}
+
+/// Bytes of a path that rules can tell apart.
+pub const PATH_BYTES: usize = 64;
+
+/// Key of the trie of path rules: service index, then the path's first bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathKey {
+    /// Index of the service, big-endian, so that it is the trie's first 16 bits.
+    pub service: [u8; 2],
+    /// The first bytes of the path, zero-filled.
+    pub path: [u8; PATH_BYTES],
+}
+
+impl PathKey {
+    /// Bits of the trie's key that are always compared: those of the service.
+    pub const SERVICE_BITS: u32 = 16;
+    /// All bits of the trie's key.
+    pub const BITS: u32 = Self::SERVICE_BITS + 8 * PATH_BYTES as u32;
+}
+
+/// The verdict of a path rule.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathRule {
+    /// Requests below this path count.
+    Count = 1,
+    /// Requests below this path do not count.
+    Exclude = 2,
+}
+
+const _: () = assert!(size_of::<Service>() == 8);
+const _: () = assert!(size_of::<Port>() == 8);
+const _: () = assert!(size_of::<ListenerKey>() == 20);
+const _: () = assert!(size_of::<Ring>() == 4 + 2 * SLOTS_PER_SERVICE);

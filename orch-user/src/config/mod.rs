@@ -1,0 +1,197 @@
+//! The checked configuration: what the rest of the controller sees. `raw` holds what the user
+//! typed, `check` builds this from it and reports every problem at once.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// A whole configuration, checked: ports do not overlap, names are unique, every value is in range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where the controller keeps what must survive a restart.
+    pub state_dir: PathBuf,
+    /// The control socket (mode 0600).
+    pub control: PathBuf,
+    /// The status address; `None` if turned off.
+    pub status: Option<SocketAddr>,
+    /// The data plane.
+    pub dataplane: DataplaneConfig,
+    /// The services, in the order of the file. Their index here is their index in the data plane.
+    pub services: Vec<ServiceConfig>,
+}
+
+/// The data plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataplaneConfig {
+    /// Which interfaces outsiders come from.
+    pub interfaces: Interfaces,
+    /// How clients on this host are balanced.
+    pub local: Local,
+    /// How flows reach their backends. Only `port` exists; `auto` means it.
+    pub delivery: Delivery,
+    /// Flows remembered, `MIN_FLOWS` at the least.
+    pub flows: u32,
+    /// Where maps and links are pinned; below it, `v<LAYOUT_VERSION>`.
+    pub pin_dir: PathBuf,
+}
+
+/// Which interfaces outsiders come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interfaces {
+    /// Every interface with an address that is neither loopback, nor a bridge, nor part of one.
+    Auto,
+    /// These, by name.
+    Named(Vec<String>),
+}
+
+/// How clients on this host are balanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// `Connect` where there is a cgroup2 hierarchy, else off with a warning.
+    Auto,
+    /// When they connect, by cgroup hooks.
+    Connect,
+    /// Not at all.
+    Off,
+}
+
+/// How a flow reaches its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The best that works here.
+    Auto,
+    /// Only the port is rewritten.
+    Port,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceConfig {
+    /// Its name: letters, digits, `-` and `_`.
+    pub name: String,
+    /// Where clients connect.
+    pub listen: Listen,
+    /// Slot k has port `start_port + k`.
+    pub start_port: u16,
+    /// Whether Docker publishes the slot ports, and where.
+    pub publish: Publish,
+    /// Whether outsiders may reach slot ports past the balancer.
+    pub expose_slots: bool,
+    /// What runs in the slots.
+    pub backend: BackendConfig,
+    /// How it is seen to be well.
+    pub health: HealthConfig,
+    /// Which requests count.
+    pub count: CountConfig,
+    /// How many copies run.
+    pub scale: ScaleConfig,
+}
+
+/// A listening address: `80`, `10.0.0.1:80`, `[::]:80`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// `None` for every address of the host, IPv4 and IPv6. `0.0.0.0` is all of IPv4, `::` all of
+    /// IPv6.
+    pub address: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+}
+
+/// Whether Docker publishes the slot ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publish {
+    /// No further than delivery `port` needs, which is on the host's addresses.
+    None,
+    /// On 127.0.0.1 and `::1`.
+    Localhost,
+    /// On every address.
+    All,
+}
+
+/// What runs in the slots of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackendConfig {
+    /// What creates it.
+    pub runtime: RuntimeChoice,
+    /// Docker: the image.
+    pub image: Option<String>,
+    /// Docker: overrides CMD. Process: program and arguments, with `{port}` replaced.
+    pub command: Vec<String>,
+    /// The port inside the container.
+    pub port: u16,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// Volumes, shared by all backends of the service.
+    pub volumes: Vec<Volume>,
+    /// Memory limit in bytes; 0 for none.
+    pub memory: u64,
+    /// CPUs; 0.0 for no limit.
+    pub cpus: f64,
+    /// How long live flows may take to finish before a stop.
+    pub drain_limit: Duration,
+    /// Between SIGTERM and SIGKILL.
+    pub stop_grace: Duration,
+}
+
+/// Which runtime a service asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuntimeChoice {
+    /// Docker if an image is named, else process.
+    Auto,
+    /// Containers.
+    Docker,
+    /// Plain processes.
+    Process,
+}
+
+/// A volume: `name:/path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Docker: the volume's name or a directory of the host. Process: the directory
+    /// `<state_dir>/volumes/<name>` is made, and its path replaces `{volume:name}` in command and
+    /// environment.
+    pub source: String,
+    /// Where the container sees it.
+    pub target: String,
+}
+
+/// How a backend is seen to be well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// `GET` of it must answer 200.
+    pub path: String,
+    /// Between two probes of one backend.
+    pub interval: Duration,
+    /// Shorter than the interval.
+    pub timeout: Duration,
+    /// Refused or timed-out probes in a row that make a backend unhealthy. An answered non-200
+    /// does so at once.
+    pub unhealthy_after: u32,
+    /// Longest time from start to the first 200.
+    pub start_limit: Duration,
+}
+
+/// Which requests count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountConfig {
+    /// Paths that begin so.
+    pub prefix: String,
+    /// But not these, nor what lies below them.
+    pub exclude: Vec<String>,
+}
+
+/// How many copies run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScaleConfig {
+    /// Length of the window.
+    pub interval: Duration,
+    /// Requests in a window that one copy is for; at least 1.
+    pub requests_per_replica: u64,
+    /// Fewest copies, at least 1.
+    pub min: u16,
+    /// Most copies.
+    pub max: u16,
+}

@@ -1,0 +1,12 @@
+//! The controller of orch. `main.rs` is the binary; everything else is here, so that tests can use
+//! it. Modules in reading order: what the user wrote, what is wanted and seen, what is decided,
+//! and the edges where it meets the world.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod control;
+pub mod dataplane;
+pub mod events;
+pub mod runtime;
+pub mod state;
+pub mod view;

@@ -1,0 +1,2 @@
+//! The `orch` binary.
+fn main() {}

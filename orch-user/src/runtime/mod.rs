@@ -1,0 +1,211 @@
+//! Runtimes: what creates, stops and lists backends. One trait; `docker` and `process` implement it.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use crate::config::BackendConfig;
+
+/// Identity of a backend: the container's id, or the pid.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendId(pub String);
+
+impl fmt::Display for BackendId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a runtime, as `orch ps` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RuntimeKind {
+    /// Containers of a Docker engine.
+    Docker,
+    /// Plain processes of this host.
+    Process,
+}
+
+impl RuntimeKind {
+    /// The word for it, in JSON and in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// What a backend is to be.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Name of the service.
+    pub service: String,
+    /// Number of the slot.
+    pub slot: u16,
+    /// The slot's port on this host.
+    pub slot_port: u16,
+    /// What to run.
+    pub backend: Arc<BackendConfig>,
+    /// On which addresses of the host the slot port is to be published.
+    pub publish: PublishOn,
+    /// Digest of what decides whether a running backend still fits the configuration.
+    pub spec: String,
+}
+
+/// On which addresses of the host a container's port is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishOn {
+    /// 127.0.0.1 and, where there is IPv6, `::1`.
+    Localhost,
+    /// All addresses.
+    All,
+}
+
+/// A backend that runs, or has run and was not removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its identity.
+    pub id: BackendId,
+    /// Name of its service.
+    pub service: String,
+    /// Number of its slot.
+    pub slot: u16,
+    /// Where it listens, seen from the host: what probes connect to.
+    pub address: SocketAddr,
+    /// Whether it runs now.
+    pub running: bool,
+    /// How long it has existed.
+    pub age: Duration,
+    /// The digest it was ordered with.
+    pub spec: String,
+}
+
+/// Something a runtime noticed by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuntimeEvent {
+    /// A backend's process ended.
+    Exited {
+        /// Which.
+        id: BackendId,
+        /// How, in words: "exit code 3", "signal 9".
+        how: String,
+    },
+    /// The runtime stopped answering.
+    Lost {
+        /// Which runtime.
+        runtime: RuntimeKind,
+        /// What it said last.
+        why: String,
+    },
+    /// It answers again; what it holds must be listed anew.
+    Back {
+        /// Which runtime.
+        runtime: RuntimeKind,
+    },
+}
+
+/// Why a runtime could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// Nothing answers where the engine should be.
+    #[error(
+        "the Docker engine does not answer at {endpoint}: start it, or set runtime = \"process\""
+    )]
+    EngineGone {
+        /// Socket or URL.
+        endpoint: String,
+        /// What the client said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The image is not on this host.
+    #[error("image {image} is not on this host: build it or run `docker pull {image}`")]
+    ImageMissing {
+        /// Its name.
+        image: String,
+    },
+    /// The slot port belongs to somebody else.
+    #[error(
+        "port {port} of service {service} is taken by another program: stop it or change start_port"
+    )]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// The service.
+        service: String,
+    },
+    /// The program cannot be run.
+    #[error("cannot run {program} for service {service}")]
+    Spawn {
+        /// Its path.
+        program: String,
+        /// The service.
+        service: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file of the runtime cannot be read or written.
+    #[error("cannot use {path}")]
+    File {
+        /// Its path.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The engine refused.
+    #[error("the Docker engine could not {verb} {object}")]
+    Engine {
+        /// `create`, `start`, `stop`, `remove`, `list`.
+        verb: &'static str,
+        /// Container, image or service.
+        object: String,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// The answer of a runtime.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, RuntimeError>>;
+
+/// What creates backends.
+pub trait Runtime: Send + Sync {
+    /// Which one it is.
+    fn kind(&self) -> RuntimeKind;
+
+    /// Whether backends of this kind can be made at all: the engine answers, the image is here, the
+    /// program can be executed. Called once per service before anything is started.
+    fn check<'a>(&'a self, service: &'a str, backend: &'a BackendConfig) -> Answer<'a, ()>;
+
+    /// Prepares a backend so far that `start` is short, without holding its port. The Docker
+    /// runtime creates the container.
+    fn create<'a>(&'a self, order: &'a Order) -> Answer<'a, Prepared>;
+
+    /// Starts it. The port must be free by now.
+    fn start(&self, prepared: Prepared) -> Answer<'_, Backend>;
+
+    /// Ends a backend and removes what it leaves: SIGTERM, SIGKILL after `grace`; at once where
+    /// `grace` is zero. Removing what is gone already succeeds.
+    fn stop<'a>(&'a self, id: &'a BackendId, grace: Duration) -> Answer<'a, ()>;
+
+    /// Every backend of this instance of orch, dead ones included.
+    fn list(&self) -> Answer<'_, Vec<Backend>>;
+
+    /// The last lines of what the backend wrote.
+    fn log_tail<'a>(&'a self, id: &'a BackendId, lines: usize) -> Answer<'a, String>;
+
+    /// Sends what happens to `events` until the receiver is dropped.
+    fn watch(self: Arc<Self>, events: mpsc::Sender<RuntimeEvent>) -> BoxFuture<'static, ()>;
+}
+
+/// A backend that was created but not started.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Its order.
+    pub order: Order,
+    /// The container's id; empty for a process, which gets its identity when it starts.
+    pub id: BackendId,
+}

@@ -1,0 +1,138 @@
+//! What the controller shows: the rows of `orch ps` and `orch status`, events and decisions. Their
+//! fields are the JSON that scripts rely on.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything there is to show at one moment. The controller publishes one after every change and
+/// at least once a second.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// A row per service.
+    pub services: Vec<ServiceRow>,
+    /// A row per slot.
+    pub slots: Vec<SlotRow>,
+    /// Flows from outside that the data plane remembers.
+    pub flows: u64,
+    /// Packets by what became of them: `Reason::name` and how many.
+    pub reasons: Vec<(String, u64)>,
+    /// Replacements by service and cause.
+    pub replacements: Vec<(String, String, u64)>,
+    /// Decisions by service and direction (`up`, `down`, `same`).
+    pub decisions: Vec<(String, String, u64)>,
+    /// Seconds from a backend's death to its noticing, the last hundred.
+    pub detection_s: Vec<f64>,
+    /// Seconds from noticing to a healthy backend in the ring, the last hundred.
+    pub recovery_s: Vec<f64>,
+    /// Response classes and times per slot.
+    pub signals: Vec<SlotSignals>,
+}
+
+/// A row of `orch status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceRow {
+    /// Name of the service.
+    pub service: String,
+    /// Where clients connect, as the file says it.
+    pub listen: String,
+    /// `tcp` or `http`.
+    pub mode: String,
+    /// Copies wanted.
+    pub desired: u16,
+    /// Copies in the ring.
+    pub ready: u16,
+    /// Requests counted in the current window.
+    pub window_count: u64,
+    /// Seconds to the window's end; `None` while no window is open.
+    pub window_ends_in_s: Option<f64>,
+    /// Requests per second, over the last ten seconds.
+    pub request_rate: f64,
+    /// Responses per second, over the last ten seconds.
+    pub response_rate: f64,
+    /// Requests counted since the data plane was set up.
+    pub requests_total: u64,
+    /// Responses to them.
+    pub responses_total: u64,
+}
+
+/// A row of `orch ps`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SlotRow {
+    /// Name of the service.
+    pub service: String,
+    /// Number of the slot.
+    pub slot: u16,
+    /// The slot's port on this host.
+    pub port: u16,
+    /// A `SlotState` in words.
+    pub state: String,
+    /// Container id or pid; empty while there is none.
+    pub backend: String,
+    /// `docker` or `process`.
+    pub runtime: String,
+    /// `ip:port` of the backend; empty while there is none.
+    pub address: String,
+    /// Whether its last probe answered 200.
+    pub healthy: bool,
+    /// Live connections.
+    pub connections: u64,
+    /// Requests that count.
+    pub requests: u64,
+    /// Responses to them.
+    pub responses: u64,
+    /// Responses of class 5xx among them.
+    pub errors: u64,
+    /// Seconds since the backend was created.
+    pub age_s: f64,
+    /// What is wrong: last probe answer, tail of the log, time to the next try. Empty if nothing.
+    pub note: String,
+}
+
+/// Responses of a slot.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SlotSignals {
+    /// Name of the service.
+    pub service: String,
+    /// Number of the slot.
+    pub slot: u16,
+    /// Requests that do not count.
+    pub excluded: u64,
+    /// Responses by first digit of the status; index 0 is any other.
+    pub responses: [u64; 6],
+    /// Sum of response times, in seconds.
+    pub sum_s: f64,
+    /// Responses per bucket of `orch_common::latency`.
+    pub buckets: Vec<u64>,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventRow {
+    /// Counts up from 1 since the controller started.
+    pub id: u64,
+    /// Seconds since 1970-01-01 UTC.
+    pub time: f64,
+    /// Name of the service; empty for the controller itself.
+    pub service: String,
+    /// Number of the slot, where it concerns one.
+    pub slot: Option<u16>,
+    /// One word: `started`, `ready`, `unhealthy`, `exited`, `replaced`, `draining`, `stopped`,
+    /// `scaled`, `backoff`, `adopted`, `reloaded`, `reset`, `lost`, `back`, `error`.
+    pub kind: String,
+    /// A sentence.
+    pub text: String,
+}
+
+/// A decision of a scaling policy, or of a person.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecisionRow {
+    /// Seconds since 1970-01-01 UTC.
+    pub time: f64,
+    /// Name of the service.
+    pub service: String,
+    /// Copies wanted before.
+    pub from: u16,
+    /// Copies wanted after.
+    pub to: u16,
+    /// The cause and its numbers: `window of 2m counted 68: floor(68/20)+1 = 4, limits 1..10`.
+    pub reason: String,
+}
