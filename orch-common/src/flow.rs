@@ -2,8 +2,9 @@
 
 use crate::{address::Address, http::Exchange};
 
-/// Key of a flow: the connection as its client sees it.
-#[repr(C)]
+/// Key of a flow: the connection as its client sees it. Aligned so that the kernel programs copy
+/// and hash it by words.
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowKey {
     /// The client.
@@ -165,8 +166,10 @@ pub struct Flow {
     pub exchange: Exchange,
     /// 1 if the request in flight is one that counts.
     pub counted: u8,
+    /// 1 if every request of its service counts.
+    pub count_all: u8,
     /// Always zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 6],
 }
 
 /// A balanced socket of this host.

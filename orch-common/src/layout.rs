@@ -37,6 +37,9 @@ pub mod map {
     pub const LISTENERS: &str = "LISTENERS";
     /// [`crate::slot::SlotKey`] to [`crate::slot::Slot`]. Written by the kernel programs alone.
     pub const SLOTS: &str = "SLOTS";
+    /// Index of a slot to the generation of its backend, 0 for none: what every segment is checked
+    /// against. Written by the kernel programs alone.
+    pub const GENERATIONS: &str = "GENERATIONS";
     /// [`crate::service::RingKey`] to [`crate::service::Ring`]. Written by the controller.
     pub const RING: &str = "RING";
     /// Service index to the count of picks so far. Written by the kernel programs alone.
@@ -65,9 +68,24 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
 
     /// Every map, in the order of this module.
-    pub const ALL: [&str; 16] = [
-        SERVICES, LISTENERS, SLOTS, RING, CURSOR, PORTS, ADDRESSES, NETNS, FLOWS, SOCKETS, PATHS,
-        COUNTERS, REASONS, LATENCY, EPOCH, EVENTS,
+    pub const ALL: [&str; 17] = [
+        SERVICES,
+        LISTENERS,
+        SLOTS,
+        GENERATIONS,
+        RING,
+        CURSOR,
+        PORTS,
+        ADDRESSES,
+        NETNS,
+        FLOWS,
+        SOCKETS,
+        PATHS,
+        COUNTERS,
+        REASONS,
+        LATENCY,
+        EPOCH,
+        EVENTS,
     ];
 }
 

@@ -20,7 +20,7 @@ pub struct Service {
 }
 
 /// Key of the map of listeners.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerKey {
     /// A local address, or `ANY_V4` or `ANY_V6`.
@@ -102,8 +102,8 @@ pub struct Port {
     pub service: u16,
     /// The port that the service listens on, for `PortClass::Slot`.
     pub listen_port: u16,
-    /// Always zero.
-    pub pad: u16,
+    /// 1 if outsiders may connect to it past the balancer.
+    pub exposed: u16,
 }
 
 /// Why a network namespace is known.
@@ -123,17 +123,29 @@ pub const PATH_BYTES: usize = 64;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathKey {
-    /// Index of the service, big-endian, so that it is the trie's first 16 bits.
-    pub service: [u8; 2],
+    /// Index of the service.
+    pub service: [u8; 4],
     /// The first bytes of the path, zero-filled.
     pub path: [u8; PATH_BYTES],
 }
 
 impl PathKey {
     /// Bits of the trie's key that are always compared: those of the service.
-    pub const SERVICE_BITS: u32 = 16;
+    pub const SERVICE_BITS: u32 = 32;
     /// All bits of the trie's key.
     pub const BITS: u32 = Self::SERVICE_BITS + 8 * PATH_BYTES as u32;
+
+    /// The key for a path: its first `PATH_BYTES` bytes.
+    #[must_use]
+    pub fn new(service: u32, path: &[u8]) -> Self {
+        let mut key = Self {
+            service: service.to_ne_bytes(),
+            path: [0; PATH_BYTES],
+        };
+        let len = path.len().min(PATH_BYTES);
+        key.path[..len].copy_from_slice(&path[..len]);
+        key
+    }
 }
 
 /// The verdict of a path rule.

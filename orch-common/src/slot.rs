@@ -1,6 +1,6 @@
 //! Slots: stable places in a service, and what runs in them now.
 
-use crate::address::Address;
+use crate::{address::Address, layout::SLOTS_PER_SERVICE};
 
 /// Key of everything that is kept per slot.
 #[repr(C)]
@@ -10,6 +10,15 @@ pub struct SlotKey {
     pub service: u16,
     /// Number of the slot in the service.
     pub slot: u16,
+}
+
+impl SlotKey {
+    /// Index of the slot among all slots.
+    #[must_use]
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self.service as u32 * SLOTS_PER_SERVICE as u32 + self.slot as u32
+    }
 }
 
 /// What a slot is doing.

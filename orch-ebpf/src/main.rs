@@ -1,1 +1,122 @@
-#![no_std] #![no_main]
+//! The kernel programs of orch. Entry points only: each hands its packet or call to the module of
+//! its family and turns the verdict into what the hook wants. The way of a packet:
+//! `packet` (where are the headers) -> `service` (is the port ours) -> `flow` (known, or picked by
+//! `backend` and created) -> `exchange` (requests and responses) -> `rewrite` -> `verdict`.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+#![allow(unreachable_pub, reason = "a binary without a library has no outside")]
+
+mod atomic;
+mod backend;
+mod direct;
+mod exchange;
+mod flow;
+mod local;
+mod maps;
+mod opaque;
+mod outside;
+mod packet;
+mod rewrite;
+mod segment;
+mod service;
+mod socket;
+mod upkeep;
+mod verdict;
+
+use aya_ebpf::{
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier},
+    programs::{SkBuffContext, SockAddrContext, SockContext, TcContext},
+};
+
+/// What the cgroup hooks answer: go on.
+const PROCEED: i32 = 1;
+
+/// TC ingress of an uplink.
+#[classifier]
+pub fn orch_ingress(ctx: TcContext) -> i32 {
+    outside::arriving(&ctx).into_action()
+}
+
+/// TC egress of an uplink.
+#[classifier]
+pub fn orch_egress(ctx: TcContext) -> i32 {
+    outside::leaving(&ctx).into_action()
+}
+
+/// TC ingress of an interface that is not balanced.
+#[classifier]
+pub fn orch_guard(ctx: TcContext) -> i32 {
+    direct::guarded(&ctx).into_action()
+}
+
+/// A TCP socket connects over IPv4.
+#[cgroup_sock_addr(connect4)]
+pub fn orch_connect4(ctx: SockAddrContext) -> i32 {
+    local::connect4(&ctx);
+    PROCEED
+}
+
+/// A TCP socket connects over IPv6.
+#[cgroup_sock_addr(connect6)]
+pub fn orch_connect6(ctx: SockAddrContext) -> i32 {
+    local::connect6(&ctx);
+    PROCEED
+}
+
+/// A program asks whom its IPv4 socket is connected to.
+#[cgroup_sock_addr(getpeername4)]
+pub fn orch_peer4(ctx: SockAddrContext) -> i32 {
+    local::peer(&ctx);
+    PROCEED
+}
+
+/// A program asks whom its IPv6 socket is connected to.
+#[cgroup_sock_addr(getpeername6)]
+pub fn orch_peer6(ctx: SockAddrContext) -> i32 {
+    local::peer(&ctx);
+    PROCEED
+}
+
+/// The last holder of a socket has closed it.
+#[cgroup_sock(sock_release)]
+pub fn orch_release(ctx: SockContext) -> i32 {
+    local::released(&ctx);
+    PROCEED
+}
+
+/// A socket of this host sends a packet.
+#[cgroup_skb]
+pub fn orch_sent(ctx: SkBuffContext) -> i32 {
+    socket::sent(&ctx);
+    PROCEED
+}
+
+/// A socket of this host receives a packet.
+#[cgroup_skb]
+pub fn orch_received(ctx: SkBuffContext) -> i32 {
+    socket::received(&ctx);
+    PROCEED
+}
+
+/// Changes one slot; see `orch_common::command`.
+#[classifier]
+pub fn orch_command(ctx: TcContext) -> i32 {
+    upkeep::command(&ctx)
+}
+
+/// Frees closed and silent flows; answers how many are left.
+#[classifier]
+pub fn orch_sweep(_ctx: TcContext) -> i32 {
+    upkeep::sweep()
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// Helpers that only GPL programs may call are used.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,14 +1,45 @@
 //! The data plane seen from the controller, and the only user of aya.
 
-use std::{net::SocketAddr, path::PathBuf};
-
-use orch_common::{
-    counter::{Reason, SlotCounters},
-    latency::Histogram,
-    slot::{SlotKey, SlotState},
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
 };
 
-use crate::config::{DataplaneConfig, ServiceConfig};
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData, MapError, PerCpuArray},
+    programs::{TestRun, TestRunOptions},
+};
+use orch_common::{
+    command::{SlotCommand, Verb},
+    counter::{Reason, SlotCounters},
+    flow::{Flow, FlowKey},
+    latency::Histogram,
+    layout::{map, program},
+    slot::{Slot, SlotKey, SlotState},
+};
+
+use self::{
+    attach::Role,
+    host::{Interface, to_address},
+    pin::Pins,
+    tables::{Tables, take},
+};
+use crate::config::{DataplaneConfig, Interfaces, Local, ServiceConfig};
+
+mod attach;
+mod error;
+mod host;
+mod load;
+mod netns;
+mod pin;
+mod tables;
+
+pub use self::{
+    attach::{cgroup2_root, has_tcx},
+    error::DataplaneError,
+};
 
 /// A slot as the controller wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +50,7 @@ pub struct SlotEntry {
     pub port: u16,
     /// What the slot is doing.
     pub state: SlotState,
-    /// Raised by one with every new backend of the slot.
+    /// Raised by one with every new backend of the slot; at least 1.
     pub generation: u32,
 }
 
@@ -30,6 +61,8 @@ pub struct SlotReading {
     pub key: SlotKey,
     /// Generation of its backend.
     pub generation: u32,
+    /// What it is doing.
+    pub state: SlotState,
     /// Connections that are open now.
     pub live: u64,
     /// Connections ever given to it.
@@ -41,89 +74,400 @@ pub struct SlotReading {
 /// What the kernel has counted.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// Per slot.
+    /// Per slot. A slot without a backend has generation 0 and keeps its counters.
     pub slots: Vec<SlotReading>,
     /// Packets by what became of them.
     pub reasons: [u64; Reason::COUNT],
 }
 
-/// The loaded, attached and pinned data plane.
-pub struct Dataplane {}
+/// What a program made of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// The TC action.
+    pub verdict: i32,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+    /// How long the program ran.
+    pub duration: Duration,
+}
 
-/// Why the data plane cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DataplaneError {
-    /// A pin or another file cannot be used.
-    #[error("cannot use {path}")]
-    File {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+/// The loaded, attached and pinned data plane.
+pub struct Dataplane {
+    ebpf: Ebpf,
+    pins: Pins,
+    tables: Tables,
+    slots: HashMap<MapData, SlotKey, Slot>,
+    reasons: PerCpuArray<MapData, u64>,
+    interfaces: Interfaces,
+    attached: Vec<(Interface, Role)>,
 }
 
 impl Dataplane {
     /// Loads the kernel programs, or takes over what an earlier controller left pinned, and
-    /// attaches them. Mounts bpffs at `/sys/fs/bpf` if nothing is. Fails if another controller
-    /// holds `pin_dir`.
+    /// attaches them. Mounts the BPF file system if nobody has. Fails if another controller holds
+    /// `pin_dir`, if a named interface does not exist, or if the kernel refuses a program; nothing
+    /// new stays attached then.
     pub fn open(config: &DataplaneConfig) -> Result<Self, DataplaneError> {
-        let _ = config;
-        Ok(Self {})
+        let fresh = !pin::exist(&config.pin_dir);
+        let pins = Pins::open(&config.pin_dir)?;
+        match Self::build(config, &pins) {
+            Ok(parts) => Ok(parts.into_dataplane(pins)),
+            Err(error) => {
+                if fresh && let Err(left) = pins.remove() {
+                    log::warn!("{left}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn build(config: &DataplaneConfig, pins: &Pins) -> Result<Parts, DataplaneError> {
+        require(&config.interfaces)?;
+        let mut ebpf = load::load(pins, config.flows)?;
+        let tables = Tables::new(&mut ebpf)?;
+        let slots = take(&mut ebpf, map::SLOTS)?;
+        let reasons = take(&mut ebpf, map::REASONS)?;
+        netns::follow(take(&mut ebpf, map::NETNS)?)?;
+        let cgroup = local_root(config.local)?;
+        let mut parts = Parts {
+            ebpf,
+            tables,
+            slots,
+            reasons,
+            config: config.clone(),
+            attached: Vec::new(),
+        };
+        parts.attached = sync(
+            &mut parts.ebpf,
+            pins,
+            &mut parts.tables,
+            &config.interfaces,
+            &[],
+        )?
+        .0;
+        match cgroup {
+            Some(root) => {
+                load::load_local(&mut parts.ebpf)?;
+                attach::local(&mut parts.ebpf, pins, &root)?;
+            }
+            None => attach::no_local(pins)?,
+        }
+        Ok(parts)
     }
 
     /// Makes the kernel's table of services equal to this list: listeners, ports, path rules. The
-    /// index in the list is the service's index. Rings and slots of services that stay are kept.
+    /// index in the list is the service's index. Rings and slots of services that stay are kept;
+    /// an index whose listening port changes starts anew.
     pub fn set_services(&mut self, services: &[ServiceConfig]) -> Result<(), DataplaneError> {
-        let _ = services;
-        Ok(())
+        for index in self.tables.outdated(services) {
+            for key in self
+                .tables
+                .counted()
+                .into_iter()
+                .filter(|key| key.service == index)
+            {
+                self.remove_slot(key)?;
+                self.tables.remove_counters(key)?;
+            }
+            self.tables.remove_service(index)?;
+        }
+        self.tables.set_services(services)
     }
 
-    /// Creates or changes a slot; its counts stay.
+    /// Creates or changes a slot; its counters stay.
     pub fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Result<(), DataplaneError> {
-        let _ = (key, entry);
-        Ok(())
+        self.tables.ensure_counters(key)?;
+        self.command(&SlotCommand {
+            verb: Verb::Set as u32,
+            key,
+            address: to_address(entry.address.ip()),
+            port: entry.port,
+            backend_port: entry.address.port(),
+            state: entry.state as u32,
+            generation: entry.generation,
+        })
     }
 
-    /// Forgets a slot and its counts. Its flows are dead from now on.
+    /// Empties a slot. Its flows are dead from now on; its counters stay.
     pub fn remove_slot(&mut self, key: SlotKey) -> Result<(), DataplaneError> {
-        let _ = key;
-        Ok(())
+        if self.slots.get(&key, 0).is_err() {
+            return Ok(());
+        }
+        self.command(&SlotCommand {
+            verb: Verb::Remove as u32,
+            key,
+            address: to_address(IpAddr::from([0; 4])),
+            port: 0,
+            backend_port: 0,
+            state: 0,
+            generation: 0,
+        })
+    }
+
+    fn command(&mut self, command: &SlotCommand) -> Result<(), DataplaneError> {
+        let refused = DataplaneError::Slot {
+            service: command.key.service,
+            slot: command.key.slot,
+        };
+        match self.run(program::COMMAND, &command.to_frame())? {
+            0 => Ok(()),
+            _ => Err(refused),
+        }
+    }
+
+    /// Runs a program once on a frame and gives its answer.
+    fn run(&mut self, name: &'static str, frame: &[u8]) -> Result<u32, DataplaneError> {
+        let tc = load::classifier(&mut self.ebpf, name)?;
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            ..TestRunOptions::new()
+        };
+        let result = tc
+            .test_run(options)
+            .map_err(DataplaneError::program(name, "test run"))?;
+        Ok(result.return_value)
+    }
+
+    /// Runs a TC program once on a frame, as if it had come by, without an interface: for packet
+    /// tests and measurements. `name` is one of `orch_common::layout::program`.
+    pub fn trial(&mut self, name: &'static str, frame: &[u8]) -> Result<Trial, DataplaneError> {
+        let mut after = vec![0; frame.len() + 256];
+        let tc = load::classifier(&mut self.ebpf, name)?;
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut after),
+            ..TestRunOptions::new()
+        };
+        let result = tc
+            .test_run(options)
+            .map_err(DataplaneError::program(name, "test run"))?;
+        after.truncate(result.data_size_out as usize);
+        Ok(Trial {
+            verdict: result.return_value.cast_signed(),
+            frame: after,
+            duration: result.duration,
+        })
+    }
+
+    /// A flow from outside.
+    pub fn flow(&self, key: &FlowKey) -> Result<Option<Flow>, DataplaneError> {
+        let map = self
+            .ebpf
+            .map(map::FLOWS)
+            .ok_or(DataplaneError::Missing { name: map::FLOWS })?;
+        let flows: HashMap<&MapData, FlowKey, Flow> =
+            HashMap::try_from(map).map_err(DataplaneError::map(map::FLOWS))?;
+        match flows.get(key, 0) {
+            Ok(flow) => Ok(Some(flow)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(DataplaneError::map(map::FLOWS)(error)),
+        }
     }
 
     /// Swaps the ring of a service atomically.
     pub fn set_ring(&mut self, service: u16, slots: &[u16]) -> Result<(), DataplaneError> {
-        let _ = (service, slots);
-        Ok(())
+        self.tables.set_ring(service, slots)
+    }
+
+    /// The slots in the ring of a service: what an earlier controller left, if nothing was set.
+    pub fn ring(&self, service: u16) -> Vec<u16> {
+        self.tables.ring(service)
     }
 
     /// Reads slots and counters.
     pub fn read(&self) -> Result<Reading, DataplaneError> {
-        Ok(Reading::default())
+        let mut reading = Reading::default();
+        for key in self.tables.counted() {
+            let slot = self.slots.get(&key, 0).ok();
+            reading.slots.push(SlotReading {
+                key,
+                generation: slot.map_or(0, |slot| slot.generation),
+                state: slot.map_or(SlotState::Failed, |slot| slot.state),
+                live: slot.map_or(0, |slot| slot.live),
+                connections: slot.map_or(0, |slot| slot.connections),
+                counters: self.tables.counters(key),
+            });
+        }
+        reading.slots.sort_unstable_by_key(|slot| slot.key);
+        for (index, sum) in reading.reasons.iter_mut().enumerate() {
+            let cpus = self
+                .reasons
+                .get(&(index as u32), 0)
+                .map_err(DataplaneError::map(map::REASONS))?;
+            *sum = cpus.iter().sum();
+        }
+        Ok(reading)
     }
 
     /// Response times of one slot.
     pub fn latency(&self, key: SlotKey) -> Result<Histogram, DataplaneError> {
-        let _ = key;
-        Ok(Histogram::default())
+        Ok(self.tables.latency(key))
     }
 
-    /// Makes the kernel's idea of the host equal to the host: interfaces (attaches new ones),
-    /// local addresses, namespaces of containers. Returns a sentence per change. Cheap; called
-    /// every second and after Docker events.
+    /// Makes the kernel's idea of the host equal to the host: interfaces (attaches new ones, lets
+    /// go of those that are gone) and local addresses. Returns a sentence per change. Cheap;
+    /// called every second.
     pub fn sync_host(&mut self) -> Result<Vec<String>, DataplaneError> {
-        Ok(Vec::new())
+        let (attached, sentences) = sync(
+            &mut self.ebpf,
+            &self.pins,
+            &mut self.tables,
+            &self.interfaces,
+            &self.attached,
+        )?;
+        self.attached = attached;
+        Ok(sentences)
+    }
+
+    /// Names of the interfaces that are balanced.
+    pub fn uplinks(&self) -> Vec<String> {
+        let uplinks = self
+            .attached
+            .iter()
+            .filter(|(_, role)| *role == Role::Uplink);
+        uplinks
+            .map(|(interface, _)| interface.name.clone())
+            .collect()
     }
 
     /// Frees closed and silent flows; called every `orch_common::flow::SWEEP_SECONDS`. Returns how
-    /// many flows are left.
+    /// many flows from outside are left.
     pub fn sweep(&mut self) -> Result<u64, DataplaneError> {
-        Ok(0)
+        const ANY_FRAME: [u8; 64] = [0; 64];
+        self.run(program::SWEEP, &ANY_FRAME).map(u64::from)
     }
 
     /// Detaches everything and removes the pins. Leaves nothing.
     pub fn detach(self) -> Result<(), DataplaneError> {
-        Ok(())
+        let interfaces: Vec<Interface> = self.attached.into_iter().map(|(i, _)| i).collect();
+        attach::remove_clsact(&interfaces);
+        self.pins.remove()
+    }
+
+    /// Removes what a controller that is gone has left: `detach` without loading anything. Fails
+    /// if a controller still holds the pins; nothing to remove is no error.
+    pub fn remove(pin_dir: &Path) -> Result<(), DataplaneError> {
+        if !pin::exist(pin_dir) {
+            return Ok(());
+        }
+        let pins = Pins::open(pin_dir)?;
+        let (interfaces, _) = host::look()?;
+        attach::remove_clsact(&interfaces);
+        pins.remove()
+    }
+}
+
+/// A data plane before it owns its pins.
+struct Parts {
+    ebpf: Ebpf,
+    tables: Tables,
+    slots: HashMap<MapData, SlotKey, Slot>,
+    reasons: PerCpuArray<MapData, u64>,
+    config: DataplaneConfig,
+    attached: Vec<(Interface, Role)>,
+}
+
+impl Parts {
+    fn into_dataplane(self, pins: Pins) -> Dataplane {
+        Dataplane {
+            ebpf: self.ebpf,
+            pins,
+            tables: self.tables,
+            slots: self.slots,
+            reasons: self.reasons,
+            interfaces: self.config.interfaces,
+            attached: self.attached,
+        }
+    }
+}
+
+/// Every named interface must exist when the controller starts; later they may come and go.
+fn require(wanted: &Interfaces) -> Result<(), DataplaneError> {
+    let Interfaces::Named(names) = wanted else {
+        return Ok(());
+    };
+    let (interfaces, _) = host::look()?;
+    let missing = names
+        .iter()
+        .find(|name| interfaces.iter().all(|known| known.name != **name));
+    let Some(name) = missing else {
+        return Ok(());
+    };
+    let known: Vec<&str> = interfaces.iter().map(|known| known.name.as_str()).collect();
+    Err(DataplaneError::NoInterface {
+        name: name.clone(),
+        known: known.join(", "),
+    })
+}
+
+/// The cgroup whose sockets are balanced, if any are to be.
+fn local_root(local: Local) -> Result<Option<std::path::PathBuf>, DataplaneError> {
+    let find = || cgroup2_root().map_err(|source| DataplaneError::file("/proc/mounts", source));
+    match local {
+        Local::Off => Ok(None),
+        Local::Connect => find()?.map(Some).ok_or(DataplaneError::NoCgroup2),
+        Local::Auto => {
+            let root = find()?;
+            if root.is_none() {
+                log::warn!(
+                    "no cgroup2 hierarchy is mounted: clients on this host are not balanced"
+                );
+            }
+            Ok(root)
+        }
+    }
+}
+
+/// What is attached, and a sentence per change.
+type Synced = (Vec<(Interface, Role)>, Vec<String>);
+
+fn sync(
+    ebpf: &mut Ebpf,
+    pins: &Pins,
+    tables: &mut Tables,
+    wanted: &Interfaces,
+    attached: &[(Interface, Role)],
+) -> Result<Synced, DataplaneError> {
+    let (interfaces, addresses) = host::look()?;
+    tables.set_addresses(&addresses)?;
+    let wanted: Vec<(Interface, Role)> = interfaces
+        .into_iter()
+        .filter_map(|interface| host::role(&interface, wanted).map(|role| (interface, role)))
+        .collect();
+    let same = |a: &(Interface, Role), b: &(Interface, Role)| a.0.index == b.0.index && a.1 == b.1;
+    let mut now = Vec::new();
+    let mut sentences = Vec::new();
+    for entry in wanted {
+        let (interface, role) = (&entry.0, entry.1);
+        if !attached.iter().any(|known| same(known, &entry)) {
+            // An interface may vanish between the look and the attachment: then it is no error.
+            if let Err(error) = attach::interface(ebpf, pins, interface, role) {
+                let (left, _) = host::look()?;
+                if left.iter().any(|known| known.index == interface.index) {
+                    return Err(error);
+                }
+                continue;
+            }
+            sentences.push(format!("{} is {}", interface.name, describe(role)));
+        }
+        now.push(entry);
+    }
+    for gone in attached
+        .iter()
+        .filter(|known| !now.iter().any(|entry| same(known, entry)))
+    {
+        sentences.push(format!("{} is no longer {}", gone.0.name, describe(gone.1)));
+    }
+    if !sentences.is_empty() || attached.is_empty() {
+        let keep: Vec<(u32, Role)> = now.iter().map(|(i, role)| (i.index, *role)).collect();
+        attach::forget_others(pins, &keep)?;
+    }
+    Ok((now, sentences))
+}
+
+const fn describe(role: Role) -> &'static str {
+    match role {
+        Role::Uplink => "balanced",
+        Role::Guarded => "guarded",
     }
 }

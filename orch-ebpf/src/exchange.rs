@@ -1,0 +1,97 @@
+//! Requests and responses on a connection: counted per slot, and timed.
+
+use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::bpf_ktime_get_ns};
+use orch_common::{
+    flow::Flow,
+    http::{self, Exchange, Request, Response},
+    latency,
+    service::{PATH_BYTES, PathKey, PathRule},
+    slot::SlotKey,
+};
+
+use crate::{atomic, maps, opaque::opaque, segment::Segment};
+
+/// Takes a segment of the client.
+#[inline(always)]
+pub fn from_client(flow: &mut Flow, segment: &Segment) {
+    if segment.len == 0 || !http::client_payload(flow, segment.seq, segment.len) {
+        return;
+    }
+    let Request::Begun(target) = http::method(&segment.head(0)) else {
+        return;
+    };
+    flow.exchange = Exchange::Requested;
+    // SAFETY: the helper has no preconditions.
+    flow.request_ns = unsafe { bpf_ktime_get_ns() };
+    flow.counted = u8::from(counts(flow, segment, target));
+    let key = SlotKey {
+        service: flow.service,
+        slot: flow.slot,
+    };
+    if let Some(counters) = maps::counters(&key) {
+        let cell = if flow.counted == 1 {
+            &raw mut counters.requests
+        } else {
+            &raw mut counters.excluded
+        };
+        atomic::add(cell, 1);
+    }
+}
+
+/// Whether the request counts: by the longest rule that its path begins with. A path that this
+/// segment does not show counts.
+#[inline(always)]
+fn counts(flow: &Flow, segment: &Segment, target: u32) -> bool {
+    if flow.count_all == 1 || target == 0 {
+        return true;
+    }
+    let mut key = PathKey {
+        service: u32::from(flow.service).to_ne_bytes(),
+        path: [0; PATH_BYTES],
+    };
+    segment.target(target, &mut key.path);
+    matches!(
+        maps::path_rule(&Key::new(PathKey::BITS, key)),
+        Some(PathRule::Count)
+    )
+}
+
+/// Takes a segment of the backend.
+#[inline(always)]
+pub fn from_server(flow: &mut Flow, segment: &Segment) {
+    if segment.len == 0 {
+        return;
+    }
+    let Some(skip) = http::server_payload(flow, segment.seq, segment.len) else {
+        return;
+    };
+    let head = segment.head(skip);
+    let Response::Status(class) = http::server_head(flow, segment.seq, &head) else {
+        return;
+    };
+    if flow.counted == 1 {
+        answered(flow, class);
+    }
+}
+
+/// Counts and times a response to a request that counts.
+#[inline(always)]
+fn answered(flow: &Flow, class: u8) {
+    let key = SlotKey {
+        service: flow.service,
+        slot: flow.slot,
+    };
+    if let Some(counters) = maps::counters(&key)
+        && let Some(cell) = counters.responses.get_mut(opaque(usize::from(class)))
+    {
+        atomic::add(cell, 1);
+    }
+    if let Some(histogram) = maps::latency(&key) {
+        // SAFETY: the helper has no preconditions.
+        let taken = unsafe { bpf_ktime_get_ns() }.saturating_sub(flow.request_ns);
+        atomic::add(&raw mut histogram.sum_ns, taken);
+        if let Some(cell) = histogram.buckets.get_mut(opaque(latency::bucket(taken))) {
+            atomic::add(cell, 1);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Every map, and the typed way to it. No other file names a map.
+
+use aya_ebpf::{
+    btf_maps::{
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, SkStorage,
+        lpm_trie::Key,
+    },
+    macros::btf_map,
+};
+use orch_common::{
+    address::Address,
+    counter::{Reason, SlotCounters},
+    event::Event,
+    flow::{Flow, FlowKey, Socket},
+    latency::Histogram,
+    layout::{
+        DEFAULT_FLOWS, EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_SERVICES, MAX_SLOTS,
+        PORTS as PORT_COUNT, RING_BANKS,
+    },
+    service::{ListenerKey, NetnsKind, PathKey, PathRule, Port, Ring, RingKey, Service},
+    slot::{Slot, SlotKey},
+};
+
+/// Rings of all services.
+const RINGS: usize = MAX_SERVICES * RING_BANKS;
+/// `BPF_F_NO_PREALLOC`, which a trie demands.
+const NO_PREALLOC: usize = 1;
+/// Listeners of all services: one each.
+const LISTENER_COUNT: usize = MAX_SERVICES;
+
+#[btf_map]
+static SERVICES: HashMap<u32, Service, MAX_SERVICES> = HashMap::new();
+#[btf_map]
+static LISTENERS: HashMap<ListenerKey, u32, LISTENER_COUNT> = HashMap::new();
+#[btf_map]
+static SLOTS: HashMap<SlotKey, Slot, MAX_SLOTS> = HashMap::new();
+#[btf_map]
+static GENERATIONS: Array<u32, MAX_SLOTS> = Array::new();
+#[btf_map]
+static RING: HashMap<RingKey, Ring, RINGS> = HashMap::new();
+#[btf_map]
+static CURSOR: Array<u64, MAX_SERVICES> = Array::new();
+#[btf_map]
+static PORTS: Array<Port, PORT_COUNT> = Array::new();
+#[btf_map]
+static ADDRESSES: HashMap<Address, u32, MAX_ADDRESSES> = HashMap::new();
+#[btf_map]
+static NETNS: HashMap<u64, NetnsKind, MAX_NETNS> = HashMap::new();
+#[btf_map]
+static FLOWS: LruHashMap<FlowKey, Flow, DEFAULT_FLOWS> = LruHashMap::new();
+#[btf_map]
+static SOCKETS: SkStorage<Socket> = SkStorage::new();
+#[btf_map]
+static PATHS: LpmTrie<PathKey, PathRule, MAX_PATHS, NO_PREALLOC> = LpmTrie::new();
+#[btf_map]
+static COUNTERS: PerCpuHashMap<SlotKey, SlotCounters, MAX_SLOTS> = PerCpuHashMap::new();
+#[btf_map]
+static REASONS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
+#[btf_map]
+static LATENCY: HashMap<SlotKey, Histogram, MAX_SLOTS> = HashMap::new();
+#[btf_map]
+static EPOCH: Array<u32, 1> = Array::new();
+#[btf_map]
+static EVENTS: RingBuf<Event, EVENTS_BYTES> = RingBuf::new();
+
+/// A mutable reference into a map.
+#[inline(always)]
+fn element<T>(pointer: Option<*mut T>) -> Option<&'static mut T> {
+    // SAFETY: the kernel keeps an element's memory in place while a program that has looked it up
+    // runs. Other CPUs may write the same element: what must not be lost is changed by atomic
+    // instructions, everything else is single aligned words of which the last one wins.
+    pointer.map(|pointer| unsafe { &mut *pointer })
+}
+
+/// What a TCP port is.
+#[inline(always)]
+pub fn port(number: u16) -> Port {
+    PORTS.get(u32::from(number)).copied().unwrap_or_default()
+}
+
+/// A service by its index.
+#[inline(always)]
+pub fn service(index: u32) -> Option<&'static mut Service> {
+    element(SERVICES.get_ptr_mut(&index))
+}
+
+/// The index of the service that listens at exactly this address and port.
+#[inline(always)]
+pub fn listener(key: &ListenerKey) -> Option<u32> {
+    element(LISTENERS.get_ptr_mut(key)).copied()
+}
+
+/// Whether this is an address of the host.
+#[inline(always)]
+pub fn is_local(address: &Address) -> bool {
+    ADDRESSES.get_ptr(address).is_some()
+}
+
+/// Why a network namespace is known, if it is.
+#[inline(always)]
+pub fn netns(cookie: u64) -> Option<NetnsKind> {
+    element(NETNS.get_ptr_mut(&cookie)).copied()
+}
+
+/// The ring in force of a service.
+#[inline(always)]
+pub fn ring(service: u32, generation: u32) -> Option<&'static mut Ring> {
+    element(RING.get_ptr_mut(&RingKey::new(service as u16, generation)))
+}
+
+/// The cursor of a service, for atomic use.
+#[inline(always)]
+pub fn cursor(service: u32) -> Option<*mut u64> {
+    CURSOR.get_ptr_mut(service)
+}
+
+/// A slot.
+#[inline(always)]
+pub fn slot(key: &SlotKey) -> Option<&'static mut Slot> {
+    element(SLOTS.get_ptr_mut(key))
+}
+
+/// Creates a slot.
+#[inline(always)]
+pub fn insert_slot(key: &SlotKey, slot: &Slot) -> Result<(), i32> {
+    SLOTS.insert(key, slot, 0)
+}
+
+/// Removes a slot.
+#[inline(always)]
+pub fn remove_slot(key: &SlotKey) -> Result<(), i32> {
+    SLOTS.remove(key)
+}
+
+/// The generation of the backend in a slot; 0 for none.
+#[inline(always)]
+pub fn generation(key: SlotKey) -> u32 {
+    GENERATIONS.get(key.index()).copied().unwrap_or_default()
+}
+
+/// Sets it.
+#[inline(always)]
+pub fn set_generation(key: SlotKey, generation: u32) {
+    if let Some(cell) = element(GENERATIONS.get_ptr_mut(key.index())) {
+        *cell = generation;
+    }
+}
+
+/// A flow from outside.
+#[inline(always)]
+pub fn flow(key: &FlowKey) -> Option<&'static mut Flow> {
+    element(FLOWS.get_ptr_mut(key))
+}
+
+/// Stores a flow, over an earlier one of the same key.
+#[inline(always)]
+pub fn insert_flow(key: &FlowKey, flow: &Flow) -> Result<(), i32> {
+    FLOWS.insert(key, flow, 0)
+}
+
+/// Forgets a flow.
+#[inline(always)]
+pub fn remove_flow(key: &FlowKey) {
+    // It may have been evicted meanwhile.
+    let _ = FLOWS.remove(key);
+}
+
+/// The map of flows itself, for iterating.
+#[inline(always)]
+pub fn flows() -> *mut core::ffi::c_void {
+    core::ptr::from_ref(&FLOWS).cast_mut().cast()
+}
+
+/// The map of sockets itself, for the storage helpers.
+#[inline(always)]
+pub fn sockets() -> *mut core::ffi::c_void {
+    core::ptr::from_ref(&SOCKETS).cast_mut().cast()
+}
+
+/// The rule for the longest prefix of a path.
+#[inline(always)]
+pub fn path_rule(key: &Key<PathKey>) -> Option<PathRule> {
+    PATHS.get(key).copied()
+}
+
+/// This CPU's counters of a slot.
+#[inline(always)]
+pub fn counters(key: &SlotKey) -> Option<&'static mut SlotCounters> {
+    element(COUNTERS.get_ptr_mut(key))
+}
+
+/// This CPU's counter of a reason.
+#[inline(always)]
+pub fn reason(reason: Reason) -> Option<*mut u64> {
+    REASONS.get_ptr_mut(reason as u32)
+}
+
+/// The response times of a slot.
+#[inline(always)]
+pub fn latency(key: &SlotKey) -> Option<&'static mut Histogram> {
+    element(LATENCY.get_ptr_mut(key))
+}
+
+/// Sweeps so far.
+#[inline(always)]
+pub fn epoch() -> u32 {
+    EPOCH.get(0).copied().unwrap_or_default()
+}
+
+/// Counts a sweep and gives the new number.
+#[inline(always)]
+pub fn next_epoch() -> u32 {
+    element(EPOCH.get_ptr_mut(0)).map_or(0, |epoch| {
+        *epoch = epoch.wrapping_add(1);
+        *epoch
+    })
+}
+
+/// Tells the controller; nothing is told while the buffer is full.
+#[inline(always)]
+pub fn tell(event: &Event) {
+    let _ = EVENTS.output(event, 0);
+}

@@ -1,0 +1,186 @@
+//! Clients from outside: TC programs on the uplinks.
+
+use aya_ebpf::programs::TcContext;
+use orch_common::{
+    counter::Reason,
+    event::{Event, EventKind},
+    flow::{Flags, Flow, FlowKey, FlowState, Side},
+    service::PortClass,
+    slot::SlotKey,
+};
+
+use crate::{
+    backend, direct, exchange, flow, maps,
+    packet::{self, ETHERNET, Located},
+    rewrite,
+    segment::Segment,
+    service,
+    verdict::Verdict,
+};
+
+/// A packet arrives at an uplink.
+#[inline(always)]
+pub fn arriving(ctx: &TcContext) -> Verdict {
+    let Some(located) = packet::locate(ctx.skb.skb, ETHERNET) else {
+        return Verdict::Untouched;
+    };
+    let port = maps::port(located.destination_port);
+    match port.class {
+        PortClass::Other => Verdict::Untouched,
+        PortClass::Slot => direct::past_the_balancer(&located, &port),
+        PortClass::Service => balance(ctx, &located),
+    }
+}
+
+/// A packet for a service's port.
+#[inline(always)]
+fn balance(ctx: &TcContext, located: &Located) -> Verdict {
+    let Some((client, local)) = located.addresses() else {
+        return Verdict::Untouched;
+    };
+    let key = FlowKey {
+        client,
+        local,
+        client_port: located.source_port,
+        local_port: located.destination_port,
+    };
+    let known = maps::flow(&key);
+    if located.fragment {
+        return unhandled(&key, Reason::Fragment);
+    }
+    let Some(segment) = located.segment() else {
+        return unhandled(&key, Reason::Malformed);
+    };
+    let outcome = match known {
+        Some(flow) if segment.flags.opens() => match flow::opening(flow, &segment) {
+            flow::Opening::Again => Ok((flow.slot_port, Reason::SynAgain)),
+            flow::Opening::New => {
+                backend::discount(flow);
+                open(&key, &segment, Reason::Reopened)
+            }
+        },
+        Some(flow) => advance(flow, &segment),
+        None if segment.flags.opens() => open(&key, &segment, Reason::NewFlow),
+        None => return unhandled(&key, Reason::NoFlow),
+    };
+    match outcome {
+        Ok((port, reason)) if rewrite::destination(ctx.skb.skb, located, port) => {
+            Verdict::Pass(reason)
+        }
+        Ok(_) => Verdict::Drop(Reason::Malformed),
+        Err(verdict) => verdict,
+    }
+}
+
+/// A packet that we cannot balance goes on untouched; it is counted if it was for a service.
+#[inline(always)]
+fn unhandled(key: &FlowKey, reason: Reason) -> Verdict {
+    match service::listening(&key.local, key.local_port, false) {
+        Some(_) => Verdict::Pass(reason),
+        None => Verdict::Untouched,
+    }
+}
+
+/// A new connection.
+#[inline(always)]
+fn open(key: &FlowKey, segment: &Segment, reason: Reason) -> Result<(u16, Reason), Verdict> {
+    let found = service::listening(&key.local, key.local_port, false)
+        .and_then(|index| Some((index, maps::service(index)?)));
+    let Some((index, service)) = found else {
+        return Err(Verdict::Untouched);
+    };
+    match flow::create(key, index, service, segment) {
+        Ok(port) => {
+            if segment.len > 0
+                && let Some(flow) = maps::flow(key)
+            {
+                exchange::from_client(flow, &segment.behind_syn());
+            }
+            Ok((port, reason))
+        }
+        Err(Reason::NoBackend) => {
+            // A flow of an earlier connection must not catch what follows.
+            maps::remove_flow(key);
+            Err(Verdict::Pass(Reason::NoBackend))
+        }
+        Err(why) => Err(Verdict::Drop(why)),
+    }
+}
+
+/// A later segment of the client. Once its backend is gone, the kernel answers it with RST.
+#[inline(always)]
+fn advance(flow: &mut Flow, segment: &Segment) -> Result<(u16, Reason), Verdict> {
+    if !backend::is_current(flow) {
+        flow.state = FlowState::Closed;
+        backend::discount(flow);
+        return Err(Verdict::Pass(Reason::DeadBackend));
+    }
+    if flow::advance(flow, Side::Client, segment) {
+        backend::discount(flow);
+    }
+    exchange::from_client(flow, segment);
+    Ok((flow.slot_port, Reason::Hit))
+}
+
+/// A packet leaves by an uplink.
+#[inline(always)]
+pub fn leaving(ctx: &TcContext) -> Verdict {
+    let Some(located) = packet::locate(ctx.skb.skb, ETHERNET) else {
+        return Verdict::Untouched;
+    };
+    let port = maps::port(located.source_port);
+    if !matches!(port.class, PortClass::Slot) {
+        return Verdict::Untouched;
+    }
+    let (Some((local, client)), Some(segment)) = (located.addresses(), located.segment()) else {
+        return Verdict::Untouched;
+    };
+    let key = FlowKey {
+        client,
+        local,
+        client_port: located.destination_port,
+        local_port: port.listen_port,
+    };
+    match maps::flow(&key) {
+        Some(flow) if flow.slot_port == located.source_port => {
+            reply(ctx, &located, &segment, &key, flow)
+        }
+        _ => Verdict::Untouched,
+    }
+}
+
+/// A segment of the backend.
+#[inline(always)]
+fn reply(
+    ctx: &TcContext,
+    located: &Located,
+    segment: &Segment,
+    key: &FlowKey,
+    flow: &mut Flow,
+) -> Verdict {
+    if !flow::owns_reply(flow, segment) {
+        if matches!(flow.state, FlowState::Closed) {
+            maps::remove_flow(key);
+        }
+        return Verdict::Pass(Reason::Stale);
+    }
+    if segment.flags.has(Flags::RST) && matches!(flow.state, FlowState::SynSent) {
+        maps::tell(&Event {
+            kind: EventKind::Refused,
+            slot: SlotKey {
+                service: flow.service,
+                slot: flow.slot,
+            },
+            generation: flow.generation,
+        });
+    }
+    if flow::advance(flow, Side::Server, segment) {
+        backend::discount(flow);
+    }
+    exchange::from_server(flow, segment);
+    if rewrite::source(ctx.skb.skb, located, key.local_port) {
+        Verdict::Pass(Reason::Reply)
+    } else {
+        Verdict::Drop(Reason::Malformed)
+    }
+}

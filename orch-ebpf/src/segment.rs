@@ -1,0 +1,74 @@
+//! A TCP segment, and the first bytes of what it carries.
+
+use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes};
+use orch_common::{
+    flow::Flags,
+    http::{HEAD_BYTES, Head},
+    service::PATH_BYTES,
+};
+
+use crate::opaque::opaque;
+
+/// A TCP segment in plain values, host order.
+#[derive(Clone, Copy)]
+pub struct Segment {
+    /// The packet.
+    pub skb: *mut __sk_buff,
+    /// Sequence number of the first byte.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Flags.
+    pub flags: Flags,
+    /// Offset of the payload.
+    pub payload: u32,
+    /// Length of the payload in bytes.
+    pub len: u32,
+}
+
+impl Segment {
+    /// The data that came with a SYN (RFC 7413), as a segment of its own: the SYN takes one number.
+    #[inline(always)]
+    pub fn behind_syn(&self) -> Self {
+        Self {
+            seq: self.seq.wrapping_add(1),
+            ..*self
+        }
+    }
+
+    /// The first bytes of the payload from `skip` on.
+    #[inline(always)]
+    pub fn head(&self, skip: u32) -> Head {
+        let mut head = Head::default();
+        let left = self.len.saturating_sub(skip);
+        if load(self.skb, self.payload + skip, &mut head.bytes, left) {
+            head.len = left.min(HEAD_BYTES as u32);
+        }
+        head
+    }
+
+    /// The first bytes of the request's target, which begins `skip` bytes into the payload.
+    #[inline(always)]
+    pub fn target(&self, skip: u32, path: &mut [u8; PATH_BYTES]) {
+        load(
+            self.skb,
+            self.payload + skip,
+            path,
+            self.len.saturating_sub(skip),
+        );
+    }
+}
+
+/// Loads what there is, at most the whole buffer. Payload never lies in direct reach.
+#[inline(always)]
+fn load<const N: usize>(skb: *mut __sk_buff, offset: u32, to: &mut [u8; N], left: u32) -> bool {
+    let mut len = opaque(left as usize);
+    if len == 0 {
+        return false;
+    }
+    if len > N {
+        len = N;
+    }
+    // SAFETY: `len` is between 1 and the buffer's size, which the verifier follows.
+    unsafe { bpf_skb_load_bytes(skb.cast(), offset, to.as_mut_ptr().cast(), len as u32) == 0 }
+}

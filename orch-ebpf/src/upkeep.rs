@@ -1,0 +1,121 @@
+//! Programs that the controller runs: changing a slot, sweeping the flow table.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::{bpf_skb_load_bytes, generated::bpf_for_each_map_elem},
+    programs::TcContext,
+};
+use orch_common::{
+    command::{self, ETHERNET_BYTES, SlotCommand, Verb},
+    counter::Reason,
+    flow::{Flow, FlowKey},
+    slot::Slot,
+};
+
+use crate::{backend, maps, verdict::count};
+
+/// Carries out a command. Answers 0, or 1 if it could not be read or stored.
+#[inline(always)]
+pub fn command(ctx: &TcContext) -> i32 {
+    let Some(command) = read(ctx) else {
+        return 1;
+    };
+    let done = if command.verb == Verb::Set as u32 {
+        set(&command)
+    } else {
+        maps::set_generation(command.key, 0);
+        maps::remove_slot(&command.key)
+    };
+    i32::from(done.is_err())
+}
+
+#[inline(always)]
+fn read(ctx: &TcContext) -> Option<SlotCommand> {
+    let mut command = core::mem::MaybeUninit::<SlotCommand>::uninit();
+    // SAFETY: the helper writes the whole of the command or fails; its fields are plain numbers.
+    unsafe {
+        let failed = bpf_skb_load_bytes(
+            ctx.skb.skb.cast(),
+            ETHERNET_BYTES as u32,
+            command.as_mut_ptr().cast(),
+            size_of::<SlotCommand>() as u32,
+        );
+        (failed == 0).then(|| command.assume_init())
+    }
+}
+
+/// Creates or changes a slot. A new generation starts without live connections: those of the old
+/// one are dead.
+#[inline(always)]
+fn set(command: &SlotCommand) -> Result<(), i32> {
+    let key = command.key;
+    let Some(slot) = maps::slot(&key) else {
+        maps::set_generation(key, command.generation);
+        return maps::insert_slot(&key, &fresh(command));
+    };
+    slot.address = command.address;
+    slot.port = command.port;
+    slot.backend_port = command.backend_port;
+    slot.state = command::slot_state(command.state);
+    if slot.generation != command.generation {
+        slot.generation = command.generation;
+        slot.live = 0;
+        maps::set_generation(key, command.generation);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn fresh(command: &SlotCommand) -> Slot {
+    Slot {
+        address: command.address,
+        port: command.port,
+        backend_port: command.backend_port,
+        state: command::slot_state(command.state),
+        generation: command.generation,
+        pad: 0,
+        live: 0,
+        connections: 0,
+    }
+}
+
+/// What a sweep carries from flow to flow.
+#[repr(C)]
+struct Sweep {
+    epoch: u32,
+    left: u32,
+}
+
+/// Frees what has been closed or silent for too long. Answers how many flows are left.
+#[inline(always)]
+pub fn sweep() -> i32 {
+    let mut sweep = Sweep {
+        epoch: maps::next_epoch(),
+        left: 0,
+    };
+    // SAFETY: `visit` has the signature that the helper documents, and `sweep` outlives the call.
+    unsafe {
+        bpf_for_each_map_elem(
+            maps::flows(),
+            visit as *mut c_void,
+            (&raw mut sweep).cast(),
+            0,
+        );
+    }
+    sweep.left as i32
+}
+
+/// Looks at one flow.
+extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &mut Sweep) -> i64 {
+    if sweep.epoch.wrapping_sub(flow.seen) <= flow.state.patience() {
+        sweep.left += 1;
+        return 0;
+    }
+    if flow.live == 1 {
+        count(Reason::Expired);
+        backend::discount(flow);
+    }
+    maps::remove_flow(key);
+    0
+}

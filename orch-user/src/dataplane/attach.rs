@@ -1,0 +1,253 @@
+//! Links: programs on interfaces and on the cgroup2 root, pinned so that they outlive the controller.
+
+use std::{fs::File, io, path::Path};
+
+use aya::{
+    Ebpf,
+    programs::{
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, LinkOrder,
+        SchedClassifier, TcAttachType,
+        links::{FdLink, LinkError, PinnedLink},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions},
+    },
+    util::KernelVersion,
+};
+use orch_common::layout::program;
+
+use super::{
+    DataplaneError,
+    host::Interface,
+    load::{classifier, typed},
+    pin::{Pins, remove_pin},
+};
+
+/// Which programs an interface gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Balanced: ingress and egress.
+    Uplink,
+    /// Outsiders are kept off slot ports, no more.
+    Guarded,
+}
+
+/// Attaches an interface's programs, or replaces what an earlier controller left attached.
+pub(super) fn interface(
+    ebpf: &mut Ebpf,
+    pins: &Pins,
+    interface: &Interface,
+    role: Role,
+) -> Result<(), DataplaneError> {
+    match role {
+        Role::Uplink => {
+            hook(
+                ebpf,
+                pins,
+                interface,
+                program::INGRESS,
+                TcAttachType::Ingress,
+            )?;
+            hook(ebpf, pins, interface, program::EGRESS, TcAttachType::Egress)
+        }
+        Role::Guarded => hook(ebpf, pins, interface, program::GUARD, TcAttachType::Ingress),
+    }
+}
+
+fn hook(
+    ebpf: &mut Ebpf,
+    pins: &Pins,
+    interface: &Interface,
+    name: &'static str,
+    kind: TcAttachType,
+) -> Result<(), DataplaneError> {
+    let tc = classifier(ebpf, name)?;
+    if !has_tcx() {
+        return clsact(tc, interface, name, kind);
+    }
+    let path = pins.link(&link_name(interface.index, name));
+    if path.exists() && replace(tc, &path)? {
+        return Ok(());
+    }
+    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let failed = |source| DataplaneError::program(name, &interface.name)(source);
+    let id = tc
+        .attach_with_options(&interface.name, kind, order)
+        .map_err(failed)?;
+    let failed = |source| DataplaneError::program(name, &interface.name)(source);
+    let link = tc.take_link(id).map_err(failed)?;
+    pin(link, &path)
+}
+
+/// Puts our program in the place of the one that a pinned link holds, without a gap. `false` if
+/// the link's interface is gone: then the pin is removed.
+fn replace(tc: &mut SchedClassifier, path: &Path) -> Result<bool, DataplaneError> {
+    let at = |source: LinkError| DataplaneError::Link {
+        path: path.to_owned(),
+        source: Box::new(source),
+    };
+    let link: FdLink = PinnedLink::from_pin(path).map_err(at)?.into();
+    let link = SchedClassifierLink::try_from(link).map_err(at)?;
+    if tc.attach_to_link(link).is_ok() {
+        return Ok(true);
+    }
+    remove_pin(path)?;
+    Ok(false)
+}
+
+/// Before Linux 6.6: a filter in the clsact qdisc. It stays when the controller ends.
+fn clsact(
+    tc: &mut SchedClassifier,
+    interface: &Interface,
+    name: &'static str,
+    kind: TcAttachType,
+) -> Result<(), DataplaneError> {
+    // It may be there already; what matters is that the filter can be attached.
+    let _ = tc::qdisc_add_clsact(&interface.name);
+    let _ = tc::qdisc_detach_program(&interface.name, kind, name);
+    let options = TcAttachOptions::Netlink(NlOptions::default());
+    let failed = |source| DataplaneError::program(name, &interface.name)(source);
+    let id = tc
+        .attach_with_options(&interface.name, kind, options)
+        .map_err(failed)?;
+    let failed = |source| DataplaneError::program(name, &interface.name)(source);
+    // Dropping the link would detach the filter.
+    std::mem::forget(tc.take_link(id).map_err(failed)?);
+    Ok(())
+}
+
+/// Attaches the cgroup hooks. An earlier controller's are removed after ours are in place: of two
+/// connect hooks the older one acts and the newer one finds nothing to do.
+pub(super) fn local(ebpf: &mut Ebpf, pins: &Pins, cgroup: &Path) -> Result<(), DataplaneError> {
+    let root = File::open(cgroup).map_err(|source| DataplaneError::file(cgroup, source))?;
+    let mode = CgroupAttachMode::AllowMultiple;
+    let place = cgroup.display().to_string();
+    for name in [
+        program::CONNECT4,
+        program::CONNECT6,
+        program::PEER4,
+        program::PEER6,
+    ] {
+        let hook: &mut CgroupSockAddr = typed(ebpf, name)?;
+        let id = hook
+            .attach(&root, mode)
+            .map_err(DataplaneError::program(name, &place))?;
+        let link = hook
+            .take_link(id)
+            .map_err(DataplaneError::program(name, &place))?;
+        pin(link, &pins.link(name))?;
+    }
+    let name = program::RELEASE;
+    let hook: &mut CgroupSock = typed(ebpf, name)?;
+    let id = hook
+        .attach(&root, mode)
+        .map_err(DataplaneError::program(name, &place))?;
+    let link = hook
+        .take_link(id)
+        .map_err(DataplaneError::program(name, &place))?;
+    pin(link, &pins.link(name))?;
+    for (name, kind) in [
+        (program::SENT, CgroupSkbAttachType::Egress),
+        (program::RECEIVED, CgroupSkbAttachType::Ingress),
+    ] {
+        let hook: &mut CgroupSkb = typed(ebpf, name)?;
+        let id = hook
+            .attach(&root, kind, mode)
+            .map_err(DataplaneError::program(name, &place))?;
+        let link = hook
+            .take_link(id)
+            .map_err(DataplaneError::program(name, &place))?;
+        pin(link, &pins.link(name))?;
+    }
+    Ok(())
+}
+
+/// Detaches what is attached below the cgroup root.
+pub(super) fn no_local(pins: &Pins) -> Result<(), DataplaneError> {
+    for name in [
+        program::CONNECT4,
+        program::CONNECT6,
+        program::PEER4,
+        program::PEER6,
+        program::RELEASE,
+        program::SENT,
+        program::RECEIVED,
+    ] {
+        remove_pin(&pins.link(name))?;
+    }
+    Ok(())
+}
+
+fn pin<L>(link: L, path: &Path) -> Result<(), DataplaneError>
+where
+    FdLink: TryFrom<L, Error = LinkError>,
+{
+    let link = FdLink::try_from(link).map_err(|source| DataplaneError::Link {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })?;
+    remove_pin(path)?;
+    link.pin(path).map_err(|source| DataplaneError::Pin {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })?;
+    Ok(())
+}
+
+/// Removes the links of interfaces that are gone, and of roles that an interface no longer has.
+pub(super) fn forget_others(pins: &Pins, wanted: &[(u32, Role)]) -> Result<(), DataplaneError> {
+    let keep: Vec<String> = wanted
+        .iter()
+        .flat_map(|&(index, role)| match role {
+            Role::Uplink => vec![
+                link_name(index, program::INGRESS),
+                link_name(index, program::EGRESS),
+            ],
+            Role::Guarded => vec![link_name(index, program::GUARD)],
+        })
+        .collect();
+    for name in pins.links()? {
+        if name.starts_with(LINK_PREFIX) && !keep.contains(&name) {
+            remove_pin(&pins.link(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the filters of clsact, which no pin holds.
+pub(super) fn remove_clsact(interfaces: &[Interface]) {
+    if has_tcx() {
+        return;
+    }
+    for interface in interfaces {
+        for (kind, name) in [
+            (TcAttachType::Ingress, program::INGRESS),
+            (TcAttachType::Egress, program::EGRESS),
+            (TcAttachType::Ingress, program::GUARD),
+        ] {
+            // Most interfaces have none.
+            let _ = tc::qdisc_detach_program(&interface.name, kind, name);
+        }
+    }
+}
+
+/// Interfaces by index: names may hold dots, which the BPF file system reserves, and an interface
+/// that comes back under its old name is another one.
+const LINK_PREFIX: &str = "if";
+
+fn link_name(index: u32, program: &str) -> String {
+    format!("{LINK_PREFIX}{index}-{program}")
+}
+
+/// Whether the kernel has TCX (6.6).
+pub fn has_tcx() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+}
+
+/// Where the cgroup2 hierarchy is mounted.
+pub fn cgroup2_root() -> io::Result<Option<std::path::PathBuf>> {
+    let mounts = std::fs::read_to_string("/proc/mounts")?;
+    Ok(mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (path, kind) = (fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| path.into())
+    }))
+}

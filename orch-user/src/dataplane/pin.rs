@@ -1,0 +1,133 @@
+//! Where maps and links are pinned, and the lock that keeps a second controller away.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    mount::{MsFlags, mount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+use orch_common::layout::LAYOUT_VERSION;
+
+use super::DataplaneError;
+
+/// The directory of the pins, locked for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Pins {
+    root: PathBuf,
+    base: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Pins {
+    /// Creates `<pin_dir>/v<LAYOUT_VERSION>` and locks it. Mounts the BPF file system if nobody has.
+    pub(super) fn open(pin_dir: &Path) -> Result<Self, DataplaneError> {
+        ensure_bpffs(pin_dir)?;
+        let base = pin_dir.join(format!("v{LAYOUT_VERSION}"));
+        for dir in [pin_dir, &base, &base.join("maps"), &base.join("links")] {
+            fs::create_dir_all(dir).map_err(|source| DataplaneError::file(dir, source))?;
+            // Whoever may read the maps may also write them: nobody but root.
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+                .map_err(|source| DataplaneError::file(dir, source))?;
+        }
+        let file = File::open(&base).map_err(|source| DataplaneError::file(&base, source))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+            if errno == Errno::EWOULDBLOCK {
+                DataplaneError::Held { path: base.clone() }
+            } else {
+                DataplaneError::file(&base, errno)
+            }
+        })?;
+        Ok(Self {
+            root: pin_dir.to_owned(),
+            base,
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.base.join("maps").join(name)
+    }
+
+    pub(super) fn link(&self, name: &str) -> PathBuf {
+        self.base.join("links").join(name)
+    }
+
+    /// Names of all pinned links.
+    pub(super) fn links(&self) -> Result<Vec<String>, DataplaneError> {
+        let dir = self.base.join("links");
+        let entries = fs::read_dir(&dir).map_err(|source| DataplaneError::file(&dir, source))?;
+        Ok(entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect())
+    }
+
+    /// Removes every pin and the directories. Links go first: a program must not run on after its
+    /// maps have been forgotten.
+    pub(super) fn remove(self) -> Result<(), DataplaneError> {
+        for dir in [self.base.join("links"), self.base.join("maps")] {
+            let entries =
+                fs::read_dir(&dir).map_err(|source| DataplaneError::file(&dir, source))?;
+            for entry in entries.flatten() {
+                remove_pin(&entry.path())?;
+            }
+            fs::remove_dir(&dir).map_err(|source| DataplaneError::file(&dir, source))?;
+        }
+        fs::remove_dir(&self.base).map_err(|source| DataplaneError::file(&self.base, source))?;
+        // Pins of another layout may remain beside ours; then the directory stays.
+        let _ = fs::remove_dir(&self.root);
+        Ok(())
+    }
+}
+
+/// Removes a pin; one that is gone already is no error.
+pub(super) fn remove_pin(path: &Path) -> Result<(), DataplaneError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(DataplaneError::file(path, source))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether this directory has pins of this layout.
+pub(super) fn exist(pin_dir: &Path) -> bool {
+    pin_dir.join(format!("v{LAYOUT_VERSION}")).is_dir()
+}
+
+/// systemd mounts it at boot; a container or a bare init does not.
+fn ensure_bpffs(pin_dir: &Path) -> Result<(), DataplaneError> {
+    let mount_point = Path::new("/sys/fs/bpf");
+    let existing = pin_dir
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(mount_point);
+    let is_bpf = |path: &Path| statfs(path).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
+    if is_bpf(existing) {
+        return Ok(());
+    }
+    let bpffs = |errno: Errno| DataplaneError::Bpffs {
+        path: mount_point.to_owned(),
+        source: errno.into(),
+    };
+    if !pin_dir.starts_with(mount_point) {
+        return Err(DataplaneError::Bpffs {
+            path: pin_dir.to_owned(),
+            source: Errno::ENOTSUP.into(),
+        });
+    }
+    mount(
+        Some("bpf"),
+        mount_point,
+        Some("bpf"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        None::<&str>,
+    )
+    .map_err(bpffs)
+}

@@ -1,0 +1,155 @@
+//! Ethernet frames with TCP in them, built and taken apart byte by byte, independently of the code
+//! under test.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// TCP flags.
+pub mod flag {
+    /// FIN.
+    pub const FIN: u8 = 0x01;
+    /// SYN.
+    pub const SYN: u8 = 0x02;
+    /// RST.
+    pub const RST: u8 = 0x04;
+    /// PSH.
+    pub const PSH: u8 = 0x08;
+    /// ACK.
+    pub const ACK: u8 = 0x10;
+}
+
+/// A TCP segment to be built.
+#[derive(Clone, Debug)]
+pub struct Tcp {
+    /// Source address and port.
+    pub from: SocketAddr,
+    /// Destination address and port.
+    pub to: SocketAddr,
+    /// Flags.
+    pub flags: u8,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// TCP options; a multiple of four bytes.
+    pub options: Vec<u8>,
+    /// IPv4 options; a multiple of four bytes.
+    pub ip_options: Vec<u8>,
+    /// Flags and offset of the IPv4 fragment field.
+    pub fragment: u16,
+    /// Payload.
+    pub payload: Vec<u8>,
+    /// Bytes behind the datagram, as Ethernet adds to short ones.
+    pub padding: usize,
+}
+
+impl Tcp {
+    /// A segment without payload and options.
+    pub fn new(from: SocketAddr, to: SocketAddr, flags: u8) -> Self {
+        Self {
+            from,
+            to,
+            flags,
+            seq: 1000,
+            ack: 0,
+            options: Vec::new(),
+            ip_options: Vec::new(),
+            fragment: 0,
+            payload: Vec::new(),
+            padding: 0,
+        }
+    }
+
+    /// With these numbers.
+    #[must_use]
+    pub fn numbers(mut self, seq: u32, ack: u32) -> Self {
+        self.seq = seq;
+        self.ack = ack;
+        self
+    }
+
+    /// With this payload.
+    #[must_use]
+    pub fn payload(mut self, payload: &[u8]) -> Self {
+        self.payload = payload.to_vec();
+        self
+    }
+
+    /// The frame, all checksums right.
+    pub fn frame(&self) -> Vec<u8> {
+        let mut segment = self.segment();
+        let sum = self.checksum(&segment);
+        segment[16..18].copy_from_slice(&sum.to_be_bytes());
+        let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+        match (self.from.ip(), self.to.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                frame.extend([0x08, 0x00]);
+                frame.extend(self.v4_header(from.octets(), to.octets(), segment.len()));
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+                frame.extend((segment.len() as u16).to_be_bytes());
+                frame.extend([6, 64]);
+                frame.extend(from.octets());
+                frame.extend(to.octets());
+            }
+            _ => panic!("both ends must be of one family"),
+        }
+        frame.extend(segment);
+        frame.resize(frame.len() + self.padding, 0);
+        frame
+    }
+
+    fn segment(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend(self.from.port().to_be_bytes());
+        out.extend(self.to.port().to_be_bytes());
+        out.extend(self.seq.to_be_bytes());
+        out.extend(self.ack.to_be_bytes());
+        out.push((5 + self.options.len() as u8 / 4) << 4);
+        out.push(self.flags);
+        out.extend([0x20, 0, 0, 0, 0, 0]);
+        out.extend(&self.options);
+        out.extend(&self.payload);
+        out
+    }
+
+    fn v4_header(&self, from: [u8; 4], to: [u8; 4], segment: usize) -> Vec<u8> {
+        let header = 20 + self.ip_options.len();
+        let mut out = vec![0x40 | (header / 4) as u8, 0];
+        out.extend(((header + segment) as u16).to_be_bytes());
+        out.extend([0, 1]);
+        out.extend(self.fragment.to_be_bytes());
+        out.extend([64, 6, 0, 0]);
+        out.extend(from);
+        out.extend(to);
+        out.extend(&self.ip_options);
+        let sum = !fold(sum(&out));
+        out[10..12].copy_from_slice(&sum.to_be_bytes());
+        out
+    }
+
+    /// The TCP checksum over a segment whose own field counts as it is.
+    fn checksum(&self, segment: &[u8]) -> u16 {
+        let octets = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        let pseudo =
+            sum(&octets(self.from.ip())) + sum(&octets(self.to.ip())) + 6 + segment.len() as u32;
+        !fold(pseudo + sum(segment))
+    }
+}
+
+fn sum(bytes: &[u8]) -> u32 {
+    bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
+        .sum()
+}
+
+fn fold(mut sum: u32) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}

@@ -1,0 +1,103 @@
+//! Network namespaces that remove themselves.
+
+use std::{
+    fs::File,
+    os::fd::AsFd,
+    process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use nix::sched::{CloneFlags, setns};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A network namespace. It goes when this is dropped.
+#[derive(Debug)]
+pub struct NetNs {
+    /// Its name, as `ip netns` knows it.
+    pub name: String,
+}
+
+impl NetNs {
+    /// Makes a namespace with loopback up.
+    pub fn new() -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("orch-test-{}-{number}", std::process::id());
+        run("ip", &["netns", "add", &name]);
+        let netns = Self { name };
+        netns.ip(&["link", "set", "lo", "up"]);
+        netns
+    }
+
+    /// Runs `ip` in it.
+    pub fn ip(&self, args: &[&str]) {
+        let mut all = vec!["-n", self.name.as_str()];
+        all.extend(args);
+        run("ip", &all);
+    }
+
+    /// A command that will run in it.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
+    /// Runs `body` on a thread of its own that is in the namespace.
+    pub fn within<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+        let file = File::open(format!("/run/netns/{}", self.name)).unwrap();
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                setns(file.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+                body()
+            });
+            match inside.join() {
+                Ok(value) => value,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    /// Joins two namespaces by a pair of veth interfaces of these names, up and without addresses.
+    pub fn link(&self, own: &str, other: &Self, others: &str) {
+        self.ip(&[
+            "link",
+            "add",
+            own,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            others,
+            "netns",
+            &other.name,
+        ]);
+        self.ip(&["link", "set", own, "up"]);
+        other.ip(&["link", "set", others, "up"]);
+    }
+}
+
+impl Default for NetNs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for NetNs {
+    fn drop(&mut self) {
+        let _ = Command::new("ip")
+            .args(["netns", "del", &self.name])
+            .status();
+    }
+}
+
+/// Runs a command that must succeed.
+pub fn run(program: &str, args: &[&str]) -> Output {
+    let output = Command::new(program).args(args).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
