@@ -140,8 +140,11 @@ pub struct Flow {
     /// 1 while the flow is counted in its slot's `live`. Changed by atomic exchange alone, so that
     /// a flow is counted and discounted exactly once whichever CPU sees its end.
     pub live: u64,
-    /// When the request in flight began, in nanoseconds of the monotonic clock.
+    /// When the request in flight began, in nanoseconds of the monotonic clock; before the first
+    /// one, when the SYN came.
     pub request_ns: u64,
+    /// The first bytes of a request whose method has come in pieces, least significant first.
+    pub method: u64,
     /// Generation of the backend it was given to.
     pub generation: u32,
     /// The client's initial sequence number.
@@ -168,8 +171,10 @@ pub struct Flow {
     pub counted: u8,
     /// 1 if every request of its service counts.
     pub count_all: u8,
+    /// How many bytes of `method` have come.
+    pub method_len: u8,
     /// Always zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 5],
 }
 
 /// A balanced socket of this host.
@@ -187,8 +192,8 @@ pub struct Socket {
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 36);
-const _: () = assert!(size_of::<Flow>() == 56);
-const _: () = assert!(size_of::<Socket>() == 80);
+const _: () = assert!(size_of::<Flow>() == 64);
+const _: () = assert!(size_of::<Socket>() == 88);
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,9 @@
 //! Requests and responses, recognised by the first bytes of TCP segments.
 //!
-//! A request is a segment that begins with a method (RFC 9110, 9.1), or with the first part of one,
+//! A request begins where a segment begins with a method (RFC 9110, 9.1), which may come in pieces,
 //! while no request is in flight, at a sequence number not seen before. A response is a segment
-//! that begins with `HTTP/1.` while one is; interim responses (1xx but 101) are passed over. What
-//! this cannot see: several requests in one segment, HTTP/2, TLS.
+//! that begins with `HTTP/1.`, or with the first part of it, while one is; interim responses (1xx
+//! but 101) are passed over. What this cannot see: several requests in one segment, HTTP/2, TLS.
 
 use crate::flow::Flow;
 
@@ -20,6 +20,8 @@ pub enum Exchange {
     Status = 2,
     /// The connection has become something else (101 Switching Protocols).
     Tunnel = 3,
+    /// A request has begun, but its target has not passed yet.
+    Method = 4,
 }
 
 /// The first bytes of a segment's payload.
@@ -36,15 +38,6 @@ pub const HEAD_BYTES: usize = 12;
 
 /// Offset of the status in a response (RFC 9112, 4).
 pub const STATUS_OFFSET: u32 = 9;
-
-/// What a client's segment turned out to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// No new request.
-    None,
-    /// A new request; its target begins after so many bytes, or lies beyond this segment (0).
-    Begun(u32),
-}
 
 const METHODS: [&[u8]; 9] = [
     b"GET ",
@@ -77,22 +70,34 @@ const fn mask(len: u32) -> u64 {
     }
 }
 
-/// Whether a segment with this beginning starts a request, and where the target lies in it.
-#[must_use]
+/// What the first bytes of a request line are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    /// No method.
+    No,
+    /// The first part of one.
+    Part,
+    /// A method of so many bytes, the space behind it included.
+    Whole(u32),
+}
+
+/// Recognises a method in `len` bytes, of which at most eight count.
 #[inline(always)]
-pub fn method(head: &Head) -> Request {
-    let found = word(&head.bytes);
-    let seen = mask(head.len);
+fn method(found: u64, len: u32) -> Method {
+    let seen = mask(len);
     let mut at = 0;
     while at < METHODS.len() {
         let (expected, whole) = (word(METHODS[at]), METHODS[at].len() as u32);
-        let compared = mask(whole) & seen;
-        if head.len > 0 && (found ^ expected) & compared == 0 {
-            return Request::Begun(if head.len > whole { whole } else { 0 });
+        if (found ^ expected) & mask(whole) & seen == 0 {
+            return if len >= whole {
+                Method::Whole(whole)
+            } else {
+                Method::Part
+            };
         }
         at += 1;
     }
-    Request::None
+    Method::No
 }
 
 /// Whether a segment with this beginning starts a response.
@@ -110,8 +115,8 @@ pub const fn is_new(seq: u32, next: u32) -> bool {
     seq.wrapping_sub(next) as i32 >= 0
 }
 
-/// Whether a payload of the client at `seq` may begin a request. `len` is at least 1. Notes that
-/// its bytes have been seen.
+/// Whether a payload of the client at `seq` may begin a request, or go on with its method. `len` is
+/// at least 1. Notes that its bytes have been seen.
 #[inline(always)]
 pub fn client_payload(flow: &mut Flow, seq: u32, len: u32) -> bool {
     let fresh = is_new(seq, flow.client_next);
@@ -119,7 +124,52 @@ pub fn client_payload(flow: &mut Flow, seq: u32, len: u32) -> bool {
     if is_new(end, flow.client_next) {
         flow.client_next = end;
     }
-    fresh && matches!(flow.exchange, Exchange::Idle)
+    fresh && matches!(flow.exchange, Exchange::Idle | Exchange::Method)
+}
+
+/// Takes the first bytes of a payload that [`client_payload`] let through. If the target of a
+/// request begins in it, gives the target's offset: then the request has begun.
+#[inline(always)]
+pub fn client_head(flow: &mut Flow, head: &Head) -> Option<u32> {
+    if matches!(flow.exchange, Exchange::Method) {
+        let known = u32::from(flow.method_len);
+        let new = if known < 8 {
+            word(&head.bytes) << (8 * known)
+        } else {
+            0
+        };
+        let found = flow.method | new;
+        match method(found, known + head.len) {
+            // It was no request; this segment may be one.
+            Method::No => {}
+            recognised => return collect(flow, found, known, head.len, recognised),
+        }
+    }
+    let found = word(&head.bytes);
+    collect(flow, found, 0, head.len, method(found, head.len))
+}
+
+/// Keeps what has come of a method until its target comes.
+#[inline(always)]
+fn collect(flow: &mut Flow, found: u64, known: u32, new: u32, recognised: Method) -> Option<u32> {
+    let len = known + new;
+    match recognised {
+        Method::No => flow.exchange = Exchange::Idle,
+        Method::Whole(whole) if len > whole => {
+            flow.exchange = Exchange::Requested;
+            return Some(whole - known);
+        }
+        Method::Whole(whole) => keep(flow, found, whole),
+        Method::Part => keep(flow, found, len),
+    }
+    None
+}
+
+#[inline(always)]
+fn keep(flow: &mut Flow, found: u64, len: u32) {
+    flow.exchange = Exchange::Method;
+    flow.method = found & mask(len);
+    flow.method_len = len as u8;
 }
 
 /// Where in a backend's payload at `seq` the recognition has to look: the offset of a response's
@@ -210,8 +260,9 @@ mod tests {
         for &(from_client, seq, payload) in segments {
             let len = payload.len() as u32;
             if from_client {
-                if client_payload(&mut flow, seq, len) && method(&head(payload)) != Request::None {
-                    flow.exchange = Exchange::Requested;
+                if client_payload(&mut flow, seq, len)
+                    && client_head(&mut flow, &head(payload)).is_some()
+                {
                     requests += 1;
                 }
             } else if let Some(at) = server_payload(&mut flow, seq, len)
@@ -228,16 +279,24 @@ mod tests {
     const S: bool = false;
 
     #[test]
-    fn every_method_is_recognised_whole_and_in_part() {
+    fn every_method_is_recognised_however_it_is_cut() {
         for method_word in METHODS {
             let mut request = method_word.to_vec();
             request.extend_from_slice(b"/ HTTP/1.1\r\n");
-            assert_eq!(
-                method(&head(&request)),
-                Request::Begun(method_word.len() as u32)
-            );
-            for cut in 1..=method_word.len() {
-                assert_eq!(method(&head(&method_word[..cut])), Request::Begun(0));
+            for cut in 1..request.len() {
+                let mut flow = Flow::default();
+                let (first, second) = request.split_at(cut);
+                let targets = [first, second].map(|part| client_head(&mut flow, &head(part)));
+                let target = method_word.len();
+                let expected = if cut > target {
+                    [Some(target as u32), None]
+                } else {
+                    [None, Some((target - cut) as u32)]
+                };
+                assert_eq!(targets[0], expected[0], "{request:?} cut at {cut}");
+                if cut <= target {
+                    assert_eq!(targets[1], expected[1], "{request:?} cut at {cut}");
+                }
             }
         }
         for other in [
@@ -245,10 +304,17 @@ mod tests {
             b"\x16\x03\x01",
             b"get / ",
             b"GETX / ",
-            b"",
         ] {
-            assert_eq!(method(&head(other)), Request::None, "{other:?}");
+            let mut flow = Flow::default();
+            assert_eq!(client_head(&mut flow, &head(other)), None, "{other:?}");
+            assert_eq!(flow.exchange, Exchange::Idle);
         }
+    }
+
+    #[test]
+    fn what_only_looked_like_a_method_is_forgotten() {
+        let (requests, _) = count(&[(C, 0, b"GE"), (C, 2, b"LB"), (C, 4, b"GET / HTTP/1.1\r\n")]);
+        assert_eq!(requests, 1);
     }
 
     #[test]

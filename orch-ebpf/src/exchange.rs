@@ -3,7 +3,7 @@
 use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::bpf_ktime_get_ns};
 use orch_common::{
     flow::Flow,
-    http::{self, Exchange, Request, Response},
+    http::{self, Response},
     latency,
     service::{PATH_BYTES, PathKey, PathRule},
     slot::SlotKey,
@@ -17,10 +17,9 @@ pub fn from_client(flow: &mut Flow, segment: &Segment) {
     if segment.len == 0 || !http::client_payload(flow, segment.seq, segment.len) {
         return;
     }
-    let Request::Begun(target) = http::method(&segment.head(0)) else {
+    let Some(target) = http::client_head(flow, &segment.head(0)) else {
         return;
     };
-    flow.exchange = Exchange::Requested;
     // SAFETY: the helper has no preconditions.
     flow.request_ns = unsafe { bpf_ktime_get_ns() };
     flow.counted = u8::from(counts(flow, segment, target));
@@ -38,11 +37,11 @@ pub fn from_client(flow: &mut Flow, segment: &Segment) {
     }
 }
 
-/// Whether the request counts: by the longest rule that its path begins with. A path that this
-/// segment does not show counts.
+/// Whether the request counts: by the longest rule that its path begins with, as far as this
+/// segment shows it.
 #[inline(always)]
 fn counts(flow: &Flow, segment: &Segment, target: u32) -> bool {
-    if flow.count_all == 1 || target == 0 {
+    if flow.count_all == 1 {
         return true;
     }
     let mut key = PathKey {

@@ -90,7 +90,8 @@ macro_rules! read {
 /// something else or cut off.
 #[inline(always)]
 pub fn locate(skb: *mut __sk_buff, link: usize) -> Option<Located> {
-    if at::<[u8; 40]>(skb, link).is_none() {
+    if link == ETHERNET && at::<[u8; 40]>(skb, link).is_none() {
+        // Only TC programs may. At a socket, headers always lie in direct reach.
         // SAFETY: the context is the kernel's. A packet shorter than asked for stays as it is.
         unsafe {
             let len = if (*skb).len < PULL { (*skb).len } else { PULL };
@@ -104,7 +105,10 @@ pub fn locate(skb: *mut __sk_buff, link: usize) -> Option<Located> {
             _ => return None,
         }
     } else {
-        read!(skb, link, u8)? >> 4 == 6
+        // Twenty bytes at once: the verifier does not follow a check of the very first byte.
+        let header = at::<[u8; 20]>(skb, link)?;
+        // SAFETY: `at` has checked the bounds.
+        unsafe { (*header)[0] >> 4 == 6 }
     };
     let (tcp, fragment) = if v6 {
         v6_header(skb, link)?

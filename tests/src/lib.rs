@@ -5,6 +5,8 @@
     reason = "a test that cannot go on panics, with a trace that says where"
 )]
 
+pub mod fixture;
 pub mod frame;
 pub mod netns;
+pub mod server;
 pub mod wait;

@@ -6,14 +6,10 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
 };
 
 use orch::{
-    config::{
-        BackendConfig, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces, Listen,
-        Local, Publish, RuntimeChoice, ScaleConfig, ServiceConfig,
-    },
+    config::{Local, ServiceConfig},
     dataplane::{Dataplane, SlotEntry, Trial},
 };
 use orch_common::{
@@ -24,6 +20,7 @@ use orch_common::{
     slot::{SlotKey, SlotState},
 };
 use orch_tests::{
+    fixture,
     frame::{
         Tcp,
         flag::{ACK, FIN, PSH, RST, SYN},
@@ -62,43 +59,8 @@ fn at6(port: u16) -> SocketAddr {
 
 fn service(expose_slots: bool) -> ServiceConfig {
     ServiceConfig {
-        name: "web".to_owned(),
-        listen: Listen {
-            address: None,
-            port: 80,
-        },
-        start_port: 8000,
-        publish: Publish::None,
         expose_slots,
-        backend: BackendConfig {
-            runtime: RuntimeChoice::Process,
-            image: None,
-            command: vec!["true".to_owned()],
-            port: 8080,
-            env: Default::default(),
-            volumes: Vec::new(),
-            memory: 0,
-            cpus: 0.0,
-            drain_limit: Duration::from_secs(30),
-            stop_grace: Duration::from_secs(10),
-        },
-        health: HealthConfig {
-            path: "/".to_owned(),
-            interval: Duration::from_secs(1),
-            timeout: Duration::from_millis(900),
-            unhealthy_after: 2,
-            start_limit: Duration::from_secs(30),
-        },
-        count: CountConfig {
-            prefix: "/api/".to_owned(),
-            exclude: vec!["/api/_health".to_owned()],
-        },
-        scale: ScaleConfig {
-            interval: Duration::from_secs(120),
-            requests_per_replica: 20,
-            min: 1,
-            max: 10,
-        },
+        ..fixture::service()
     }
 }
 
@@ -121,17 +83,8 @@ impl World {
         netns.ip(&["addr", "add", "10.9.0.1/24", "dev", "lo"]);
         netns.ip(&["addr", "add", "fd09::1/64", "dev", "lo", "nodad"]);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let pin_dir = PathBuf::from(format!(
-            "/sys/fs/bpf/orch-packets-{}-{number}",
-            std::process::id()
-        ));
-        let config = DataplaneConfig {
-            interfaces: Interfaces::Auto,
-            local: Local::Off,
-            delivery: Delivery::Auto,
-            flows: 65_536,
-            pin_dir: pin_dir.clone(),
-        };
+        let config = fixture::dataplane(&format!("packets{number}"), Local::Off);
+        let pin_dir = config.pin_dir.clone();
         let mut dataplane = netns.within(|| Dataplane::open(&config)).unwrap();
         dataplane
             .set_services(std::slice::from_ref(service))

@@ -118,7 +118,8 @@ fn clsact(
 /// connect hooks the older one acts and the newer one finds nothing to do.
 pub(super) fn local(ebpf: &mut Ebpf, pins: &Pins, cgroup: &Path) -> Result<(), DataplaneError> {
     let root = File::open(cgroup).map_err(|source| DataplaneError::file(cgroup, source))?;
-    let mode = CgroupAttachMode::AllowMultiple;
+    // Links always allow others beside them, and refuse to be told so.
+    let mode = CgroupAttachMode::Single;
     let place = cgroup.display().to_string();
     for name in [
         program::CONNECT4,

@@ -1,6 +1,6 @@
 //! What of the host the data plane has to know: interfaces and addresses.
 
-use std::{fs, net::IpAddr, path::Path};
+use std::{net::IpAddr, path::Path};
 
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 use orch_common::address::{self, Address};
@@ -41,22 +41,26 @@ pub(super) fn look() -> Result<(Vec<Interface>, Vec<Address>), DataplaneError> {
     let mut interfaces: Vec<Interface> = Vec::new();
     let mut addresses = Vec::new();
     for entry in listed {
-        let address = entry.address.as_ref().and_then(ip);
-        addresses.extend(address.map(to_address));
-        if !entry.flags.contains(InterfaceFlags::IFF_UP) {
+        let Some(storage) = entry.address.as_ref() else {
             continue;
-        }
-        if let Some(known) = interfaces
-            .iter_mut()
-            .find(|known| known.name == entry.interface_name)
+        };
+        if let Some(ip) = ip(storage) {
+            addresses.push(to_address(ip));
+            if let Some(known) = interfaces
+                .iter_mut()
+                .find(|i| i.name == entry.interface_name)
+            {
+                known.has_address = true;
+            }
+        } else if let Some(link) = storage.as_link_addr()
+            && entry.flags.contains(InterfaceFlags::IFF_UP)
         {
-            known.has_address |= address.is_some();
-        } else if let Some(index) = number(&entry.interface_name, "ifindex") {
+            // The link entry of an interface comes before its addresses.
             interfaces.push(Interface {
-                index,
-                kind: kind(&entry.interface_name),
+                index: link.ifindex() as u32,
+                kind: kind(&entry.interface_name, link.hatype()),
                 name: entry.interface_name,
-                has_address: address.is_some(),
+                has_address: false,
             });
         }
     }
@@ -79,28 +83,23 @@ pub(super) fn role(interface: &Interface, wanted: &Interfaces) -> Option<Role> {
     }
 }
 
-fn kind(name: &str) -> Kind {
+fn kind(name: &str, hardware: u16) -> Kind {
     let dir = Path::new("/sys/class/net").join(name);
-    match number(name, "type") {
-        Some(ARPHRD_LOOPBACK) => Kind::Loopback,
-        Some(ARPHRD_ETHER) if dir.join("bridge").exists() => Kind::Bridge,
-        Some(ARPHRD_ETHER) if dir.join("brport").exists() && dir.join("device").exists() => {
+    match hardware {
+        ARPHRD_LOOPBACK => Kind::Loopback,
+        ARPHRD_ETHER if dir.join("bridge").exists() => Kind::Bridge,
+        ARPHRD_ETHER if dir.join("brport").exists() && dir.join("device").exists() => {
             Kind::OuterPort
         }
-        Some(ARPHRD_ETHER) if dir.join("brport").exists() => Kind::InnerPort,
-        Some(ARPHRD_ETHER) => Kind::Plain,
+        ARPHRD_ETHER if dir.join("brport").exists() => Kind::InnerPort,
+        ARPHRD_ETHER => Kind::Plain,
         _ => Kind::Bare,
     }
 }
 
 /// From `linux/if_arp.h`.
-const ARPHRD_ETHER: u32 = 1;
-const ARPHRD_LOOPBACK: u32 = 772;
-
-fn number(interface: &str, attribute: &str) -> Option<u32> {
-    let path = Path::new("/sys/class/net").join(interface).join(attribute);
-    fs::read_to_string(path).ok()?.trim().parse().ok()
-}
+const ARPHRD_ETHER: u16 = 1;
+const ARPHRD_LOOPBACK: u16 = 772;
 
 fn ip(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
     let v4 = address

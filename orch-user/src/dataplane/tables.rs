@@ -333,7 +333,8 @@ fn port_table(services: &[ServiceConfig]) -> BTreeMap<u16, Port> {
 }
 
 /// Path rules of a service. An excluded path ends at a boundary, so that `/health` does not
-/// exclude `/healthy`: one rule for each byte that can follow a path in a request line.
+/// exclude `/healthy`: one rule for each byte that can follow a path in a request line, and one for
+/// a segment that ends with the path.
 fn path_rules(service: u32, count: &CountConfig) -> Vec<(Key<PathKey>, PathRule)> {
     let rule = |path: &[u8], rule| {
         let bits = PathKey::SERVICE_BITS + 8 * path.len() as u32;
@@ -346,7 +347,7 @@ fn path_rules(service: u32, count: &CountConfig) -> Vec<(Key<PathKey>, PathRule)
     };
     let mut rules = vec![rule(prefix.as_bytes(), PathRule::Count)];
     for path in &count.exclude {
-        for follows in [" ", "?", "/", "#"] {
+        for follows in [" ", "?", "/", "#", "\0"] {
             let path = format!("{}{follows}", path.trim_end_matches('/'));
             rules.push(rule(path.as_bytes(), PathRule::Exclude));
         }
@@ -365,7 +366,7 @@ mod tests {
             exclude: vec!["/api/v1/_health".to_owned()],
         };
         let rules = path_rules(3, &count);
-        assert_eq!(rules.len(), 5);
+        assert_eq!(rules.len(), 6);
         assert_eq!(rules[0].0.prefix_len(), 32 + 8 * 5);
         assert_eq!(rules[1].0.prefix_len(), 32 + 8 * 16);
         assert!(!counts_all(&count));

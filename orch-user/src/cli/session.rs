@@ -1,0 +1,113 @@
+//! A controller from its seat to its end: runtimes, data plane, API and the loop, joined.
+
+use std::{path::Path, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use super::{CliError, Seat, Signal};
+use crate::{
+    config::{Config, Source},
+    dataplane::Dataplane,
+    reconcile::{self, Runtimes},
+    runtime::{Runtime, RuntimeError, RuntimeKind, docker::DockerRuntime, process::ProcessRuntime},
+};
+
+/// All that a controller starts from.
+#[derive(Debug)]
+pub struct Session {
+    /// Where the configuration came from; `Signal::Reload` loads it again.
+    pub source: Source,
+    /// The configuration.
+    pub config: Config,
+    /// Lock, control socket and status address, held.
+    pub seat: Seat,
+    /// What signals ask for.
+    pub signals: mpsc::Receiver<Signal>,
+}
+
+impl Session {
+    /// Runs the controller until a signal ends it.
+    pub async fn run(self) -> Result<(), CliError> {
+        let config = self.config;
+        let runtimes = self::runtimes(&config).await?;
+        runtimes.check(&config).await?;
+        let dataplane = Dataplane::open(&config.dataplane).map_err(reconcile::RunError::from)?;
+        let (control, door) = reconcile::door();
+        let served = self.seat.serve(control).map_err(CliError::Runtime)?;
+        let (sender, receiver) = mpsc::channel(4);
+        let translator = Translator {
+            source: self.source,
+            sender,
+        };
+        let leaves = tokio::spawn(translator.run(self.signals));
+        reconcile::run(config, dataplane, runtimes, door, receiver).await?;
+        // SIGTERM leaves what `orch down` must find again.
+        if !leaves.await.unwrap_or(true) {
+            served.remove()?;
+        }
+        Ok(())
+    }
+}
+
+/// Marks what is ours: two controllers never share a control socket.
+pub(super) fn instance(control: &Path) -> String {
+    control.display().to_string()
+}
+
+async fn runtimes(config: &Config) -> Result<Runtimes, RuntimeError> {
+    let instance = instance(&config.control);
+    let process: Arc<dyn Runtime> = Arc::new(ProcessRuntime::new(&config.state_dir, &instance));
+    let runtimes = Runtimes::new().with(process);
+    let mut services = config.services.iter();
+    let wanted = services.any(|one| Runtimes::kind_for(&one.backend) == RuntimeKind::Docker);
+    match DockerRuntime::connect(&instance).await {
+        Ok(docker) => Ok(runtimes.with(Arc::new(docker))),
+        Err(error) if wanted => Err(error),
+        // An engine that nobody needs may be away.
+        Err(_) => Ok(runtimes),
+    }
+}
+
+/// Signals in the words of the loop.
+struct Translator {
+    source: Source,
+    sender: mpsc::Sender<reconcile::Signal>,
+}
+
+impl Translator {
+    /// Ends with the loop, or with SIGTERM; then true.
+    async fn run(self, mut signals: mpsc::Receiver<Signal>) -> bool {
+        loop {
+            let signal = tokio::select! {
+                () = self.sender.closed() => return false,
+                signal = signals.recv() => signal,
+            };
+            let Some(signal) = signal else {
+                return false;
+            };
+            let keep = signal == Signal::Leave;
+            if let Some(meaning) = self.translate(signal)
+                && self.sender.send(meaning).await.is_err()
+            {
+                return false;
+            }
+            if keep {
+                return true;
+            }
+        }
+    }
+
+    fn translate(&self, signal: Signal) -> Option<reconcile::Signal> {
+        match signal {
+            Signal::CleanUp => Some(reconcile::Signal::Shutdown { keep: false }),
+            Signal::Leave => Some(reconcile::Signal::Shutdown { keep: true }),
+            Signal::Reload => match self.source.load() {
+                Ok(config) => Some(reconcile::Signal::Reload(Box::new(config))),
+                Err(error) => {
+                    log::error!("not reloaded, the old configuration stays: {error}");
+                    None
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Configurations for tests.
+
+use std::{path::PathBuf, time::Duration};
+
+use orch::config::{
+    BackendConfig, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces, Listen, Local,
+    Publish, RuntimeChoice, ScaleConfig, ServiceConfig,
+};
+
+/// A service on port 80 with slots from 8000 on, of which nothing is started.
+pub fn service() -> ServiceConfig {
+    ServiceConfig {
+        name: "web".to_owned(),
+        listen: Listen {
+            address: None,
+            port: 80,
+        },
+        start_port: 8000,
+        publish: Publish::None,
+        expose_slots: false,
+        backend: BackendConfig {
+            runtime: RuntimeChoice::Process,
+            image: None,
+            command: vec!["true".to_owned()],
+            port: 8080,
+            env: std::collections::BTreeMap::new(),
+            volumes: Vec::new(),
+            memory: 0,
+            cpus: 0.0,
+            drain_limit: Duration::from_secs(30),
+            stop_grace: Duration::from_secs(10),
+        },
+        health: HealthConfig {
+            path: "/".to_owned(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(900),
+            unhealthy_after: 2,
+            start_limit: Duration::from_secs(30),
+        },
+        count: CountConfig {
+            prefix: "/api/".to_owned(),
+            exclude: vec!["/api/_health".to_owned()],
+        },
+        scale: ScaleConfig {
+            interval: Duration::from_secs(120),
+            requests_per_replica: 20,
+            min: 1,
+            max: 10,
+        },
+    }
+}
+
+/// A data plane with pins of its own.
+pub fn dataplane(name: &str, local: Local) -> DataplaneConfig {
+    DataplaneConfig {
+        interfaces: Interfaces::Auto,
+        local,
+        delivery: Delivery::Auto,
+        flows: 65_536,
+        pin_dir: PathBuf::from(format!("/sys/fs/bpf/orch-{name}-{}", std::process::id())),
+    }
+}
