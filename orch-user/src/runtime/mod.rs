@@ -1,5 +1,7 @@
 //! Runtimes: what creates, stops and lists backends. One trait; `docker` and `process` implement it.
 
+pub mod process;
+
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
