@@ -1,5 +1,6 @@
 //! Runtimes: what creates, stops and lists backends. One trait; `docker` and `process` implement it.
 
+pub mod docker;
 pub mod process;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
