@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{self, Command},
     sync::Arc,
     time::{Duration, Instant},
@@ -20,7 +20,12 @@ use orch::{
         docker::DockerRuntime,
     },
 };
-use tokio::sync::mpsc;
+use tokio::{
+    io::copy_bidirectional,
+    net::{UnixListener, UnixStream},
+    sync::mpsc,
+    task::{JoinHandle, JoinSet},
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -271,8 +276,11 @@ async fn tells_how_a_container_ended() {
     ready(backend.address).await;
     let _ = get(backend.address, "/exit");
     assert_eq!(exit_of(&mut events, &backend.id).await, "exit code 3");
-    let found = bench.runtime.list().await.unwrap();
-    assert_eq!((found.len(), found[0].running), (1, false));
+    // The engine's list is some milliseconds behind its events.
+    let begin = Instant::now();
+    while bench.runtime.list().await.unwrap()[0].running {
+        assert!(begin.elapsed() < LIMIT);
+    }
     bench.kill_now(&backend.id).await;
 
     let backend = bench.start(&order).await;
@@ -312,6 +320,70 @@ async fn two_removals_at_once_both_succeed() {
     assert_eq!(bench.runtime.list().await.unwrap(), []);
 }
 
+/// A way to the engine that can be cut.
+struct Bridge {
+    socket: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl Bridge {
+    fn open(socket: &Path) -> Self {
+        let _ = fs::remove_file(socket);
+        let listener = UnixListener::bind(socket).unwrap();
+        let task = tokio::spawn(async move {
+            // Dropped, and so aborted, with this task.
+            let mut connections = JoinSet::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                connections.spawn(async move {
+                    let mut engine = UnixStream::connect("/var/run/docker.sock").await.unwrap();
+                    let _ = copy_bidirectional(&mut client, &mut engine).await;
+                });
+            }
+        });
+        let socket = socket.to_owned();
+        Self { socket, task }
+    }
+
+    async fn cut(self) {
+        self.task.abort();
+        let _ = self.task.await;
+        fs::remove_file(self.socket).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_goes_and_comes_back() {
+    let mut bench = Bench::new("lost").await;
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("docker.sock");
+    let endpoint = format!("unix://{}", socket.display());
+    let error = DockerRuntime::connect_to(&endpoint, "x").await.unwrap_err();
+    assert!(error.to_string().contains(&endpoint), "{error}");
+
+    let bridge = Bridge::open(&socket);
+    let runtime = DockerRuntime::connect_to(&endpoint, &bench.instance).await;
+    bench.runtime = Arc::new(runtime.unwrap());
+    let backend = bench.start(&bench.order(PublishOn::Localhost)).await;
+    let mut events = bench.watch();
+    // Only a stream that was open can break.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    bridge.cut().await;
+    let lost = tokio::time::timeout(LIMIT, events.recv()).await.unwrap();
+    assert!(matches!(lost, Some(RuntimeEvent::Lost { .. })), "{lost:?}");
+    let error = bench.runtime.list().await.unwrap_err();
+    assert!(
+        matches!(error, RuntimeError::EngineGone { .. }),
+        "{error:?}"
+    );
+    // What happens meanwhile is told afterwards.
+    docker(&["kill", &backend.id.0]);
+    let _bridge = Bridge::open(&socket);
+    let back = tokio::time::timeout(LIMIT, events.recv()).await.unwrap();
+    assert!(matches!(back, Some(RuntimeEvent::Back { .. })), "{back:?}");
+    assert_eq!(exit_of(&mut events, &backend.id).await, "exit code 137");
+    bench.kill_now(&backend.id).await;
+}
+
 #[tokio::test]
 async fn nothing_half_done_remains_after_a_failure() {
     let bench = Bench::new("failure").await;
@@ -323,6 +395,7 @@ async fn nothing_half_done_remains_after_a_failure() {
     let error = bench.runtime.start(prepared).await.unwrap_err();
     println!("a taken port is told after {:?}", begin.elapsed());
     assert!(matches!(error, RuntimeError::PortTaken { .. }), "{error:?}");
+    assert!(begin.elapsed() < Duration::from_secs(3));
     assert_eq!(bench.runtime.list().await.unwrap(), []);
 
     let mut config = (*order.backend).clone();

@@ -11,7 +11,7 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 
-use super::Labels;
+use super::labels::Labels;
 use crate::runtime::{Order, PublishOn};
 
 /// Logs of a container are bounded: so many files of such a size.
