@@ -6,6 +6,7 @@ use std::{
     fs,
     net::TcpListener,
     path::Path,
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -240,6 +241,79 @@ async fn the_next_controller_adopts() {
     second.stop(&backend.id, GRACE).await.unwrap();
     exit_of(&mut events, &backend.id).await;
     assert!(!lives(&backend.id.0));
+}
+
+/// As after a real restart: the process is not our child, and we cannot learn how it ended.
+#[tokio::test]
+async fn the_end_of_somebody_else_s_child_is_noticed() {
+    let state = tempfile::tempdir().unwrap();
+    let first = runtime(state.path());
+    let template = start(&first, &order("exec sleep 600")).await;
+    let output = Command::new("sh")
+        .args(["-c", "setsid sleep 600 >/dev/null 2>&1 & echo $!"])
+        .output()
+        .unwrap();
+    let orphan = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let begin = Instant::now();
+    let stat = loop {
+        let stat = fs::read_to_string(format!("/proc/{orphan}/stat")).unwrap();
+        // Its own group, once setsid has run.
+        if stat.split(' ').nth(4) == Some(&orphan) {
+            break stat;
+        }
+        assert!(begin.elapsed() < GRACE);
+    };
+    let dir = state.path().join("backends");
+    let text = fs::read_to_string(dir.join(format!("{}.json", template.id))).unwrap();
+    let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
+    record["pid"] = orphan.parse::<i32>().unwrap().into();
+    record["start_ticks"] = stat
+        .split(' ')
+        .nth(21)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        .into();
+    fs::write(dir.join(format!("{orphan}.json")), record.to_string()).unwrap();
+    first.stop(&template.id, Duration::ZERO).await.unwrap();
+
+    let second = runtime(state.path());
+    let mut events = watch(&second);
+    assert!(second.list().await.unwrap()[0].running);
+    let id = BackendId(orphan.clone());
+    let pid = Pid::from_raw(orphan.parse().unwrap()).unwrap();
+    let begin = Instant::now();
+    kill_process(pid, Signal::KILL).unwrap();
+    assert_eq!(exit_of(&mut events, &id).await, "gone");
+    println!("noticed after {:?}", begin.elapsed());
+    assert!(!second.list().await.unwrap()[0].running);
+    second.stop(&id, GRACE).await.unwrap();
+    assert_eq!(second.list().await.unwrap(), []);
+}
+
+#[test]
+fn backends_outlive_the_controller() {
+    let state = tempfile::tempdir().unwrap();
+    let controller = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+    };
+    let first = controller().unwrap();
+    let id = first.block_on(async {
+        let runtime = runtime(state.path());
+        let backend = start(&runtime, &order("exec sleep 600")).await;
+        tokio::task::yield_now().await;
+        backend.id
+    });
+    drop(first);
+    assert!(lives(&id.0));
+    controller().unwrap().block_on(async {
+        let runtime = runtime(state.path());
+        assert!(runtime.list().await.unwrap()[0].running);
+        runtime.stop(&id, Duration::ZERO).await.unwrap();
+    });
+    assert!(!exists(&id.0));
 }
 
 #[tokio::test]

@@ -1,26 +1,15 @@
-//! Finding the engine and agreeing on a version of its API.
+//! Finding the engine.
 
 use std::env;
 
-use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker, errors::Error};
+use bollard::{API_DEFAULT_VERSION, Docker, errors::Error};
 
-use super::{ASK_LIMIT, failure, within};
+use super::{ASK_LIMIT, within};
 
 /// Where the engine listens if `DOCKER_HOST` does not say.
 const USUAL_ENDPOINT: &str = "unix:///var/run/docker.sock";
 /// For bollard's own limit, in seconds. Every call sets its own, shorter one.
 const CLIENT_LIMIT: u64 = 120;
-/// What is asked for, in this order. Engines refuse a version they do not speak, even to the
-/// question which ones they speak: the first is old enough for engine 25 and later, the last one
-/// for engine 20.10. Nothing newer is needed here.
-const VERSIONS: [ClientVersion; 3] = [version(44), *API_DEFAULT_VERSION, version(41)];
-
-const fn version(minor_version: usize) -> ClientVersion {
-    ClientVersion {
-        major_version: 1,
-        minor_version,
-    }
-}
 
 /// Where the engine is to be.
 pub(super) fn endpoint() -> String {
@@ -30,29 +19,32 @@ pub(super) fn endpoint() -> String {
         .unwrap_or_else(|| USUAL_ENDPOINT.to_owned())
 }
 
-/// Connects with the first version that the engine accepts.
+/// Connects, and agrees on the lower one of the two versions of the API. bollard 0.21 names no
+/// version in its requests, so that every engine answers in its own; a bollard that names one
+/// must name this.
 pub(super) async fn connect(endpoint: &str) -> Result<Docker, Error> {
-    let mut last = Error::APIVersionParseError {};
-    for version in VERSIONS {
-        let docker = client(endpoint, version)?;
-        match within(ASK_LIMIT, docker.negotiate_version()).await {
-            Ok(docker) => {
-                log::debug!("Docker at {endpoint}, API {}", docker.client_version());
-                return Ok(docker);
-            }
-            Err(error) if failure::status(&error) == Some(400) => last = error,
-            Err(error) => return Err(error),
-        }
-    }
-    Err(last)
-}
-
-fn client(endpoint: &str, version: ClientVersion) -> Result<Docker, Error> {
-    match endpoint.split_once("://") {
-        Some(("unix", _)) => Docker::connect_with_unix(endpoint, CLIENT_LIMIT, &version),
-        Some(("tcp" | "http", _)) => Docker::connect_with_http(endpoint, CLIENT_LIMIT, &version),
+    let version = API_DEFAULT_VERSION;
+    let docker = match endpoint.split_once("://") {
+        Some(("unix", _)) => Docker::connect_with_unix(endpoint, CLIENT_LIMIT, version),
+        Some(("tcp" | "http", _)) => Docker::connect_with_http(endpoint, CLIENT_LIMIT, version),
         _ => Err(Error::UnsupportedURISchemeError {
             uri: endpoint.to_owned(),
         }),
+    };
+    let docker = within(ASK_LIMIT, docker?.negotiate_version()).await?;
+    log::debug!("Docker at {endpoint}, API {}", docker.client_version());
+    Ok(docker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn says_what_is_wrong_with_an_endpoint() {
+        let error = connect("ssh://host").await.unwrap_err();
+        assert!(matches!(error, Error::UnsupportedURISchemeError { .. }));
+        let error = connect("unix:///nowhere/docker.sock").await.unwrap_err();
+        assert!(matches!(error, Error::SocketNotFoundError(_)));
     }
 }

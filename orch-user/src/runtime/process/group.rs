@@ -78,7 +78,9 @@ impl Group {
     /// To be called once.
     pub(super) async fn until_end(&self) -> String {
         if let Err(error) = self.pidfd.readable().await {
-            log::warn!("cannot follow process {}: {error}", self.pid());
+            // The tokio runtime is shutting down: the process lives on, and must.
+            log::debug!("process {} is not followed any more: {error}", self.pid());
+            std::future::pending::<()>().await;
         }
         // Before reaping, while the pid cannot be given to anybody else.
         self.kill();

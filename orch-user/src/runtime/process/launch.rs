@@ -161,9 +161,7 @@ fn volume_dir(state_dir: &Path, volume: &Volume) -> PathBuf {
     } else {
         name
     };
-    // Absolute, so that the path means the same wherever the program changes to.
-    let base = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
-    base.join("volumes").join(name)
+    state_dir.join("volumes").join(name)
 }
 
 fn volume_variable(volume: &Volume) -> String {

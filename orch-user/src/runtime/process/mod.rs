@@ -13,7 +13,7 @@ use std::{
     collections::HashMap,
     io,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -47,7 +47,8 @@ impl ProcessRuntime {
     pub fn new(state_dir: &Path, instance: &str) -> Self {
         let (exits, exited) = mpsc::unbounded_channel();
         Self {
-            state_dir: state_dir.to_owned(),
+            // The next controller may have another working directory.
+            state_dir: path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned()),
             instance: instance.to_owned(),
             groups: Mutex::new(HashMap::new()),
             limits: Limits::default(),
