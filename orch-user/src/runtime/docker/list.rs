@@ -103,7 +103,11 @@ fn backend(found: ContainerSummary) -> Option<Backend> {
     Some(Backend {
         id,
         address: labels.address(networks.into_iter().flat_map(own_address).min()),
-        running: found.state == Some(ContainerSummaryStateEnum::RUNNING),
+        // A paused one holds its port and has not ended.
+        running: matches!(
+            found.state,
+            Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED)
+        ),
         age: since(found.created.unwrap_or_default()),
         service: labels.service,
         slot: labels.slot,

@@ -9,6 +9,8 @@ use std::{
 
 /// Length of a scheduling period in microseconds, the kernel's default.
 const PERIOD: f64 = 100_000.0;
+/// The smallest share of a period that the kernel accepts.
+const LEAST_QUOTA: f64 = 1_000.0;
 /// The cgroup that holds those of all backends.
 const PARENT: &str = "orch";
 
@@ -34,7 +36,7 @@ impl Limits {
             wanted.push(Limit::Memory(memory));
         }
         if cpus > 0.0 {
-            wanted.push(Limit::Cpu((cpus * PERIOD) as u64));
+            wanted.push(Limit::Cpu((cpus * PERIOD).max(LEAST_QUOTA) as u64));
         }
         for limit in wanted {
             if let Err(error) = limit.apply(&hierarchies(), pid) {
