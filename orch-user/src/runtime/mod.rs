@@ -1,5 +1,8 @@
 //! Runtimes: what creates, stops and lists backends. One trait; `docker` and `process` implement it.
 
+pub mod docker;
+pub mod process;
+
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
@@ -84,7 +87,8 @@ pub struct Backend {
 /// Something a runtime noticed by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuntimeEvent {
-    /// A backend's process ended.
+    /// A backend's process ended, by itself or because of `stop`. A backend may be reported that
+    /// was removed already.
     Exited {
         /// Which.
         id: BackendId,
@@ -191,7 +195,8 @@ pub trait Runtime: Send + Sync {
     /// `grace` is zero. Removing what is gone already succeeds.
     fn stop<'a>(&'a self, id: &'a BackendId, grace: Duration) -> Answer<'a, ()>;
 
-    /// Every backend of this instance of orch, dead ones included.
+    /// Every backend of this instance of orch: dead ones, and those that were created and not
+    /// started, included. May be some milliseconds behind the events.
     fn list(&self) -> Answer<'_, Vec<Backend>>;
 
     /// The last lines of what the backend wrote.

@@ -1,0 +1,117 @@
+//! The labels of our containers: how they are found, and adopted by the next controller.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use crate::runtime::Order;
+
+const SERVICE: &str = "orch.service";
+const SLOT: &str = "orch.slot";
+/// The slot's port on the host.
+const PORT: &str = "orch.port";
+/// The port inside the container.
+const INNER_PORT: &str = "orch.inner_port";
+const SPEC: &str = "orch.spec";
+const INSTANCE: &str = "orch.instance";
+
+/// What the labels of a container say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Labels {
+    pub(super) service: String,
+    pub(super) slot: u16,
+    port: u16,
+    inner_port: u16,
+    pub(super) spec: String,
+}
+
+impl Labels {
+    pub(super) fn of_order(order: &Order) -> Self {
+        Self {
+            service: order.service.clone(),
+            slot: order.slot,
+            port: order.slot_port,
+            inner_port: order.backend.port,
+            spec: order.spec.clone(),
+        }
+    }
+
+    /// As the engine wants them.
+    pub(super) fn to_map(&self, instance: &str) -> HashMap<String, String> {
+        let labels = [
+            (SERVICE, self.service.clone()),
+            (SLOT, self.slot.to_string()),
+            (PORT, self.port.to_string()),
+            (INNER_PORT, self.inner_port.to_string()),
+            (SPEC, self.spec.clone()),
+            (INSTANCE, instance.to_owned()),
+        ];
+        labels
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+
+    /// `None` if one is missing or makes no sense.
+    pub(super) fn parse(labels: &HashMap<String, String>) -> Option<Self> {
+        let number = |name| labels.get(name)?.parse().ok();
+        Some(Self {
+            service: labels.get(SERVICE)?.clone(),
+            slot: number(SLOT)?,
+            port: number(PORT)?,
+            inner_port: number(INNER_PORT)?,
+            spec: labels.get(SPEC)?.clone(),
+        })
+    }
+
+    /// Where the container listens, seen from the host.
+    pub(super) fn address(&self, own: Option<IpAddr>) -> SocketAddr {
+        match own {
+            Some(address) => (address, self.inner_port).into(),
+            None => (Ipv4Addr::LOCALHOST, self.port).into(),
+        }
+    }
+}
+
+/// The filter for the containers of an instance.
+pub(super) fn selector(instance: &str) -> String {
+    format!("{INSTANCE}={instance}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels() -> Labels {
+        Labels {
+            service: "web".to_owned(),
+            slot: 3,
+            port: 8003,
+            inner_port: 80,
+            spec: "abc".to_owned(),
+        }
+    }
+
+    #[test]
+    fn there_and_back() {
+        let map = labels().to_map("/pins");
+        assert_eq!(Labels::parse(&map), Some(labels()));
+        assert_eq!(map[INSTANCE], "/pins");
+        for name in [SERVICE, SLOT, PORT, INNER_PORT, SPEC] {
+            let mut map = map.clone();
+            map.remove(name);
+            assert_eq!(Labels::parse(&map), None, "without {name}");
+        }
+        let mut map = map;
+        map.insert(SLOT.to_owned(), "x".to_owned());
+        assert_eq!(Labels::parse(&map), None);
+    }
+
+    #[test]
+    fn its_own_address_or_the_slot_port() {
+        let own = "172.17.0.2".parse().ok();
+        assert_eq!(labels().address(own).to_string(), "172.17.0.2:80");
+        assert_eq!(labels().address(None).to_string(), "127.0.0.1:8003");
+    }
+}

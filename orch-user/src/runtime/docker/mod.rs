@@ -1,0 +1,121 @@
+//! Backends that are containers of a Docker engine. Only this module and what is below it know
+//! bollard.
+
+mod body;
+mod connect;
+mod events;
+mod failure;
+mod labels;
+mod list;
+mod start;
+mod stop;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bollard::{Docker, errors::Error};
+use futures_util::future::BoxFuture;
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{
+    Answer, Backend, BackendId, Order, Prepared, Runtime, RuntimeError, RuntimeEvent, RuntimeKind,
+};
+use crate::config::BackendConfig;
+
+/// Limit of calls that only ask.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
+/// Limit of calls that make, start or remove something, on a busy engine.
+const ACT_LIMIT: Duration = Duration::from_mins(1);
+
+/// The runtime of containers.
+#[derive(Debug)]
+pub struct DockerRuntime {
+    docker: Docker,
+    endpoint: String,
+    instance: String,
+}
+
+impl DockerRuntime {
+    /// Connects to the engine at `DOCKER_HOST`, or else to the usual socket. `instance` marks the
+    /// containers of this instance of orch; it sees no others.
+    pub async fn connect(instance: &str) -> Result<Self, RuntimeError> {
+        Self::connect_to(&connect::endpoint(), instance).await
+    }
+
+    /// Connects to the engine at an endpoint: `unix://`, `tcp://` or `http://`.
+    pub async fn connect_to(endpoint: &str, instance: &str) -> Result<Self, RuntimeError> {
+        let endpoint = endpoint.to_owned();
+        match connect::connect(&endpoint).await {
+            Ok(docker) => Ok(Self {
+                docker,
+                endpoint,
+                instance: instance.to_owned(),
+            }),
+            Err(source) => Err(RuntimeError::EngineGone {
+                endpoint,
+                source: source.into(),
+            }),
+        }
+    }
+
+    /// The error of a call, in our words.
+    fn failed(&self, verb: &'static str, object: &str, error: Error) -> RuntimeError {
+        if failure::is_engine_gone(&error) {
+            return RuntimeError::EngineGone {
+                endpoint: self.endpoint.clone(),
+                source: error.into(),
+            };
+        }
+        RuntimeError::Engine {
+            verb,
+            object: object.to_owned(),
+            source: error.into(),
+        }
+    }
+}
+
+impl Runtime for DockerRuntime {
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::Docker
+    }
+
+    fn check<'a>(&'a self, _service: &'a str, backend: &'a BackendConfig) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.find_image(backend.image.as_deref().unwrap_or_default())
+                .await
+        })
+    }
+
+    fn create<'a>(&'a self, order: &'a Order) -> Answer<'a, Prepared> {
+        Box::pin(self.make(order))
+    }
+
+    fn start(&self, prepared: Prepared) -> Answer<'_, Backend> {
+        Box::pin(self.run(prepared))
+    }
+
+    fn stop<'a>(&'a self, id: &'a BackendId, grace: Duration) -> Answer<'a, ()> {
+        Box::pin(self.end(id, grace))
+    }
+
+    fn list(&self) -> Answer<'_, Vec<Backend>> {
+        Box::pin(self.all())
+    }
+
+    fn log_tail<'a>(&'a self, id: &'a BackendId, lines: usize) -> Answer<'a, String> {
+        Box::pin(self.tail(id, lines))
+    }
+
+    fn watch(self: Arc<Self>, events: mpsc::Sender<RuntimeEvent>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { events::watch(&self.docker, &self.instance, &events).await })
+    }
+}
+
+/// A call with a limit of its own: bollard's covers the time to the answer's header only.
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    timeout(limit, call)
+        .await
+        .unwrap_or(Err(Error::RequestTimeoutError))
+}

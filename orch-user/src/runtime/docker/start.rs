@@ -1,0 +1,78 @@
+//! Creating containers and starting them on their port.
+
+use std::time::Duration;
+
+use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
+use tokio::time::{Instant, sleep};
+
+use super::{ACT_LIMIT, DockerRuntime, body, failure, within};
+use crate::runtime::{Backend, BackendId, Order, Prepared, RuntimeError};
+
+/// The engine frees a port some time after it has removed the container: how long a start is tried
+/// again, and the pause between two tries.
+const PORT_LIMIT: Duration = Duration::from_secs(1);
+const PORT_PAUSE: Duration = Duration::from_millis(40);
+
+impl DockerRuntime {
+    pub(super) async fn make(&self, order: &Order) -> Result<Prepared, RuntimeError> {
+        let options = CreateContainerOptions {
+            name: Some(body::name(order)),
+            ..CreateContainerOptions::default()
+        };
+        let body = body::of(order, &self.instance, body::host_has_ipv6());
+        let call = self.docker.create_container(Some(options), body);
+        let created = within(ACT_LIMIT, call).await.map_err(|error| {
+            let image = order.backend.image.clone().unwrap_or_default();
+            match failure::status(&error) {
+                Some(404) => RuntimeError::ImageMissing { image },
+                _ => self.failed("create", &body::name(order), error),
+            }
+        })?;
+        for warning in created.warnings {
+            log::debug!("docker create for service {}: {warning}", order.service);
+        }
+        Ok(Prepared {
+            order: order.clone(),
+            id: BackendId(created.id),
+        })
+    }
+
+    /// Starts a container, or removes it.
+    pub(super) async fn run(&self, prepared: Prepared) -> Result<Backend, RuntimeError> {
+        let result = match self.run_on_port(&prepared).await {
+            Ok(()) => self.look(&prepared).await,
+            Err(error) => Err(error),
+        };
+        if result.is_err()
+            && let Err(error) = self.remove(&prepared.id).await
+        {
+            log::warn!("container {} is left over: {error}", prepared.id);
+        }
+        result
+    }
+
+    async fn run_on_port(&self, prepared: &Prepared) -> Result<(), RuntimeError> {
+        let id = &prepared.id.0;
+        let begin = Instant::now();
+        loop {
+            let call = self
+                .docker
+                .start_container(id, None::<StartContainerOptions>);
+            match within(ACT_LIMIT, call).await {
+                Ok(()) => return Ok(()),
+                Err(error) if !failure::is_port_in_use(&error) => {
+                    return Err(self.failed("start", id, error));
+                }
+                Err(error) if begin.elapsed() > PORT_LIMIT => {
+                    log::debug!("container {id}: {error}");
+                    break;
+                }
+                Err(_) => sleep(PORT_PAUSE).await,
+            }
+        }
+        Err(RuntimeError::PortTaken {
+            port: prepared.order.slot_port,
+            service: prepared.order.service.clone(),
+        })
+    }
+}

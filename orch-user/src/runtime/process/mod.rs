@@ -1,0 +1,240 @@
+//! Backends that are plain processes of this host. Each is the leader of a process group of its
+//! own and writes to a file, so that it outlives the controller; a record on disk lets the next
+//! controller adopt it.
+
+mod group;
+mod launch;
+mod limits;
+mod log;
+mod proc;
+mod record;
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::{self, Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use self::{group::Group, limits::Limits, record::Record};
+use super::{
+    Answer, Backend, BackendId, Order, Prepared, Runtime, RuntimeError, RuntimeEvent, RuntimeKind,
+};
+use crate::config::BackendConfig;
+
+/// How long a killed process may take to disappear.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// The runtime of plain processes.
+#[derive(Debug)]
+pub struct ProcessRuntime {
+    state_dir: PathBuf,
+    instance: String,
+    groups: Mutex<HashMap<i32, Arc<Group>>>,
+    limits: Limits,
+    exits: mpsc::UnboundedSender<RuntimeEvent>,
+    /// Kept here, not in `watch`, so that what happens before somebody watches is not lost.
+    exited: tokio::sync::Mutex<mpsc::UnboundedReceiver<RuntimeEvent>>,
+}
+
+impl ProcessRuntime {
+    /// A runtime that keeps logs, volumes and records below `state_dir`. It sees only backends of
+    /// its own `instance`.
+    pub fn new(state_dir: &Path, instance: &str) -> Self {
+        let (exits, exited) = mpsc::unbounded_channel();
+        Self {
+            // The next controller may have another working directory.
+            state_dir: path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned()),
+            instance: instance.to_owned(),
+            groups: Mutex::new(HashMap::new()),
+            limits: Limits::default(),
+            exits,
+            exited: tokio::sync::Mutex::new(exited),
+        }
+    }
+
+    fn groups(&self) -> MutexGuard<'_, HashMap<i32, Arc<Group>>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn launch(&self, order: &Order) -> Result<Backend, RuntimeError> {
+        launch::port_free(order)?;
+        let log = log::create(&self.state_dir, &order.service, order.slot_port)?;
+        let pid = launch::spawn(order, &self.state_dir, &log)?;
+        self.adopt_child(order, pid, log.path).inspect_err(|_| {
+            group::kill_child(pid);
+        })
+    }
+
+    /// Records and follows a child that was just spawned.
+    fn adopt_child(&self, order: &Order, pid: i32, log: PathBuf) -> Result<Backend, RuntimeError> {
+        let gone = |source| RuntimeError::Spawn {
+            program: order.backend.command.join(" "),
+            service: order.service.clone(),
+            source,
+        };
+        let group = Group::open(pid).map_err(gone)?;
+        let record = Record::of_child(&self.instance, order, pid, log).map_err(gone)?;
+        record.write(&self.state_dir)?;
+        self.limits
+            .apply(pid, order.backend.memory, order.backend.cpus);
+        self.follow(&mut self.groups(), group);
+        Ok(backend(&record, true))
+    }
+
+    /// Waits in the background for the end of a group.
+    fn follow(&self, groups: &mut HashMap<i32, Arc<Group>>, group: Group) -> Arc<Group> {
+        let group = Arc::new(group);
+        groups.insert(group.pid(), group.clone());
+        let exits = self.exits.clone();
+        let followed = group.clone();
+        tokio::spawn(async move {
+            let how = followed.until_end().await;
+            let id = BackendId(followed.pid().to_string());
+            // Fails only if the runtime itself was dropped.
+            let _ = exits.send(RuntimeEvent::Exited { id, how });
+        });
+        group
+    }
+
+    /// The group of a record, adopted if an earlier controller started it. `None` if it is dead.
+    fn group_of(&self, record: &Record) -> Option<Arc<Group>> {
+        let mut groups = self.groups();
+        if let Some(group) = groups.get(&record.pid) {
+            return Some(group.clone());
+        }
+        // First the descriptor, then the check: the descriptor pins what was checked.
+        let group = Group::open(record.pid).ok()?;
+        record.is_alive().then(|| self.follow(&mut groups, group))
+    }
+
+    async fn end(&self, record: &Record, grace: Duration) -> Result<(), RuntimeError> {
+        let Some(group) = self.group_of(record) else {
+            if proc::stat(record.pid).is_none_or(|stat| stat.start_ticks == record.start_ticks) {
+                group::bury(record.pid).await;
+            }
+            return Ok(());
+        };
+        if !grace.is_zero() {
+            group.terminate();
+            if tokio::time::timeout(grace, group.ended()).await.is_ok() {
+                return Ok(());
+            }
+        }
+        group.kill();
+        tokio::time::timeout(KILL_LIMIT, group.ended())
+            .await
+            .map_err(|_| RuntimeError::File {
+                path: proc::dir(record.pid),
+                source: io::Error::new(io::ErrorKind::TimedOut, "SIGKILL did not end it"),
+            })
+    }
+}
+
+impl Runtime for ProcessRuntime {
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::Process
+    }
+
+    fn check<'a>(&'a self, service: &'a str, backend: &'a BackendConfig) -> Answer<'a, ()> {
+        Box::pin(async move { launch::check_program(service, backend) })
+    }
+
+    fn create<'a>(&'a self, order: &'a Order) -> Answer<'a, Prepared> {
+        Box::pin(async move {
+            launch::check_program(&order.service, &order.backend)?;
+            Ok(Prepared {
+                order: order.clone(),
+                id: BackendId(String::new()),
+            })
+        })
+    }
+
+    fn start(&self, prepared: Prepared) -> Answer<'_, Backend> {
+        Box::pin(async move { self.launch(&prepared.order) })
+    }
+
+    fn stop<'a>(&'a self, id: &'a BackendId, grace: Duration) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let Some(record) = self.record(id)? else {
+                return Ok(());
+            };
+            self.end(&record, grace).await?;
+            limits::remove(record.pid);
+            record.remove(&self.state_dir)?;
+            self.groups().remove(&record.pid);
+            Ok(())
+        })
+    }
+
+    fn list(&self) -> Answer<'_, Vec<Backend>> {
+        Box::pin(async move {
+            let records = record::all(&self.state_dir, &self.instance)?;
+            let backends = records.iter().map(|record| {
+                log::bound(&record.log);
+                let group = self.group_of(record);
+                backend(record, group.is_some_and(|group| !group.has_ended()))
+            });
+            Ok(backends.collect())
+        })
+    }
+
+    fn log_tail<'a>(&'a self, id: &'a BackendId, lines: usize) -> Answer<'a, String> {
+        Box::pin(async move {
+            match self.record(id)? {
+                Some(record) => log::tail(&record.log, lines),
+                None => Ok(String::new()),
+            }
+        })
+    }
+
+    fn watch(
+        self: Arc<Self>,
+        events: mpsc::Sender<RuntimeEvent>,
+    ) -> futures_util::future::BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let mut exited = self.exited.lock().await;
+            loop {
+                let event = tokio::select! {
+                    event = exited.recv() => event,
+                    () = events.closed() => None,
+                };
+                let Some(event) = event else { return };
+                if events.send(event).await.is_err() {
+                    return;
+                }
+            }
+        })
+    }
+}
+
+impl ProcessRuntime {
+    fn record(&self, id: &BackendId) -> Result<Option<Record>, RuntimeError> {
+        match id.0.parse() {
+            Ok(pid) => record::read(&self.state_dir, &self.instance, pid),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+fn backend(record: &Record, running: bool) -> Backend {
+    Backend {
+        id: BackendId(record.pid.to_string()),
+        service: record.service.clone(),
+        slot: record.slot,
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, record.port)),
+        running,
+        age: record.age(),
+        spec: record.spec.clone(),
+    }
+}
+
+/// Names the file in an error of the file system.
+fn in_file(path: &Path) -> impl FnOnce(io::Error) -> RuntimeError {
+    let path = path.to_owned();
+    move |source| RuntimeError::File { path, source }
+}
