@@ -6,6 +6,14 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 #![allow(unreachable_pub, reason = "a binary without a library has no outside")]
+#![allow(
+    missing_docs,
+    reason = "aya's macros make a second function of each entry point"
+)]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "aya's macros hand over contexts by value"
+)]
 
 mod atomic;
 mod backend;

@@ -81,7 +81,7 @@ pub fn port(number: u16) -> Port {
 /// A service by its index.
 #[inline(always)]
 pub fn service(index: u32) -> Option<&'static mut Service> {
-    element(SERVICES.get_ptr_mut(&index))
+    element(SERVICES.get_ptr_mut(index))
 }
 
 /// The index of the service that listens at exactly this address and port.
@@ -99,13 +99,13 @@ pub fn is_local(address: &Address) -> bool {
 /// Why a network namespace is known, if it is.
 #[inline(always)]
 pub fn netns(cookie: u64) -> Option<NetnsKind> {
-    element(NETNS.get_ptr_mut(&cookie)).copied()
+    element(NETNS.get_ptr_mut(cookie)).copied()
 }
 
 /// The ring in force of a service.
 #[inline(always)]
 pub fn ring(service: u32, generation: u32) -> Option<&'static mut Ring> {
-    element(RING.get_ptr_mut(&RingKey::new(service as u16, generation)))
+    element(RING.get_ptr_mut(RingKey::new(service as u16, generation)))
 }
 
 /// The cursor of a service, for atomic use.
