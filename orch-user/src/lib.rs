@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod events;
+pub mod listeners;
 pub mod metrics;
 pub mod overview;
 pub mod runtime;

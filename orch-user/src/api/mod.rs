@@ -16,6 +16,8 @@ use axum::{
 
 use crate::control::Control;
 
+pub(crate) use write::{Auto, Replicas, Scale};
+
 pub use serve::{serve_control, serve_status};
 
 /// Largest body of a request.

@@ -63,7 +63,9 @@ fn defaults(
     let mut raw = RawConfig::with_one_service(&sink);
     if let Some(service) = raw.services.first_mut() {
         service.name.value = base_name(named_after);
-        service.backend.image.value = image.unwrap_or_default().to_owned();
+        image
+            .unwrap_or_default()
+            .clone_into(&mut service.backend.image.value);
         let item = |arg: &String| At {
             value: arg.clone(),
             key: service.backend.command.key.clone(),
