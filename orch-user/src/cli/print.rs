@@ -14,10 +14,8 @@ use super::CliError;
 /// How results are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people
     #[default]
     Table,
-    /// For programs
     Json,
 }
 

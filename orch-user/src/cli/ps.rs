@@ -29,11 +29,8 @@ impl Args {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// For people
     Table,
-    /// For people, with all there is
     Wide,
-    /// For programs
     Json,
 }
 

@@ -17,13 +17,28 @@ use tokio::task::JoinSet;
 use super::lock::{Lock, LockError};
 use crate::{api, config::Config, control::Control};
 
-/// A taken seat that answers nobody yet.
+/// A taken seat that answers nobody yet. Dropping it removes the control socket.
 #[derive(Debug)]
 pub struct Seat {
-    lock: Lock,
     control: UnixListener,
-    path: PathBuf,
     status: Option<TcpListener>,
+    place: Place,
+}
+
+/// The socket's path and the lock that makes it ours.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    lock: Option<Lock>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // The lock goes after this, so the socket is still ours.
+        if let Err(error) = fs::remove_file(&self.path) {
+            log::debug!("cannot remove {}: {error}", self.path.display());
+        }
+    }
 }
 
 /// Why there is no seat.
@@ -88,9 +103,11 @@ impl Seat {
         let status = config.status.map(status).transpose()?;
         Ok(Self {
             control: control(&config.control)?,
-            path: config.control.clone(),
-            lock,
             status,
+            place: Place {
+                path: config.control.clone(),
+                lock: Some(lock),
+            },
         })
     }
 
@@ -107,25 +124,23 @@ impl Seat {
         }
         Ok(Served {
             _tasks: tasks,
-            _lock: self.lock,
-            path: self.path,
+            place: self.place,
         })
     }
 }
 
 /// A seat that answers. Dropping it ends that, removes the control socket and gives up the lock.
+/// The lock's file stays, so that `orch down` finds what this controller left running.
 #[derive(Debug)]
 pub struct Served {
     _tasks: JoinSet<()>,
-    _lock: Lock,
-    path: PathBuf,
+    place: Place,
 }
 
-impl Drop for Served {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            log::debug!("cannot remove {}: {error}", self.path.display());
-        }
+impl Served {
+    /// The same, and removes the lock's file: for a controller that leaves nothing running.
+    pub fn remove(mut self) -> Result<(), LockError> {
+        self.place.lock.take().map_or(Ok(()), Lock::remove)
     }
 }
 
@@ -191,7 +206,8 @@ mod tests {
     fn a_stale_socket_is_replaced_and_a_held_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
-        drop(Seat::take(&config).unwrap());
+        fs::create_dir_all(config.control.parent().unwrap()).unwrap();
+        drop(UnixListener::bind(&config.control).unwrap());
         let seat = Seat::take(&config).unwrap();
         let mode = fs::metadata(&config.control).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -202,6 +218,8 @@ mod tests {
         );
         assert!(config.control.exists(), "the refused one leaves it alone");
         drop(seat);
+        assert!(!config.control.exists());
+        assert!(Lock::path_for(&config.control).exists());
     }
 
     #[test]

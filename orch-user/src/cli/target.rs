@@ -50,14 +50,17 @@ impl Target {
         Ok(Client::new(&self.control()?))
     }
 
-    /// The configuration of the file that is named, or of the one that lies here, if any.
+    /// The configuration of the file that is named, if one is.
     pub(super) fn config(&self) -> Result<Option<Config>, ConfigError> {
-        if let Some(file) = &self.file {
-            return Source::File(file.clone()).load().map(Some);
+        let source = self.file.clone().map(Source::File);
+        source.map(|source| source.load()).transpose()
+    }
+
+    /// The same, or the configuration of the file that lies here.
+    pub(super) fn config_or_here(&self) -> Result<Option<Config>, ConfigError> {
+        if self.file.is_none() && Path::new(DEFAULT_FILE).exists() {
+            return Source::File(DEFAULT_FILE.into()).load().map(Some);
         }
-        if !Path::new(DEFAULT_FILE).exists() {
-            return Ok(None);
-        }
-        Source::File(DEFAULT_FILE.into()).load().map(Some)
+        self.config()
     }
 }

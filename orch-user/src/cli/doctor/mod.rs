@@ -85,7 +85,7 @@ impl Finding {
 
 pub(super) fn run(args: Args, before: Target) -> Result<(), CliError> {
     let target = args.target.or(before);
-    let config = match target.config()? {
+    let config = match target.config_or_here()? {
         Some(config) => config,
         None => Source::Image("acts:demo".to_owned()).load()?,
     };
