@@ -27,6 +27,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves the status address until the task is dropped.
 pub async fn serve_status(listener: TcpListener, router: Router) {
+    serve_tcp(listener, router, HEAD_LIMIT).await;
+}
+
+pub(super) async fn serve_tcp(listener: TcpListener, router: Router, head_limit: Duration) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Some(place) = place(&places).await else {
@@ -38,7 +42,7 @@ pub async fn serve_status(listener: TcpListener, router: Router) {
                 if let Err(error) = limited {
                     log::debug!("cannot limit a connection of the status address: {error}");
                 }
-                tokio::spawn(connection(stream, router.clone(), place));
+                tokio::spawn(connection(stream, router.clone(), head_limit, place));
             }
             Err(error) => pause("the status address", &error).await,
         }
@@ -54,7 +58,7 @@ pub async fn serve_control(listener: UnixListener, router: Router) {
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(connection(stream, router.clone(), place));
+                tokio::spawn(connection(stream, router.clone(), HEAD_LIMIT, place));
             }
             Err(error) => pause("the control socket", &error).await,
         }
@@ -69,11 +73,12 @@ async fn place(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
+    head_limit: Duration,
     _place: OwnedSemaphorePermit,
 ) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
+        .header_read_timeout(head_limit)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .await;

@@ -175,6 +175,25 @@ async fn the_status_address_only_reads() {
 }
 
 #[tokio::test]
+async fn who_is_slow_is_cut_off() {
+    let world = world();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = read_only(world.control.clone());
+    let limit = std::time::Duration::from_millis(50);
+    tokio::spawn(serve::serve_tcp(listener, router, limit));
+    let whole = "GET /v1/slots HTTP/1.1\r\nhost: x\r\n\r\n";
+    for (sent, answered) in [("", false), ("GET /", false), (whole, true)] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // Ends only because the other side ends it.
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.starts_with("HTTP/1.1 200"), answered, "{sent:?}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_there_is_said_with_the_path() {
     let client = Client::new("/nonexistent/orch.sock".as_ref());
     let error = client.get::<Vec<SlotRow>>("/v1/slots").await.unwrap_err();

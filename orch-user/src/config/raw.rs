@@ -87,27 +87,19 @@ impl RawConfig {
 
     /// The same, and the paths of all keys there are.
     pub(crate) fn parse_with_keys(text: &str, sink: &Sink) -> (Self, Vec<String>) {
-        let reader = Reader {
-            text,
-            sink,
-            keys: std::cell::RefCell::default(),
-        };
+        let reader = Reader::new(text, sink);
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let line = error.span().map(|span| reader.line(span.start));
             sink.add(line, "", error.message().to_owned());
         }
         let config = Self::read(Section::root(&reader, table.get_ref()));
-        (config, reader.keys.into_inner())
+        (config, reader.finish())
     }
 
     /// All defaults, with one service.
     pub(crate) fn with_one_service(sink: &Sink) -> Self {
-        let reader = Reader {
-            text: "",
-            sink,
-            keys: std::cell::RefCell::default(),
-        };
+        let reader = Reader::new("", sink);
         let mut config = Self::read(Section::absent(&reader, ""));
         let service = RawService::read(Section::absent(&reader, "service[0]."));
         config.services.push(service);

@@ -16,9 +16,48 @@ pub(crate) struct Reader<'a> {
     pub(crate) sink: &'a Sink,
     /// Paths of all keys that were asked for, without indices.
     pub(crate) keys: RefCell<Vec<String>>,
+    unknown: RefCell<Vec<Unknown>>,
 }
 
-impl Reader<'_> {
+/// A key that nobody asked for.
+struct Unknown {
+    place: At<()>,
+    name: String,
+    /// Of the same table.
+    nearest: Option<&'static str>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(text: &'a str, sink: &'a Sink) -> Self {
+        Self {
+            text,
+            sink,
+            keys: RefCell::default(),
+            unknown: RefCell::default(),
+        }
+    }
+
+    /// Reports the keys that nobody asked for. Only now are all known, and a key that is right in
+    /// another table is most often a line below the wrong heading. Returns the paths of all keys.
+    pub(crate) fn finish(self) -> Vec<String> {
+        let keys = self.keys.into_inner();
+        for unknown in self.unknown.into_inner() {
+            let mut homes: Vec<_> = keys
+                .iter()
+                .filter_map(|key| home(key, &unknown.name))
+                .collect();
+            homes.sort_unstable();
+            homes.dedup();
+            let hint = match (homes.is_empty(), unknown.nearest) {
+                (false, _) => format!("unknown key here; it belongs {}", homes.join(" or ")),
+                (true, Some(known)) => format!("unknown key; the nearest known key is `{known}`"),
+                (true, None) => "unknown key".to_owned(),
+            };
+            self.sink.at(&unknown.place, hint);
+        }
+        keys
+    }
+
     /// The line of a byte of the file, from 1.
     pub(crate) fn line(&self, byte: usize) -> usize {
         let upto = self.text.as_bytes().iter().take(byte);
@@ -188,7 +227,7 @@ impl<'a> Section<'a> {
         sections
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Notes the keys that nobody asked for.
     pub(crate) fn finish(self) {
         for (key, _) in self.table.into_iter().flatten() {
             let name: &str = key.get_ref();
@@ -199,13 +238,12 @@ impl<'a> Section<'a> {
                 .known
                 .iter()
                 .min_by_key(|known| strsim::damerau_levenshtein(known, name));
-            let hint = nearest.map_or_else(String::new, |known| {
-                format!("; the nearest known key is `{known}`")
-            });
             let line = self.reader.line(key.span().start);
-            let path = format!("{}{name}", self.prefix);
-            let text = format!("unknown key{hint}");
-            self.reader.sink.add(Some(line), &path, text);
+            self.reader.unknown.borrow_mut().push(Unknown {
+                place: self.place_of(name, Some(line)),
+                name: name.to_owned(),
+                nearest: nearest.copied(),
+            });
         }
     }
 
@@ -280,6 +318,16 @@ impl<T> At<Option<T>> {
             key: self.key,
             line: self.line,
         }
+    }
+}
+
+/// Where a key of this name belongs, if the path is of one.
+fn home(path: &str, name: &str) -> Option<String> {
+    let table = path.strip_suffix(name)?;
+    match table {
+        "" => Some("above the first table".to_owned()),
+        "service." => Some("in [[service]]".to_owned()),
+        _ => Some(format!("in [{}]", table.strip_suffix('.')?)),
     }
 }
 

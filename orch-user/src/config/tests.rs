@@ -88,6 +88,46 @@ fn unknown_keys_name_the_nearest() {
 }
 
 #[test]
+fn keys_below_the_wrong_heading_are_sent_home() {
+    check(
+        "[[service]]\nmin = 2\ninterval = \"5s\"\n[service.backend]\nimage = \"a\"\nstart_port = 9000",
+        &[
+            "orch.toml:2: service[0].min: unknown key here; it belongs in [service.scale]",
+            "orch.toml:3: service[0].interval: unknown key here; it belongs in [service.health] or in [service.scale]",
+            "orch.toml:6: service[0].backend.start_port: unknown key here; it belongs in [[service]]",
+        ],
+    );
+    check(
+        "[dataplane]\nstatus = \"\"\n[[service]]\nbackend.image = \"a\"",
+        &["orch.toml:2: dataplane.status: unknown key here; it belongs above the first table"],
+    );
+}
+
+#[test]
+fn no_file_makes_it_panic() {
+    let pieces = [
+        "",
+        "=",
+        "[",
+        "]]",
+        "\"",
+        "\u{1F980}",
+        "{",
+        "-1",
+        "\"\"",
+        "99999999999999999999",
+    ];
+    for end in (0..EXAMPLE.len()).filter(|end| EXAMPLE.is_char_boundary(*end)) {
+        let (before, after) = EXAMPLE.split_at(end);
+        let piece = pieces[end % pieces.len()];
+        let _ = parse("cut", &format!("{before}{piece}"));
+        if end % 7 == 0 {
+            let _ = parse("torn", &format!("{before}{piece}{after}"));
+        }
+    }
+}
+
+#[test]
 fn wrong_types_say_what_is_wanted() {
     check_service(
         "start_port = \"8000\"\nexpose_slots = 1\nname = 7\ncount.exclude = [1]",
