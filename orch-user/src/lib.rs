@@ -3,10 +3,16 @@
 //! and the edges where it meets the world.
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod events;
+pub mod listeners;
+pub mod metrics;
+pub mod overview;
 pub mod runtime;
 pub mod state;
+pub mod table;
 pub mod view;

@@ -1,12 +1,32 @@
 //! The checked configuration: what the rest of the controller sees. `raw` holds what the user
 //! typed, `check` builds this from it and reports every problem at once.
 
+mod check;
+mod example;
+mod problem;
+mod raw;
+mod section;
+mod source;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
+
+pub use example::EXAMPLE;
+pub use problem::{ConfigError, Problem};
+pub use source::{DEFAULT_FILE, Source, parse};
+
+/// The control socket where nothing else is said.
+pub const DEFAULT_CONTROL: &str = "/run/orch/orch.sock";
+/// The state directory where nothing else is said.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/orch";
+/// The pin directory where nothing else is said.
+pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/orch";
 
 /// A whole configuration, checked: ports do not overlap, names are unique, every value is in range.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,111 @@
+//! Ports that others use, or could come to use.
+
+use std::fs;
+
+use super::{super::ports::meets, Finding};
+use crate::{
+    config::{Config, ServiceConfig},
+    listeners::{self, Listener},
+};
+
+pub(super) fn examine(config: &Config) -> Vec<Finding> {
+    let listeners = listeners::all();
+    let read = |name: &str| {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        fs::read_to_string(path).unwrap_or_default()
+    };
+    let (local, reserved) = (read("ip_local_port_range"), read("ip_local_reserved_ports"));
+    let mut findings = Vec::new();
+    for service in &config.services {
+        findings.push(service_port(service, &listeners));
+        findings.push(slot_ports(service, &listeners));
+        findings.extend(ephemeral(service, &local, &reserved));
+    }
+    findings
+}
+
+fn service_port(service: &ServiceConfig, listeners: &[Listener]) -> Finding {
+    let (name, port) = (&service.name, service.listen.port);
+    match listeners.iter().find(|found| meets(service.listen, found)) {
+        Some(found) => Finding::fail(
+            "port",
+            format!("{port} of service {name} is taken by {}", owner(found)),
+            "end it, or change listen",
+        ),
+        None => Finding::ok("port", format!("{port} of service {name} is free")),
+    }
+}
+
+/// A warning, not a failure: what listens there may well be backends of orch.
+fn slot_ports(service: &ServiceConfig, listeners: &[Listener]) -> Finding {
+    let (first, last) = range(service);
+    let taken: Vec<_> = listeners
+        .iter()
+        .filter(|found| (first..=last).contains(&u32::from(found.port)))
+        .map(|found| format!("{} by {}", found.port, owner(found)))
+        .collect();
+    let name = &service.name;
+    if taken.is_empty() {
+        return Finding::ok(
+            "slots",
+            format!("ports {first} to {last} of service {name} are free"),
+        );
+    }
+    let meaning = format!("of service {name}, taken: {}", taken.join(", "));
+    Finding::warn(
+        "slots",
+        meaning,
+        "if these are not orch's own, end them or change start_port",
+    )
+}
+
+/// An outgoing connection can take a slot's port before its backend does.
+fn ephemeral(service: &ServiceConfig, local: &str, reserved: &str) -> Option<Finding> {
+    let mut bounds = local.split_whitespace().map(str::parse::<u32>);
+    let (low, high) = (bounds.next()?.ok()?, bounds.next()?.ok()?);
+    let (first, last) = range(service);
+    if last < low || high < first || (first..=last).all(|port| contains(reserved.trim(), port)) {
+        return None;
+    }
+    let meaning = format!(
+        "slot ports {first} to {last} of service {} lie in {low} to {high}, from which outgoing connections take theirs",
+        service.name
+    );
+    let cure =
+        format!("sysctl -w net.ipv4.ip_local_reserved_ports={first}-{last}, or change start_port");
+    Some(Finding::warn("slots", meaning, cure))
+}
+
+/// Whether a list like `8000-8009,9000` has the port.
+fn contains(ranges: &str, port: u32) -> bool {
+    ranges.split(',').any(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let bounds = (first.trim().parse::<u32>(), last.trim().parse::<u32>());
+        matches!(bounds, (Ok(first), Ok(last)) if (first..=last).contains(&port))
+    })
+}
+
+fn range(service: &ServiceConfig) -> (u32, u32) {
+    let first = u32::from(service.start_port);
+    (first, first + u32::from(service.scale.max) - 1)
+}
+
+fn owner(found: &Listener) -> String {
+    listeners::owner(found.inode).unwrap_or_else(|| "another program".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+
+    #[test]
+    fn ephemeral_ports_overlap_unless_reserved() {
+        let config = Source::Image("a".to_owned()).load().unwrap();
+        let warns = |local, reserved| ephemeral(&config.services[0], local, reserved).is_some();
+        assert!(!warns("32768\t60999\n", "\n"));
+        assert!(warns("1024\t65535\n", "\n"));
+        assert!(warns("1024\t65535\n", "8000-8008\n"));
+        assert!(!warns("1024\t65535\n", "22,8000-8009\n"));
+    }
+}

@@ -1,0 +1,93 @@
+//! Errors of the verbs, and their exit codes.
+
+use std::{io, path::PathBuf};
+
+use super::{lock::LockError, ports::PortTaken, seat::SeatError};
+use crate::{api::client::ClientError, config::ConfigError};
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The configuration is missing or bad.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The controller does not answer, or refused.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The controller's place is taken or cannot be prepared.
+    #[error(transparent)]
+    Seat(#[from] SeatError),
+    /// The controller's lock cannot be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Another program listens where a service is to listen.
+    #[error(transparent)]
+    Port(#[from] PortTaken),
+    /// The user may not do this.
+    #[error(
+        "`orch {verb}` needs root, for the kernel programs and the backends: run `sudo orch {verb}`"
+    )]
+    NotRoot {
+        /// The verb.
+        verb: &'static str,
+    },
+    /// The logger could not be set.
+    #[error("cannot set up the log")]
+    Logger(#[source] log::SetLoggerError),
+    /// The asynchronous runtime could not be made.
+    #[error("cannot start: no event loop")]
+    Runtime(#[source] io::Error),
+    /// Signals cannot be received.
+    #[error("cannot receive signals")]
+    Signals(#[source] io::Error),
+    /// Output could not be written.
+    #[error("cannot write the output")]
+    Output(#[source] io::Error),
+    /// The controller ended while somebody followed it.
+    #[error("the controller has ended")]
+    Ended,
+    /// A controller did not end when it was told to.
+    #[error(
+        "the controller (pid {pid}) did not end within {seconds}s: end it yourself, then try again"
+    )]
+    StillRuns {
+        /// Its pid.
+        pid: i32,
+        /// How long it was given.
+        seconds: u64,
+    },
+    /// A file that is ours cannot be removed.
+    #[error("cannot remove {}", path.display())]
+    Remove {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `orch doctor` found what keeps orch from working.
+    #[error("{count} of these must be mended before `orch run` can work")]
+    Unwell {
+        /// How many.
+        count: usize,
+    },
+    /// The controller or the data plane failed.
+    #[error(transparent)]
+    Control(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl CliError {
+    /// 0 done, 1 error, 2 usage or configuration.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            _ if self.is_silent() => 0,
+            _ => 1,
+        }
+    }
+
+    /// Whoever read the output stopped reading: no failure, and nobody to tell.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

@@ -1,0 +1,111 @@
+//! `orch run`: the controller in the foreground.
+
+use nix::unistd::geteuid;
+use tokio::sync::mpsc;
+
+use super::{CliError, Seat, Signal, Target, logger, ports, signals};
+use crate::config::{Config, ConfigError, DEFAULT_FILE, Source};
+
+/// Runs the controller in the foreground
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    orch run                                      orch.toml of this directory\n  \
+    orch run -f /etc/orch.toml\n  \
+    orch run --image nginx                        containers, with defaults\n  \
+    orch run -- /usr/bin/server --port {port}     processes, with defaults\n\n\
+    Signals:\n  \
+    SIGINT (Ctrl-C)  finishes open connections, stops every backend, detaches: leaves nothing\n  \
+    SIGTERM          ends the controller alone; traffic goes on, the next `orch run` takes over\n  \
+    SIGHUP           reads the file again; a bad file is refused and the old one kept")]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Runs containers of this image, with defaults for all else
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["file", "program"])]
+    image: Option<String>,
+    /// Runs this program, with defaults for all else; {port} is replaced by each copy's port
+    #[arg(last = true, value_name = "PROGRAM", conflicts_with = "file")]
+    program: Vec<String>,
+    /// Logs more; twice: much more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Logs warnings and errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+/// All that a controller starts from.
+#[derive(Debug)]
+pub struct Session {
+    /// Where the configuration came from; `Signal::Reload` loads it again.
+    pub source: Source,
+    /// The configuration.
+    pub config: Config,
+    /// Lock, control socket and status address, held.
+    pub seat: Seat,
+    /// What signals ask for.
+    pub signals: mpsc::Receiver<Signal>,
+}
+
+pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
+    logger::init(args.verbose, args.quiet)?;
+    let target = args.target.or(before);
+    let source = source(&target, args.image, args.program)?;
+    let mut config = source.load()?;
+    // A file that was named speaks for itself; else flag and environment do.
+    if let (None, Some(control)) = (target.file, target.socket.control) {
+        config.control = control;
+    }
+    if !geteuid().is_root() {
+        return Err(CliError::NotRoot { verb: "run" });
+    }
+    let signals = signals::listen()?;
+    let seat = Seat::take(&config)?;
+    ports::free(&config)?;
+    control(Session {
+        source,
+        config,
+        seat,
+        signals,
+    })
+    .await
+}
+
+/// SEAM: the controller. Wants: `Dataplane::open`, the runtimes, a `Control` for
+/// `session.seat.serve(control)`, the reconcile loop fed by `session.signals`; what it returns once
+/// SIGINT or SIGTERM is done is the end of `orch run`.
+#[allow(
+    clippy::unused_async,
+    reason = "the reconcile loop that is to run here is asynchronous"
+)]
+async fn control(session: Session) -> Result<(), CliError> {
+    drop(session);
+    Err(CliError::Control(Box::new(NoController)))
+}
+
+/// This build has the controller's edges, but not the controller.
+#[derive(Debug, thiserror::Error)]
+#[error("this build of orch has no controller")]
+struct NoController;
+
+fn source(
+    target: &Target,
+    image: Option<String>,
+    program: Vec<String>,
+) -> Result<Source, ConfigError> {
+    if let Some(image) = image {
+        return Ok(Source::Image(image));
+    }
+    if !program.is_empty() {
+        return Ok(Source::Program(program));
+    }
+    if let Some(file) = &target.file {
+        return Ok(Source::File(file.clone()));
+    }
+    let path = std::path::PathBuf::from(DEFAULT_FILE);
+    if path.exists() {
+        Ok(Source::File(path))
+    } else {
+        Err(ConfigError::Missing { path })
+    }
+}

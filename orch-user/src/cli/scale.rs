@@ -1,0 +1,70 @@
+//! `orch scale`: overrides the policy.
+
+use super::{CliError, Target, print};
+use crate::api::{Auto, Replicas, Scale};
+
+/// Sets the number of copies of a service, or hands it back to the policy
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    orch scale acts=3         three copies, whatever the load\n  \
+    orch scale acts=auto      as many as the policy decides")]
+pub(super) struct Args {
+    #[command(flatten)]
+    target: Target,
+    /// Service and number of copies, or `auto`
+    #[arg(required = true, value_name = "SERVICE=N", value_parser = parse)]
+    wishes: Vec<Wish>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wish {
+    service: String,
+    replicas: Replicas,
+}
+
+/// Why an argument is no wish.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write SERVICE=N or SERVICE=auto, like acts=3")]
+struct NoWish;
+
+pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
+    let client = args.target.or(before).client()?;
+    for Wish { service, replicas } in args.wishes {
+        let what = format!("/v1/services/{service}/scale");
+        let done = client.post(&what, &Scale { replicas }).await?;
+        print::text(&format!("{service}: {done}\n"))?;
+    }
+    Ok(())
+}
+
+fn parse(text: &str) -> Result<Wish, NoWish> {
+    let (service, count) = text.split_once('=').ok_or(NoWish)?;
+    if service.is_empty() {
+        return Err(NoWish);
+    }
+    let replicas = match count {
+        "auto" => Replicas::Policy(Auto::Auto),
+        _ => Replicas::Fixed(count.parse().map_err(|_| NoWish)?),
+    };
+    Ok(Wish {
+        service: service.to_owned(),
+        replicas,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wishes_are_numbers_or_auto() {
+        assert_eq!(parse("acts=3").unwrap().replicas, Replicas::Fixed(3));
+        assert_eq!(
+            parse("acts=auto").unwrap().replicas,
+            Replicas::Policy(Auto::Auto)
+        );
+        for bad in ["acts", "acts=", "=3", "acts=-1", "acts=many", "acts=70000"] {
+            assert_eq!(parse(bad), Err(NoWish), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Checks of one service.
+
+use std::{net::IpAddr, time::Duration};
+
+use orch_common::{layout::SLOTS_PER_SERVICE, service::PATH_BYTES};
+
+use super::value;
+use crate::config::{
+    BackendConfig, CountConfig, HealthConfig, Listen, Publish, RuntimeChoice, ScaleConfig,
+    ServiceConfig, Volume,
+    problem::{At, Sink},
+    raw::{RawBackend, RawCount, RawHealth, RawScale, RawService},
+};
+
+/// Bytes of a path that a rule can hold; the kernel reads the method's end with the path.
+const RULE_BYTES: usize = PATH_BYTES - 4;
+/// Longest name of a service: it becomes part of container names.
+const NAME_BYTES: usize = 40;
+/// Longest path of a probe.
+const PROBE_BYTES: usize = 1024;
+
+pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
+    let publish = [
+        ("none", Publish::None),
+        ("localhost", Publish::Localhost),
+        ("all", Publish::All),
+    ];
+    value::choice(&raw.mode, &[("tcp", ())], &["http"], (), sink);
+    value::choice(&raw.balance, &[("round_robin", ())], &["maglev"], (), sink);
+    ServiceConfig {
+        name: name(&raw.name, sink),
+        listen: listen(&raw.listen, sink),
+        start_port: value::number(&raw.start_port, 1, 65535, sink),
+        publish: value::choice(&raw.publish, &publish, &[], Publish::None, sink),
+        expose_slots: raw.expose_slots.value,
+        backend: backend(&raw.backend, sink),
+        health: health(&raw.health, sink),
+        count: count(&raw.count, sink),
+        scale: scale(&raw.scale, sink),
+    }
+}
+
+fn name(raw: &At<String>, sink: &Sink) -> String {
+    let name = &raw.value;
+    let fits = |char: char| char.is_ascii_alphanumeric() || char == '-' || char == '_';
+    let starts_well = name.starts_with(|char: char| char.is_ascii_alphanumeric());
+    if !starts_well || !name.chars().all(fits) {
+        let text = format!(
+            "{name:?} cannot be a name: letters, digits, '-' and '_', a letter or digit first"
+        );
+        sink.at(raw, text);
+    } else if name.len() > NAME_BYTES {
+        sink.at(raw, format!("is longer than {NAME_BYTES} characters"));
+    }
+    name.clone()
+}
+
+fn listen(raw: &At<String>, sink: &Sink) -> Listen {
+    parse_listen(&raw.value).unwrap_or_else(|| {
+        let text = format!(
+            "{:?} is not a listening address: write \"80\", \"10.0.0.1:80\" or \"[::]:80\"",
+            raw.value
+        );
+        sink.at(raw, text);
+        Listen {
+            address: None,
+            port: 0,
+        }
+    })
+}
+
+fn parse_listen(text: &str) -> Option<Listen> {
+    let (address, port) = match text.rsplit_once(':') {
+        None => (None, text),
+        Some((address, port)) => {
+            let bare = match address.strip_prefix('[') {
+                Some(rest) => rest.strip_suffix(']').filter(|rest| rest.contains(':'))?,
+                None if address.contains(':') => return None,
+                None => address,
+            };
+            (Some(bare.parse::<IpAddr>().ok()?), port)
+        }
+    };
+    let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+    Some(Listen { address, port })
+}
+
+fn backend(raw: &RawBackend, sink: &Sink) -> BackendConfig {
+    let runtimes = [
+        ("auto", RuntimeChoice::Auto),
+        ("docker", RuntimeChoice::Docker),
+        ("process", RuntimeChoice::Process),
+    ];
+    let auto = RuntimeChoice::Auto;
+    let runtime = value::choice(&raw.runtime, &runtimes, &["vm"], auto, sink);
+    what_runs(raw, runtime, sink);
+    if !raw.cpus.value.is_finite() || raw.cpus.value < 0.0 {
+        sink.at(&raw.cpus, "must be 0.0 (no limit) or more");
+    }
+    for key in raw.env.value.keys() {
+        if key.is_empty() || key.contains(['=', '\0']) {
+            sink.at(&raw.env, format!("{key:?} cannot be a variable's name"));
+        }
+    }
+    BackendConfig {
+        runtime,
+        image: Some(raw.image.value.clone()).filter(|image| !image.is_empty()),
+        command: raw
+            .command
+            .value
+            .iter()
+            .map(|arg| arg.value.clone())
+            .collect(),
+        port: value::number(&raw.port, 1, 65535, sink),
+        env: raw.env.value.clone(),
+        volumes: volumes(&raw.volumes.value, sink),
+        memory: value::size(&raw.memory, sink),
+        cpus: raw.cpus.value,
+        drain_limit: value::duration(&raw.drain_limit, sink).unwrap_or_default(),
+        stop_grace: value::duration(&raw.stop_grace, sink).unwrap_or_default(),
+    }
+}
+
+/// An image for containers, a program for processes.
+fn what_runs(raw: &RawBackend, runtime: RuntimeChoice, sink: &Sink) {
+    let (image, command) = (&raw.image, &raw.command);
+    match runtime {
+        RuntimeChoice::Auto if image.value.is_empty() && command.value.is_empty() => {
+            let text = "nothing to run: set image (docker) or command (process)";
+            sink.at(&raw.place, text);
+        }
+        RuntimeChoice::Docker if image.value.is_empty() => {
+            sink.at(image, "runtime = \"docker\" needs an image");
+        }
+        RuntimeChoice::Process if command.value.is_empty() => {
+            sink.at(command, "runtime = \"process\" needs a command");
+        }
+        _ => {}
+    }
+    if image.value.contains(char::is_whitespace) {
+        let text = format!("{:?} cannot be an image's name", image.value);
+        sink.at(image, text);
+    }
+    if let Some(first) = command.value.first().filter(|first| first.value.is_empty()) {
+        sink.at(first, "the program's name is empty");
+    }
+}
+
+fn volumes(raw: &[At<String>], sink: &Sink) -> Vec<Volume> {
+    let mut volumes: Vec<Volume> = Vec::new();
+    for volume in raw {
+        let parts = volume.value.split_once(':');
+        let parts = parts.filter(|(source, target)| !source.is_empty() && target.starts_with('/'));
+        let Some((source, target)) = parts.filter(|(_, target)| !target.contains(':')) else {
+            let text = format!("{:?} is not a volume: write \"name:/path\"", volume.value);
+            sink.at(volume, text);
+            continue;
+        };
+        if source.contains('/') && !source.starts_with('/') {
+            let text = format!("{source:?} must be a name without '/', or an absolute path");
+            sink.at(volume, text);
+        }
+        if volumes.iter().any(|other| other.target == target) {
+            sink.at(volume, format!("{target} has a volume already"));
+        }
+        volumes.push(Volume {
+            source: source.to_owned(),
+            target: target.to_owned(),
+        });
+    }
+    volumes
+}
+
+fn health(raw: &RawHealth, sink: &Sink) -> HealthConfig {
+    let interval = value::positive_duration(&raw.interval, sink);
+    let timeout = value::positive_duration(&raw.timeout, sink);
+    if let (Some(interval), Some(timeout)) = (interval, timeout)
+        && timeout >= interval
+    {
+        let text = format!(
+            "{} must be shorter than the interval, which is {}",
+            raw.timeout.value, raw.interval.value
+        );
+        sink.at(blame(&raw.timeout, &raw.interval), text);
+    }
+    HealthConfig {
+        path: value::url_path(&raw.path, PROBE_BYTES, sink),
+        interval: interval.unwrap_or_default(),
+        timeout: timeout.unwrap_or_default(),
+        unhealthy_after: value::number(&raw.unhealthy_after, 1, 1000, sink),
+        start_limit: value::positive_duration(&raw.start_limit, sink).unwrap_or_default(),
+    }
+}
+
+/// Of two values that contradict each other, the one that somebody wrote.
+fn blame<'a, T>(first: &'a At<T>, second: &'a At<T>) -> &'a At<T> {
+    if first.line.is_some() { first } else { second }
+}
+
+fn count(raw: &RawCount, sink: &Sink) -> CountConfig {
+    let exclude = raw.exclude.value.iter();
+    CountConfig {
+        prefix: value::url_path(&raw.prefix, RULE_BYTES, sink),
+        exclude: exclude
+            .map(|path| value::url_path(path, RULE_BYTES, sink))
+            .collect(),
+    }
+}
+
+fn scale(raw: &RawScale, sink: &Sink) -> ScaleConfig {
+    value::choice(&raw.policy, &[("step", ())], &[], (), sink);
+    value::choice(
+        &raw.spare_kind,
+        &[("gated", ())],
+        &["running", "frozen"],
+        (),
+        sink,
+    );
+    not_yet_above_zero(raw, sink);
+    let most = SLOTS_PER_SERVICE as i64;
+    let (min, max) = (raw.min.value, raw.max.value);
+    if min >= 1 && (1..=most).contains(&max) && min > max {
+        let place = blame(&raw.min, &raw.max);
+        sink.at(place, format!("min = {min} is above max = {max}"));
+    }
+    ScaleConfig {
+        interval: value::positive_duration(&raw.interval, sink).unwrap_or_default(),
+        requests_per_replica: value::number(&raw.requests_per_replica, 1, i64::MAX, sink),
+        min: if min == 0 {
+            0
+        } else {
+            value::number(&raw.min, 1, most, sink)
+        },
+        max: value::number(&raw.max, 1, most, sink),
+    }
+}
+
+/// Spares and scaling to zero: keys that are there for a later version.
+fn not_yet_above_zero(raw: &RawScale, sink: &Sink) {
+    if raw.min.value == 0 {
+        let text = "scaling to zero is not in this version yet: at least 1";
+        sink.at(&raw.min, text);
+    }
+    if raw.spares.value < 0 {
+        sink.at(&raw.spares, "must be at least 0");
+    } else if raw.spares.value > 0 {
+        sink.at(
+            &raw.spares,
+            "spares are not in this version yet: leave it at 0",
+        );
+    }
+    let idle = value::duration(&raw.idle, sink);
+    if idle.is_some_and(|idle| idle > Duration::ZERO) {
+        let text = "scaling to zero is not in this version yet: leave it at \"0s\"";
+        sink.at(&raw.idle, text);
+    }
+}

@@ -1,0 +1,60 @@
+//! The documented example: every key with its default and a sentence. `orch check --example`
+//! prints it.
+
+/// A whole `orch.toml`.
+pub const EXAMPLE: &str = r#"# What `orch run` does when this file says nothing else: every key has its default here, but those of
+# [service.backend] that say what to run.
+
+state_dir = "/var/lib/orch"            # what must survive a restart
+control   = "/run/orch/orch.sock"      # unix socket of the verbs, mode 0600
+status    = "127.0.0.1:9180"           # status page, API, metrics; "" turns it off
+
+[dataplane]
+interfaces = ["auto"]                  # uplinks: where outsiders come from
+local      = "auto"                    # clients on this host: auto | connect | packet | off
+delivery   = "auto"                    # how a connection reaches its backend: auto | direct | port
+flows      = 262144                    # connections remembered, 65536 at the least
+pin_dir    = "/sys/fs/bpf/orch"        # where the kernel programs and maps are pinned
+
+[[service]]
+name         = "acts"                  # letters, digits, '-' and '_'
+listen       = "80"                    # "80", "10.0.0.1:80", "[::]:80"
+mode         = "tcp"                   # tcp | http
+balance      = "round_robin"           # each new connection to the next slot
+start_port   = 8000                    # slot k has port start_port + k
+publish      = "none"                  # none | localhost | all: have Docker publish the slot ports too
+expose_slots = false                   # may outsiders reach slot ports past the balancer?
+
+[service.backend]
+runtime     = "auto"                   # auto | docker | process; auto: docker if there is an image
+image       = "acts:demo"              # docker
+command     = []                       # docker: overrides CMD; process: the program, with {port} replaced
+port        = 8080                     # the port inside the container
+env         = {}                       # environment
+volumes     = []                       # "name:/path", shared by all backends
+memory      = ""                       # limit, "128MiB"; "" is none
+cpus        = 0.0                      # limit; 0.0 is none
+drain_limit = "30s"                    # how long open connections may take to finish before a stop
+stop_grace  = "10s"                    # between SIGTERM and SIGKILL
+
+[service.health]
+path            = "/"                  # GET of it must answer 200
+interval        = "1s"                 # between two probes of one backend
+timeout         = "900ms"              # shorter than the interval
+unhealthy_after = 2                    # refused or timed out in a row; an answered non-200 counts at once
+start_limit     = "30s"                # longest time to the first 200
+
+[service.count]
+prefix  = "/"                          # which requests count: paths that begin so
+exclude = []                           # but not these, nor what lies below them
+
+[service.scale]
+policy               = "step"          # copies = floor(requests in the window / requests_per_replica) + 1
+interval             = "2m"            # the window; it starts at the first counted request
+requests_per_replica = 20              # requests in a window that one copy is for
+min                  = 1               # fewest copies
+max                  = 10              # most copies
+spares               = 0               # ready backends without a slot
+spare_kind           = "gated"         # running | frozen | gated
+idle                 = "0s"            # with min = 0: scale to zero after this long without a request; 0s: never
+"#;

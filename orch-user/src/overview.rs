@@ -1,0 +1,134 @@
+//! A snapshot as tables: what `orch status`, `orch ps` and the status address show.
+
+use crate::{
+    table::{Side, Table, seconds},
+    view::{ServiceRow, SlotRow},
+};
+
+/// A row per service.
+pub fn services(rows: &[ServiceRow]) -> Table {
+    let mut table = Table::new(&[
+        ("SERVICE", Side::Left),
+        ("LISTEN", Side::Left),
+        ("MODE", Side::Left),
+        ("DESIRED", Side::Right),
+        ("READY", Side::Right),
+        ("WINDOW", Side::Right),
+        ("ENDS", Side::Right),
+        ("REQ/S", Side::Right),
+        ("RESP/S", Side::Right),
+        ("REQUESTS", Side::Right),
+        ("RESPONSES", Side::Right),
+    ]);
+    for row in rows {
+        table.row(vec![
+            row.service.clone(),
+            row.listen.clone(),
+            row.mode.clone(),
+            row.desired.to_string(),
+            row.ready.to_string(),
+            row.window_count.to_string(),
+            row.window_ends_in_s.map_or("-".to_owned(), seconds),
+            format!("{:.1}", row.request_rate),
+            format!("{:.1}", row.response_rate),
+            row.requests_total.to_string(),
+            row.responses_total.to_string(),
+        ]);
+    }
+    table
+}
+
+/// A row per slot; `wide` adds the full identity, the address and what is wrong.
+pub fn slots(rows: &[SlotRow], wide: bool) -> Table {
+    let mut columns = vec![
+        ("SERVICE", Side::Left),
+        ("SLOT", Side::Right),
+        ("PORT", Side::Right),
+        ("STATE", Side::Left),
+        ("BACKEND", Side::Left),
+        ("RUNTIME", Side::Left),
+        ("CONNS", Side::Right),
+        ("REQUESTS", Side::Right),
+        ("RESPONSES", Side::Right),
+        ("ERRORS", Side::Right),
+        ("AGE", Side::Right),
+    ];
+    if wide {
+        columns.extend([("HEALTHY", Side::Left), ("ADDRESS", Side::Left)]);
+    }
+    // What is wrong is always worth a column, once something is.
+    let noted = wide || rows.iter().any(|row| !row.note.is_empty());
+    if noted {
+        columns.push(("NOTE", Side::Left));
+    }
+    let mut table = Table::new(&columns);
+    for row in rows {
+        table.row(slot_cells(row, wide, noted));
+    }
+    table
+}
+
+fn slot_cells(row: &SlotRow, wide: bool, noted: bool) -> Vec<String> {
+    let backend = if wide {
+        row.backend.clone()
+    } else {
+        short(&row.backend)
+    };
+    let mut cells = vec![
+        row.service.clone(),
+        row.slot.to_string(),
+        row.port.to_string(),
+        row.state.clone(),
+        or_dash(backend),
+        or_dash(row.runtime.clone()),
+        row.connections.to_string(),
+        row.requests.to_string(),
+        row.responses.to_string(),
+        row.errors.to_string(),
+        if row.backend.is_empty() {
+            "-".to_owned()
+        } else {
+            seconds(row.age_s)
+        },
+    ];
+    if wide {
+        let healthy = if row.healthy { "yes" } else { "no" };
+        cells.extend([healthy.to_owned(), or_dash(row.address.clone())]);
+    }
+    if noted {
+        cells.push(if wide {
+            one_line(&row.note)
+        } else {
+            clipped(&row.note)
+        });
+    }
+    cells
+}
+
+/// As many characters of a container's id as `docker ps` shows.
+fn short(id: &str) -> String {
+    id.chars().take(12).collect()
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text
+    }
+}
+
+/// Control characters from a backend's log must not reach the terminal.
+fn one_line(text: &str) -> String {
+    let plain = |char: char| if char.is_control() { ' ' } else { char };
+    text.chars().map(plain).collect()
+}
+
+fn clipped(text: &str) -> String {
+    const WIDTH: usize = 48;
+    let line = one_line(text);
+    if line.chars().count() <= WIDTH {
+        return line;
+    }
+    line.chars().take(WIDTH - 3).chain("...".chars()).collect()
+}
