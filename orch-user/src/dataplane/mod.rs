@@ -28,6 +28,10 @@ pub struct SlotEntry {
 pub struct SlotReading {
     /// Which.
     pub key: SlotKey,
+    /// Its port on this host.
+    pub port: u16,
+    /// What it was last said to be doing.
+    pub state: SlotState,
     /// Generation of its backend.
     pub generation: u32,
     /// Connections that are open now.
