@@ -136,3 +136,108 @@ fn phase(seed: &str, interval: Duration) -> Duration {
     seed.hash(&mut hasher);
     interval.mul_f64((hasher.finish() % 1000) as f64 / 1000.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        sync::mpsc,
+    };
+
+    use super::*;
+
+    async fn listener() -> (TcpListener, Target) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target {
+            address: listener.local_addr().unwrap(),
+            path: "/api/v1/_health".into(),
+        };
+        (listener, target)
+    }
+
+    /// Answers one request with these bytes, closes, and returns the request.
+    async fn answer(listener: TcpListener, response: &[u8]) -> String {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 1024];
+        let len = stream.read(&mut request).await.unwrap();
+        stream.write_all(response).await.unwrap();
+        request.truncate(len);
+        String::from_utf8(request).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_status_is_the_answer() {
+        for (response, status) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 200),
+            ("HTTP/1.0 500 Oh\r\n\r\nmuch text", 500),
+        ] {
+            let (listener, target) = listener().await;
+            let (got, request) = tokio::join!(
+                HttpProber.ask(&target),
+                answer(listener, response.as_bytes())
+            );
+            assert_eq!(got, Answer::Status(status));
+            assert!(
+                request.starts_with("GET /api/v1/_health HTTP/1.1\r\n"),
+                "{request}"
+            );
+            assert!(request.contains("connection: close"), "{request}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_is_told_apart() {
+        let (silent, target) = listener().await;
+        let asked = timeout(Duration::from_millis(50), HttpProber.ask(&target)).await;
+        assert!(asked.is_err(), "the caller ends it");
+        drop(silent);
+        assert_eq!(HttpProber.ask(&target).await, Answer::Refused);
+        for response in ["", "SSH-2.0-none\r\n"] {
+            let (listener, target) = listener().await;
+            let (got, _) = tokio::join!(
+                HttpProber.ask(&target),
+                answer(listener, response.as_bytes())
+            );
+            assert_eq!(got, Answer::Broken);
+        }
+    }
+
+    struct Script(std::sync::Mutex<Vec<Answer>>);
+
+    impl Prober for Script {
+        fn ask<'a>(&'a self, _: &'a Target) -> BoxFuture<'a, Answer> {
+            Box::pin(async {
+                let next = self.0.lock().unwrap().pop();
+                next.unwrap_or(Answer::Status(200))
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fresh_backend_is_asked_every_50_ms_until_its_first_200() {
+        let rules = HealthConfig {
+            path: "/".into(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(900),
+            unhealthy_after: 2,
+            start_limit: Duration::from_secs(30),
+        };
+        let (sender, mut answers) = mpsc::unbounded_channel();
+        let script = Script(std::sync::Mutex::new(vec![Answer::Refused; 3]));
+        let target = Target {
+            address: ([127, 0, 0, 1], 1).into(),
+            path: "/".into(),
+        };
+        let begun = Instant::now();
+        let report = move |answer| sender.send((answer, begun.elapsed())).is_ok();
+        let _task = spawn(Arc::new(script), target, &rules, true, "seed", report);
+        let mut times = Vec::new();
+        for _ in 0..7 {
+            times.push(answers.recv().await.unwrap().1.as_millis());
+        }
+        assert_eq!(times[..4], [0, 50, 100, 150]);
+        assert!(times[4] - times[3] <= 1000, "within an interval: {times:?}");
+        assert_eq!((times[5] - times[4], times[6] - times[5]), (1000, 1000));
+    }
+}
