@@ -56,23 +56,21 @@ impl<T: Tables> Controller<T> {
                 .observed
                 .services
                 .get_mut(usize::from(slot.key.service));
-            // Another port: the slot was that of another service, when the file was another.
-            match service.filter(|seen| seen.port(slot.key.slot) == slot.port) {
-                Some(seen) => {
-                    let mut known = SlotSeen::new(slot.generation.wrapping_add(1));
-                    known.live = slot.live;
-                    known.kernel = Some(KernelSlot {
-                        state: slot.state,
-                        generation: slot.generation,
-                        address: seen.expected_address(slot.key.slot),
-                    });
-                    seen.slots.insert(slot.key.slot, known);
-                }
-                None => {
-                    self.tables.remove_slot(slot.key)?;
-                    self.readings.remove(&slot.key);
-                }
-            }
+            // Another port: it was another service's slot, when the file was another.
+            let service = service.filter(|seen| seen.port(slot.key.slot) == slot.port);
+            let Some(seen) = service else {
+                self.tables.remove_slot(slot.key)?;
+                self.readings.remove(&slot.key);
+                continue;
+            };
+            let mut known = SlotSeen::new(slot.generation.wrapping_add(1));
+            known.live = slot.live;
+            known.kernel = Some(KernelSlot {
+                state: slot.state,
+                generation: slot.generation,
+                address: seen.expected_address(slot.key.slot),
+            });
+            seen.slots.insert(slot.key.slot, known);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::{
     events::now_s,
     plan::Action,
     scale::Decision,
-    state::{Life, Moment},
+    state::{Life, Moment, ServiceSeen},
     view::DecisionRow,
 };
 
@@ -193,7 +193,7 @@ impl<T: Tables> Controller<T> {
         let Some(closing) = &self.closing else {
             return Onward::Continue;
         };
-        let idle = self.observed.services.iter().all(|seen| seen.is_idle());
+        let idle = self.observed.services.iter().all(ServiceSeen::is_idle);
         if idle && self.observed.strays.is_empty() {
             return Onward::Detach;
         }

@@ -237,7 +237,7 @@ impl FakeRuntime {
                 slot,
                 address: SocketAddr::from(([127, 0, 0, 1], port)),
                 running: true,
-                age: Duration::from_secs(60),
+                age: Duration::from_mins(1),
                 spec: spec.into(),
             },
             answer: Answer::Status(200),

@@ -102,7 +102,7 @@ impl Hosted {
             && self
                 .history
                 .get(1)
-                .is_some_and(|(at, ..)| now - *at >= RATE_SPAN)
+                .is_some_and(|(at, ..)| now.saturating_sub(*at) >= RATE_SPAN)
         {
             self.history.pop_front();
         }
@@ -113,7 +113,7 @@ impl Hosted {
         let (Some(first), Some(last)) = (self.history.front(), self.history.back()) else {
             return (0.0, 0.0);
         };
-        let span = (last.0 - first.0).as_secs_f64();
+        let span = last.0.saturating_sub(first.0).as_secs_f64();
         if span <= 0.0 {
             return (0.0, 0.0);
         }

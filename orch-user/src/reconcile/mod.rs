@@ -17,6 +17,7 @@ mod runtimes;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::{
     collections::{BTreeMap, VecDeque},

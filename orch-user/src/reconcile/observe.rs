@@ -76,18 +76,21 @@ impl<T: Tables> Controller<T> {
 
     pub(super) fn noticed(&mut self, event: RuntimeEvent) {
         match event {
-            RuntimeEvent::Exited { id, how } => match self.find(&id) {
-                Some(key) => self.condemn(key, Cause::Exited(how)),
-                None => {
-                    if self.early_exits.len() == EARLY_EXITS {
-                        self.early_exits.pop_front();
-                    }
-                    self.early_exits.push_back((id, how));
-                }
-            },
+            RuntimeEvent::Exited { id, how } => self.exited(id, how),
             RuntimeEvent::Lost { runtime, why } => self.runtime_lost(runtime, why),
             RuntimeEvent::Back { runtime } => self.runtime_back(runtime),
         }
+    }
+
+    fn exited(&mut self, id: BackendId, how: String) {
+        if let Some(key) = self.find(&id) {
+            return self.condemn(key, Cause::Exited(how));
+        }
+        // Its start may not be reported yet.
+        if self.early_exits.len() == EARLY_EXITS {
+            self.early_exits.pop_front();
+        }
+        self.early_exits.push_back((id, how));
     }
 
     fn find(&self, id: &BackendId) -> Option<SlotKey> {

@@ -10,6 +10,7 @@ use orch_common::{
 use super::{Controller, hosted::Hosted, observe::NOTHING, tables::Tables};
 use crate::{
     config::Listen,
+    health::Answer,
     state::{Moment, ServiceSeen, SlotSeen},
     view::{ServiceRow, SlotRow, SlotSignals, Snapshot},
 };
@@ -106,7 +107,7 @@ impl<T: Tables> Controller<T> {
             .map_or(NOTHING, |slot| slot.counters);
         let current = slot.current.as_ref();
         let healthy = |current: &crate::state::Running| {
-            current.fault.is_none() && current.health.last.is_some_and(|last| last.is_good())
+            current.fault.is_none() && current.health.last.is_some_and(Answer::is_good)
         };
         let age = |current: &crate::state::Running| {
             (current.age + now.saturating_sub(current.seen_at)).as_secs_f64()

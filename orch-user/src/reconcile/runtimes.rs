@@ -41,9 +41,8 @@ impl Runtimes {
     pub fn kind_for(backend: &BackendConfig) -> RuntimeKind {
         match backend.runtime {
             RuntimeChoice::Docker => RuntimeKind::Docker,
-            RuntimeChoice::Process => RuntimeKind::Process,
             RuntimeChoice::Auto if backend.image.is_some() => RuntimeKind::Docker,
-            RuntimeChoice::Auto => RuntimeKind::Process,
+            RuntimeChoice::Auto | RuntimeChoice::Process => RuntimeKind::Process,
         }
     }
 

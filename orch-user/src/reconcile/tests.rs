@@ -56,7 +56,7 @@ fn service(name: &str, port: u16, start_port: u16) -> ServiceConfig {
             exclude: Vec::new(),
         },
         scale: ScaleConfig {
-            interval: Duration::from_secs(120),
+            interval: Duration::from_mins(2),
             requests_per_replica: 20,
             min: 1,
             max: 10,
@@ -116,7 +116,7 @@ impl Life {
     async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) -> Duration {
         let begun = Instant::now();
         while !condition(self) {
-            if self.task.is_finished() || begun.elapsed() > Duration::from_secs(600) {
+            if self.task.is_finished() || begun.elapsed() > Duration::from_mins(10) {
                 let events = self.control.journal.events_since(0);
                 panic!("never: {what}; {:?}; {events:#?}", self.snapshot().slots);
             }
@@ -305,7 +305,7 @@ async fn a_crash_loop_backs_off_says_why_and_recovers() {
         "{note}"
     );
     assert!(note.contains("next try in"), "{note}");
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     let tries = life.runtime.engine().creations;
     assert!((6..=9).contains(&tries), "{tries} tries in a minute");
     life.runtime.engine().crashes = None;
@@ -436,7 +436,7 @@ async fn a_lost_runtime_stops_no_traffic_and_is_told_once() {
     life.until_ring(&[0]).await;
     life.runtime.engine().gone = true;
     life.scale(Some(2)).await.unwrap();
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     assert_eq!(life.tables.ring(0), [0]);
     let lost = life.kinds().iter().filter(|kind| *kind == "lost").count();
     let errors = life.kinds().iter().filter(|kind| *kind == "error").count();

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     const RULES: ScaleConfig = ScaleConfig {
-        interval: Duration::from_secs(120),
+        interval: Duration::from_mins(2),
         requests_per_replica: 20,
         min: 1,
         max: 10,
