@@ -7,7 +7,6 @@ use orch_common::{
 
 use super::{Controller, RunError, hosted::Hosted, tables::Tables};
 use crate::{
-    config::Config,
     dataplane::SlotReading,
     health::Health,
     runtime::{Backend, RuntimeKind},
@@ -18,12 +17,13 @@ use crate::{
 impl<T: Tables> Controller<T> {
     /// Learns what is there: services from the configuration, slots from the kernel, backends from
     /// the runtimes.
-    pub(super) async fn begin(&mut self, config: Config) -> Result<(), RunError> {
+    pub(super) async fn begin(&mut self) -> Result<(), RunError> {
         let now = self.now();
         let reading = self.tables.read()?;
         self.readings = reading.slots.iter().map(|slot| (slot.key, *slot)).collect();
-        self.tables.set_services(&config.services)?;
-        for service in config.services {
+        let services = std::mem::take(&mut self.config.services);
+        self.tables.set_services(&services)?;
+        for service in services {
             self.observed.services.push(ServiceSeen {
                 start_port: service.start_port,
                 ..ServiceSeen::default()

@@ -20,7 +20,7 @@ mod tests;
 mod work;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -141,8 +141,8 @@ pub async fn run<T: Tables>(
     signals: mpsc::Receiver<Signal>,
 ) -> Result<(), RunError> {
     let prober = Arc::new(HttpProber);
-    Controller::new(tables, runtimes, prober, door, signals)
-        .run(config)
+    Controller::new(config, tables, runtimes, prober, door, signals)
+        .run()
         .await
 }
 
@@ -191,13 +191,17 @@ struct Controller<T> {
     events: mpsc::UnboundedReceiver<Event>,
     report: mpsc::UnboundedSender<Event>,
     started: Instant,
+    /// What holds for the controller's whole life, whatever is reloaded. Its services are in `services`.
+    config: Config,
     services: Vec<Hosted>,
     observed: Observed,
     prepared: BTreeMap<SlotKey, (RuntimeKind, Prepared)>,
     probes: BTreeMap<SlotKey, Task>,
     /// Backends that ended before their start was reported.
-    early_exits: VecDeque<(BackendId, String)>,
-    lost: BTreeMap<RuntimeKind, String>,
+    early_exits: Vec<(BackendId, String)>,
+    lost: BTreeSet<RuntimeKind>,
+    /// Runtimes that were asked what runs and have not answered.
+    listing: BTreeSet<RuntimeKind>,
     /// The last trouble with the data plane and when it was told, so that it is told seldom.
     trouble: Option<(String, Moment)>,
     /// Generation of a slot that the kernel did not know at the start: above all that it knew.
@@ -227,6 +231,7 @@ enum Onward {
 
 impl<T: Tables> Controller<T> {
     fn new(
+        config: Config,
         tables: T,
         runtimes: Runtimes,
         prober: Arc<dyn Prober>,
@@ -243,12 +248,14 @@ impl<T: Tables> Controller<T> {
             events,
             report,
             started: Instant::now(),
+            config,
             services: Vec::new(),
             observed: Observed::default(),
             prepared: BTreeMap::new(),
             probes: BTreeMap::new(),
-            early_exits: VecDeque::new(),
-            lost: BTreeMap::new(),
+            early_exits: Vec::new(),
+            lost: BTreeSet::new(),
+            listing: BTreeSet::new(),
             trouble: None,
             first_generation: 1,
             readings: BTreeMap::new(),
@@ -265,8 +272,8 @@ impl<T: Tables> Controller<T> {
         }
     }
 
-    async fn run(mut self, config: Config) -> Result<(), RunError> {
-        if let Err(error) = self.begin(config).await {
+    async fn run(mut self) -> Result<(), RunError> {
+        if let Err(error) = self.begin().await {
             if self.readings.is_empty() {
                 self.tables.detach()?;
             }

@@ -14,8 +14,6 @@ use crate::{
 
 /// Seconds between two full lists.
 const RESYNC_SECONDS: u64 = 5;
-/// Exits remembered for backends whose start is not reported yet.
-const EARLY_EXITS: usize = 64;
 
 impl<T: Tables> Controller<T> {
     pub(super) fn probed(&mut self, key: SlotKey, id: &BackendId, answer: Answer) {
@@ -77,7 +75,7 @@ impl<T: Tables> Controller<T> {
     pub(super) fn noticed(&mut self, event: RuntimeEvent) {
         match event {
             RuntimeEvent::Exited { id, how } => self.exited(id, how),
-            RuntimeEvent::Lost { runtime, why } => self.runtime_lost(runtime, why),
+            RuntimeEvent::Lost { runtime, why } => self.runtime_lost(runtime, &why),
             RuntimeEvent::Back { runtime } => self.runtime_back(runtime),
         }
     }
@@ -86,11 +84,21 @@ impl<T: Tables> Controller<T> {
         if let Some(key) = self.find(&id) {
             return self.condemn(key, Cause::Exited(how));
         }
-        // Its start may not be reported yet.
-        if self.early_exits.len() == EARLY_EXITS {
-            self.early_exits.pop_front();
+        // Its start may not be reported yet. Without any start under way it is none of ours, and
+        // must not be kept: pids come again.
+        if self.is_starting() {
+            self.early_exits.push((id, how));
         }
-        self.early_exits.push_back((id, how));
+    }
+
+    /// Whether any backend is being started.
+    pub(super) fn is_starting(&self) -> bool {
+        let mut slots = self
+            .observed
+            .services
+            .iter()
+            .flat_map(|seen| seen.slots.values());
+        slots.any(|slot| slot.next == Next::Starting)
     }
 
     fn find(&self, id: &BackendId) -> Option<SlotKey> {
@@ -194,15 +202,19 @@ impl<T: Tables> Controller<T> {
     }
 
     /// Asks a runtime, or all that are in use, what runs.
-    pub(super) fn resync(&self, only: Option<RuntimeKind>) {
+    pub(super) fn resync(&mut self, only: Option<RuntimeKind>) {
         let asked_at = self.now();
-        for runtime in self.runtimes.all() {
+        let runtimes: Vec<_> = self.runtimes.all().cloned().collect();
+        for runtime in runtimes {
             let kind = runtime.kind();
             let used = self.services.iter().any(|hosted| hosted.kind == kind);
             if !used || only.is_some_and(|only| only != kind) {
                 continue;
             }
-            let runtime = std::sync::Arc::clone(runtime);
+            // One that hangs is not asked again until it has answered.
+            if !self.listing.insert(kind) {
+                continue;
+            }
             let report = self.report.clone();
             tokio::spawn(async move {
                 let result = runtime.list().await;
@@ -221,9 +233,10 @@ impl<T: Tables> Controller<T> {
         asked_at: Moment,
         result: Result<Vec<Backend>, RuntimeError>,
     ) {
+        self.listing.remove(&runtime);
         let backends = match result {
             Ok(backends) => backends,
-            Err(error) => return self.runtime_lost(runtime, whole(&error)),
+            Err(error) => return self.runtime_lost(runtime, &whole(&error)),
         };
         self.runtime_back(runtime);
         for key in self.missing(runtime, asked_at, &backends) {

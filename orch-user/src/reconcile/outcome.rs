@@ -88,7 +88,7 @@ impl<T: Tables> Controller<T> {
             .early_exits
             .iter()
             .position(|(id, _)| *id == backend.id);
-        let exit = exit.and_then(|at| self.early_exits.remove(at));
+        let exit = exit.map(|at| self.early_exits.swap_remove(at));
         let Some(slot) = self.slot_mut(key) else {
             return;
         };
@@ -112,6 +112,9 @@ impl<T: Tables> Controller<T> {
             Some((_, how)) => self.condemn(key, Cause::Exited(how)),
             None => self.begin_probing(key, true),
         }
+        if !self.is_starting() {
+            self.early_exits.clear();
+        }
     }
 
     fn cannot_start(&mut self, key: SlotKey, kind: RuntimeKind, error: &RuntimeError) {
@@ -123,6 +126,11 @@ impl<T: Tables> Controller<T> {
         };
         let told = slot.note == text;
         slot.cannot_start(text.clone(), now);
+        if gone {
+            // Not this slot's fault, and no reason to make it wait once the runtime is back.
+            slot.failures = 0;
+            slot.retry_at = now + STOP_RETRY;
+        }
         let wait = slot.retry_at.saturating_sub(now);
         if !told && !gone {
             self.record(key, "error", format!("{text}; next try in {wait:?}"));
@@ -198,26 +206,25 @@ impl<T: Tables> Controller<T> {
     fn is_gone(&mut self, kind: RuntimeKind, error: &RuntimeError) -> bool {
         let gone = matches!(error, RuntimeError::EngineGone { .. });
         if gone {
-            self.runtime_lost(kind, whole(error));
+            self.runtime_lost(kind, &whole(error));
         }
         gone
     }
 
-    pub(super) fn runtime_lost(&mut self, kind: RuntimeKind, why: String) {
-        if self.lost.contains_key(&kind) {
+    pub(super) fn runtime_lost(&mut self, kind: RuntimeKind, why: &str) {
+        if !self.lost.insert(kind) {
             return;
         }
         let text = format!(
             "the {} runtime does not answer; what runs keeps its traffic: {why}",
             kind.name()
         );
-        self.lost.insert(kind, why);
         self.door.journal.record("", None, "lost", text);
     }
 
     /// The runtime answers: slots that waited for it need not wait longer.
     pub(super) fn runtime_back(&mut self, kind: RuntimeKind) {
-        if self.lost.remove(&kind).is_none() {
+        if !self.lost.remove(&kind) {
             return;
         }
         let now = self.now();

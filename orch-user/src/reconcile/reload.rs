@@ -27,12 +27,15 @@ impl<T: Tables> Controller<T> {
     pub(super) fn reload(&mut self, checked: Result<Box<Config>, RunError>) {
         self.dirty = true;
         let outcome = match checked {
-            Ok(config) => self.try_reload(&config).map_err(|error| whole(&*error)),
+            Ok(config) => self
+                .try_reload(&config)
+                .map(|()| self.what_waits(&config))
+                .map_err(|error| whole(&*error)),
             Err(error) => Err(whole(&error)),
         };
         let journal = &self.door.journal;
         match outcome {
-            Ok(()) => journal.record("", None, "reloaded", "the new configuration holds".into()),
+            Ok(text) => journal.record("", None, "reloaded", text),
             Err(why) => {
                 let text = format!("the new configuration is refused, the old one stays: {why}");
                 journal.record("", None, "error", text);
@@ -49,6 +52,24 @@ impl<T: Tables> Controller<T> {
             self.place(index, service, leaving, now);
         }
         Ok(())
+    }
+
+    /// Says which changes hold and which wait for the next start.
+    fn what_waits(&self, new: &Config) -> String {
+        let old = &self.config;
+        let changed = [
+            ("state_dir", old.state_dir != new.state_dir),
+            ("control", old.control != new.control),
+            ("status", old.status != new.status),
+            ("[dataplane]", old.dataplane != new.dataplane),
+        ];
+        let waiting = changed.iter().filter(|(_, changed)| *changed);
+        let names: Vec<_> = waiting.map(|(name, _)| *name).collect();
+        if names.is_empty() {
+            return "the new configuration holds".to_owned();
+        }
+        let names = names.join(", ");
+        format!("the new configuration holds, but for {names}: those need a restart")
     }
 
     fn place(

@@ -103,13 +103,13 @@ impl Life {
         let (signals, receiver) = mpsc::channel(4);
         let runtimes = Runtimes::new().with(Arc::new(runtime.clone()));
         let prober = Arc::new(runtime.clone());
-        let controller = Controller::new(tables.clone(), runtimes, prober, door, receiver);
+        let controller = Controller::new(config, tables.clone(), runtimes, prober, door, receiver);
         Self {
             tables,
             runtime,
             control,
             signals,
-            task: tokio::spawn(controller.run(config)),
+            task: tokio::spawn(controller.run()),
         }
     }
 
@@ -659,4 +659,159 @@ async fn a_data_plane_that_refuses_is_told_once_and_tried_again() {
     assert_eq!(errors, 1, "{:?}", life.kinds());
     life.tables.kernel().refuses = false;
     life.until_ring(&[0]).await;
+}
+
+/// Whatever the ring names can answer, at every moment.
+fn assert_ring_answers(life: &Life) {
+    for slot in life.tables.ring(0) {
+        let port = 8000 + slot;
+        assert!(
+            life.runtime.at(port).is_some(),
+            "{port} is in the ring and nothing runs"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_load_no_request_meets_a_copy_that_is_not_there() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    for to in (0..20).flat_map(|_| [4, 1]) {
+        life.scale(Some(to)).await.unwrap();
+        for _ in 0..60 {
+            assert_ring_answers(&life);
+            life.tables.request(0, 3);
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_seeds_scenario() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    life.reset("acts").await.unwrap();
+    sleep(Duration::from_secs(37)).await;
+    // 5: 20 requests, 6: two minutes, 7: a second copy listens, 8 and 9: they take turns.
+    for _ in 0..20 {
+        life.tables.request(0, 1);
+        sleep(Duration::from_millis(10)).await;
+    }
+    sleep(Duration::from_mins(2)).await;
+    assert!(life.runtime.at(8001).is_some());
+    let turns = life.tables.request(0, 4);
+    assert!(turns.windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
+    // 10: crash past the balancer, 11: another container on the same port within 20 s.
+    let old = life.runtime.at(8000).unwrap();
+    life.runtime.set_answer(8000, Answer::Status(500));
+    sleep(Duration::from_secs(20)).await;
+    assert_ne!(life.runtime.at(8000).unwrap(), old);
+    assert_eq!(life.runtime.running(), 2);
+    // 12 and 13.
+    let turns = life.tables.request(0, 4);
+    assert!(turns.windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
+    // 14: 60 more, two minutes, 15: 4 + 4 + 60 requests want four.
+    life.tables.request(0, 60);
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!(life.tables.ring(0), [0, 1, 2, 3]);
+    // 16 and 17.
+    let mut turns = life.tables.request(0, 8);
+    turns.sort_unstable();
+    assert_eq!(turns, [0, 0, 1, 1, 2, 2, 3, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_reload_cannot_change_is_said() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    let mut new = acts();
+    new.dataplane.flows *= 2;
+    reload(&life, new).await;
+    let last = life.control.journal.events_since(0).pop().unwrap();
+    assert_eq!(
+        last.text,
+        "the new configuration holds, but for [dataplane]: those need a restart"
+    );
+}
+
+#[test]
+fn the_digest_changes_with_what_a_backend_is_made_from_and_nothing_else() {
+    let digest = |change: fn(&mut ServiceConfig)| {
+        let mut service = service("acts", 80, 8000);
+        change(&mut service);
+        Hosted::new(service, Moment::ZERO).spec
+    };
+    let same = digest(|_| {});
+    assert_eq!(digest(|new| new.backend.drain_limit *= 2), same);
+    assert_eq!(digest(|new| new.health.path = "/other".into()), same);
+    assert_eq!(digest(|new| new.scale.max = 3), same);
+    assert_eq!(
+        same, "807c410a49d3915a",
+        "a change of this makes every upgrade replace all backends"
+    );
+    let changes: [fn(&mut ServiceConfig); 5] = [
+        |new| new.backend.image = Some("acts:demo".into()),
+        |new| new.backend.command.push("x".into()),
+        |new| new.backend.env.extend([("A".into(), "b".into())]),
+        |new| new.backend.memory = 1,
+        |new| new.publish = Publish::Localhost,
+    ];
+    for change in changes {
+        assert_ne!(digest(change), same);
+    }
+}
+
+/// Whatever happens, in whatever order: once the world calms down, all copies serve.
+#[tokio::test(start_paused = true)]
+async fn random_lives_recover() {
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    for _ in 0..10 {
+        let life = Life::begin(acts());
+        for _ in 0..200 {
+            let port = 8000 + random(6) as u16;
+            match random(9) {
+                0 | 1 => drop(life.scale(Some(1 + random(6) as u16)).await),
+                2 => life.runtime.kill(port, true),
+                3 => life.runtime.kill(port, false),
+                4 => life.runtime.set_answer(port, Answer::Status(500)),
+                5 => life.runtime.set_answer(port, Answer::TimedOut),
+                6 => {
+                    let was = life.runtime.engine().gone;
+                    life.runtime.engine().gone = !was;
+                }
+                7 => {
+                    let mut new = acts();
+                    new.services[0].backend.command.push(random(2).to_string());
+                    let new = Signal::Reload(Box::new(new));
+                    life.signals.send(new).await.unwrap();
+                }
+                _ => {
+                    let crashes = (random(2) == 0).then_some(1);
+                    life.runtime.engine().crashes = crashes;
+                }
+            }
+            sleep(Duration::from_millis(random(800))).await;
+        }
+        life.runtime.engine().gone = false;
+        life.runtime.engine().crashes = None;
+        life.scale(Some(5)).await.unwrap();
+        life.until("all ready and nothing else runs", |life| {
+            let rows = life.snapshot();
+            let ready = |row: &SlotRow| row.state == "ready" && row.healthy;
+            rows.slots.len() == 5
+                && rows.slots.iter().all(ready)
+                && life.tables.ring(0) == [0, 1, 2, 3, 4]
+                && life.runtime.running() == 5
+        })
+        .await;
+        let runtime = life.runtime.clone();
+        life.end(false).await;
+        assert_eq!(runtime.engine().backends.len(), 0, "nothing is left");
+    }
 }
