@@ -13,9 +13,13 @@ use nix::{
 };
 use tokio::time::sleep;
 
+use super::session::instance;
 use super::{CliError, Holder, Lock, LockError, Target, print};
 use crate::config::{Config, DEFAULT_PIN_DIR, DEFAULT_STATE_DIR, DataplaneConfig};
-use crate::dataplane::Dataplane;
+use crate::{
+    dataplane::Dataplane,
+    runtime::{Backend, Runtime, docker::DockerRuntime, process::ProcessRuntime},
+};
 
 /// How long a controller may take to end.
 const END_LIMIT: Duration = Duration::from_secs(15);
@@ -46,7 +50,7 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     } else {
         None
     };
-    for line in remove(&place).await? {
+    for line in remove(&place, &control).await? {
         print::text(&format!("{line}\n"))?;
     }
     remove_file(&control)?;
@@ -129,18 +133,34 @@ fn tell(pid: i32) -> Result<(), CliError> {
     }
 }
 
-/// SEAM: backends of every runtime (`list`, then `stop` with no grace), then the data plane. The
-/// runtimes are to be made from `place.state_dir`. Returns a sentence per thing that was removed.
-#[allow(
-    clippy::unused_async,
-    reason = "the runtimes that are to be asked here answer asynchronously"
-)]
-async fn remove(place: &Place) -> Result<Vec<String>, CliError> {
-    log::debug!("backends of {} stay", place.state_dir.display());
-    let dataplane = Dataplane::open(&place.dataplane);
-    let detached = dataplane.and_then(Dataplane::detach);
-    detached.map_err(|error| CliError::Control(Box::new(error)))?;
-    Ok(vec!["the data plane is detached".to_owned()])
+/// Backends of every runtime, then the data plane. A sentence per thing that was removed.
+async fn remove(place: &Place, control: &Path) -> Result<Vec<String>, CliError> {
+    let instance = instance(control);
+    let mut removed = Vec::new();
+    let processes = ProcessRuntime::new(&place.state_dir, &instance);
+    stop_all(&processes, &mut removed).await?;
+    match DockerRuntime::connect(&instance).await {
+        Ok(docker) => stop_all(&docker, &mut removed).await?,
+        // Most often there never was one; else its containers are out of reach, too.
+        Err(error) => removed.push(format!("containers were not looked for: {error}")),
+    }
+    Dataplane::remove(&place.dataplane.pin_dir)?;
+    removed.push("the data plane is detached".to_owned());
+    Ok(removed)
+}
+
+async fn stop_all(runtime: &impl Runtime, removed: &mut Vec<String>) -> Result<(), CliError> {
+    for backend in runtime.list().await? {
+        runtime.stop(&backend.id, Duration::ZERO).await?;
+        let Backend {
+            service, slot, id, ..
+        } = backend;
+        removed.push(format!(
+            "{service}/{slot}: {} {id} is removed",
+            runtime.kind().name()
+        ));
+    }
+    Ok(())
 }
 
 fn remove_file(path: &Path) -> Result<(), CliError> {

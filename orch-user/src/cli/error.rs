@@ -3,7 +3,10 @@
 use std::{io, path::PathBuf};
 
 use super::{lock::LockError, ports::PortTaken, seat::SeatError};
-use crate::{api::client::ClientError, config::ConfigError};
+use crate::{
+    api::client::ClientError, config::ConfigError, dataplane::DataplaneError, reconcile::RunError,
+    runtime::RuntimeError,
+};
 
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +74,15 @@ pub enum CliError {
         /// How many.
         count: usize,
     },
-    /// The controller or the data plane failed.
+    /// The controller failed.
     #[error(transparent)]
-    Control(Box<dyn std::error::Error + Send + Sync>),
+    Control(#[from] RunError),
+    /// A runtime failed.
+    #[error(transparent)]
+    Backends(#[from] RuntimeError),
+    /// The data plane failed.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
 }
 
 impl CliError {

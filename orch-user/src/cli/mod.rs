@@ -15,6 +15,7 @@ mod reset;
 mod run;
 mod scale;
 mod seat;
+mod session;
 mod signals;
 mod status;
 mod target;
@@ -24,8 +25,8 @@ use clap::{Parser, Subcommand};
 
 pub use error::CliError;
 pub use lock::{Holder, Lock, LockError};
-pub use run::Session;
 pub use seat::{Seat, SeatError, Served};
+pub use session::Session;
 pub use signals::Signal;
 use target::Target;
 

@@ -1,10 +1,9 @@
 //! `orch run`: the controller in the foreground.
 
 use nix::unistd::geteuid;
-use tokio::sync::mpsc;
 
-use super::{CliError, Seat, Signal, Target, logger, ports, signals};
-use crate::config::{Config, ConfigError, DEFAULT_FILE, Source};
+use super::{CliError, Seat, Session, Target, logger, ports, signals};
+use crate::config::{ConfigError, DEFAULT_FILE, Source};
 
 /// Runs the controller in the foreground
 #[derive(Debug, clap::Args)]
@@ -34,19 +33,6 @@ pub(super) struct Args {
     quiet: bool,
 }
 
-/// All that a controller starts from.
-#[derive(Debug)]
-pub struct Session {
-    /// Where the configuration came from; `Signal::Reload` loads it again.
-    pub source: Source,
-    /// The configuration.
-    pub config: Config,
-    /// Lock, control socket and status address, held.
-    pub seat: Seat,
-    /// What signals ask for.
-    pub signals: mpsc::Receiver<Signal>,
-}
-
 pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     logger::init(args.verbose, args.quiet)?;
     let target = args.target.or(before);
@@ -62,31 +48,14 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     let signals = signals::listen()?;
     let seat = Seat::take(&config)?;
     ports::free(&config)?;
-    control(Session {
+    let session = Session {
         source,
         config,
         seat,
         signals,
-    })
-    .await
+    };
+    session.run().await
 }
-
-/// SEAM: the controller. Wants: `Dataplane::open`, the runtimes, a `Control` for
-/// `session.seat.serve(control)`, the reconcile loop fed by `session.signals`; what it returns once
-/// SIGINT or SIGTERM is done is the end of `orch run`.
-#[allow(
-    clippy::unused_async,
-    reason = "the reconcile loop that is to run here is asynchronous"
-)]
-async fn control(session: Session) -> Result<(), CliError> {
-    drop(session);
-    Err(CliError::Control(Box::new(NoController)))
-}
-
-/// This build has the controller's edges, but not the controller.
-#[derive(Debug, thiserror::Error)]
-#[error("this build of orch has no controller")]
-struct NoController;
 
 fn source(
     target: &Target,

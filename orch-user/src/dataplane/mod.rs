@@ -59,10 +59,12 @@ pub struct SlotEntry {
 pub struct SlotReading {
     /// Which.
     pub key: SlotKey,
-    /// Generation of its backend.
-    pub generation: u32,
+    /// Its port on this host.
+    pub port: u16,
     /// What it is doing.
     pub state: SlotState,
+    /// Generation of its backend.
+    pub generation: u32,
     /// Connections that are open now.
     pub live: u64,
     /// Connections ever given to it.
@@ -281,6 +283,7 @@ impl Dataplane {
             let slot = self.slots.get(&key, 0).ok();
             reading.slots.push(SlotReading {
                 key,
+                port: slot.map_or(0, |slot| slot.port),
                 generation: slot.map_or(0, |slot| slot.generation),
                 state: slot.map_or(SlotState::Failed, |slot| slot.state),
                 live: slot.map_or(0, |slot| slot.live),

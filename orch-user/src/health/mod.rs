@@ -1,0 +1,178 @@
+//! Health: what the answers of a backend mean. Pure; `probe` asks.
+
+pub mod probe;
+
+use std::{fmt, time::Duration};
+
+use crate::{config::HealthConfig, state::Moment};
+
+/// Between two probes of a backend that has not answered 200 yet.
+pub const START_INTERVAL: Duration = Duration::from_millis(50);
+/// Longest such probe, where the configured timeout is not shorter.
+pub const START_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What became of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It was answered with this status.
+    Status(u16),
+    /// Nothing listens there, or the network said no.
+    Refused,
+    /// No answer within the timeout.
+    TimedOut,
+    /// The connection ended without a whole answer, or the answer is not HTTP.
+    Broken,
+}
+
+impl Answer {
+    /// Whether it is the one that says "well".
+    pub const fn is_good(self) -> bool {
+        matches!(self, Self::Status(200))
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "answered {status}"),
+            Self::Refused => f.write_str("refused the connection"),
+            Self::TimedOut => f.write_str("did not answer in time"),
+            Self::Broken => f.write_str("broke off its answer"),
+        }
+    }
+}
+
+/// What is known of a backend's health.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Since when it has been well; `None` until its first 200.
+    pub since: Option<Moment>,
+    /// Unanswered probes in a row.
+    pub strikes: u32,
+    /// The last answer.
+    pub last: Option<Answer>,
+    /// When it was last seen to be well.
+    pub good_at: Option<Moment>,
+}
+
+/// What an answer leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not well yet, and still allowed to start.
+    Starting,
+    /// The first 200.
+    FirstGood,
+    /// Well, as before.
+    Good,
+    /// One strike, not enough to condemn it.
+    Suspect,
+    /// It has to be replaced.
+    Unhealthy,
+    /// It did not answer 200 within the start limit.
+    StartLimit,
+}
+
+impl Health {
+    /// That of a backend which an earlier controller had put into the ring: it is trusted until a
+    /// probe says otherwise, so that taking over interrupts nothing.
+    pub fn trusted(now: Moment) -> Self {
+        Self {
+            since: Some(now),
+            good_at: Some(now),
+            ..Self::default()
+        }
+    }
+
+    /// Takes in an answer. An answered non-200 condemns at once; silence only when it comes
+    /// `unhealthy_after` times in a row; before the first 200 the start limit alone counts.
+    pub fn judge(
+        &mut self,
+        answer: Answer,
+        rules: &HealthConfig,
+        started: Moment,
+        now: Moment,
+    ) -> Verdict {
+        self.last = Some(answer);
+        if answer.is_good() {
+            self.strikes = 0;
+            self.good_at = Some(now);
+            if self.since.is_some() {
+                return Verdict::Good;
+            }
+            self.since = Some(now);
+            return Verdict::FirstGood;
+        }
+        if self.since.is_none() {
+            let late = now.saturating_sub(started) >= rules.start_limit;
+            return if late {
+                Verdict::StartLimit
+            } else {
+                Verdict::Starting
+            };
+        }
+        self.strikes += 1;
+        if matches!(answer, Answer::Status(_)) || self.strikes >= rules.unhealthy_after {
+            Verdict::Unhealthy
+        } else {
+            Verdict::Suspect
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> HealthConfig {
+        HealthConfig {
+            path: "/".into(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(900),
+            unhealthy_after: 2,
+            start_limit: Duration::from_secs(30),
+        }
+    }
+
+    fn at(seconds: u64) -> Moment {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_starting_backend_may_refuse_and_fail_until_the_start_limit() {
+        let mut health = Health::default();
+        for answer in [Answer::Refused, Answer::Status(503), Answer::TimedOut] {
+            let verdict = health.judge(answer, &rules(), at(1), at(30));
+            assert_eq!(verdict, Verdict::Starting, "{answer}");
+        }
+        let verdict = health.judge(Answer::Refused, &rules(), at(1), at(31));
+        assert_eq!(verdict, Verdict::StartLimit);
+    }
+
+    #[test]
+    fn an_answered_500_condemns_at_once() {
+        let mut health = Health::default();
+        let mut judge = |answer| health.judge(answer, &rules(), at(0), at(1));
+        assert_eq!(judge(Answer::Status(200)), Verdict::FirstGood);
+        assert_eq!(judge(Answer::Status(200)), Verdict::Good);
+        assert_eq!(judge(Answer::Status(500)), Verdict::Unhealthy);
+    }
+
+    #[test]
+    fn silence_condemns_only_in_a_row() {
+        let mut health = Health::trusted(at(0));
+        let mut judge = |answer| health.judge(answer, &rules(), at(0), at(1));
+        assert_eq!(judge(Answer::TimedOut), Verdict::Suspect);
+        assert_eq!(judge(Answer::Status(200)), Verdict::Good);
+        assert_eq!(judge(Answer::Refused), Verdict::Suspect);
+        assert_eq!(judge(Answer::Broken), Verdict::Unhealthy);
+    }
+
+    #[test]
+    fn other_statuses_than_200_are_not_well() {
+        for status in [204, 301, 404, 503] {
+            let mut health = Health::trusted(at(0));
+            let verdict = health.judge(Answer::Status(status), &rules(), at(0), at(1));
+            assert_eq!(verdict, Verdict::Unhealthy, "{status}");
+        }
+    }
+}

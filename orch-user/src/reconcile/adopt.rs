@@ -1,0 +1,185 @@
+//! The beginning: what an earlier controller left running is taken over in place.
+
+use orch_common::{
+    layout::SLOTS_PER_SERVICE,
+    slot::{SlotKey, SlotState},
+};
+
+use super::{Controller, RunError, hosted::Hosted, tables::Tables};
+use crate::{
+    dataplane::SlotReading,
+    health::Health,
+    runtime::{Backend, RuntimeKind},
+    scale::step::Step,
+    state::{KernelSlot, Life, Moment, Running, ServiceSeen, SlotSeen, Stray},
+};
+
+impl<T: Tables> Controller<T> {
+    /// Learns what is there: services from the configuration, slots from the kernel, backends from
+    /// the runtimes.
+    pub(super) async fn begin(&mut self) -> Result<(), RunError> {
+        let now = self.now();
+        let reading = self.tables.read()?;
+        self.readings = reading.slots.iter().map(|slot| (slot.key, *slot)).collect();
+        let services = std::mem::take(&mut self.config.services);
+        self.tables.set_services(&services)?;
+        for service in services {
+            self.observed.services.push(ServiceSeen {
+                start_port: service.start_port,
+                ..ServiceSeen::default()
+            });
+            self.services.push(Hosted::new(service, now));
+        }
+        self.learn_kernel(&reading.slots)?;
+        let needed: Vec<_> = self.services.iter().map(|hosted| hosted.kind).collect();
+        let runtimes: Vec<_> = self.runtimes.all().cloned().collect();
+        for runtime in runtimes {
+            let kind = runtime.kind();
+            match runtime.list().await {
+                Ok(backends) => self.adopt_all(kind, backends),
+                Err(source) if needed.contains(&kind) => {
+                    let runtime = kind.name();
+                    return Err(RunError::List { runtime, source });
+                }
+                // A runtime that nobody needs may be absent.
+                Err(error) => log::debug!("{} backends cannot be listed: {error}", kind.name()),
+            }
+        }
+        self.start_policies(now);
+        Ok(())
+    }
+
+    fn learn_kernel(&mut self, slots: &[SlotReading]) -> Result<(), RunError> {
+        for slot in slots {
+            self.first_generation = self.first_generation.max(slot.generation.wrapping_add(1));
+            let service = self
+                .observed
+                .services
+                .get_mut(usize::from(slot.key.service));
+            // Another port: it was another service's slot, when the file was another.
+            let service = service.filter(|seen| seen.port(slot.key.slot) == slot.port);
+            let Some(seen) = service else {
+                self.tables.remove_slot(slot.key)?;
+                self.readings.remove(&slot.key);
+                continue;
+            };
+            let mut known = SlotSeen::new(slot.generation.wrapping_add(1));
+            known.live = slot.live;
+            known.kernel = Some(KernelSlot {
+                state: slot.state,
+                generation: slot.generation,
+                address: seen.expected_address(slot.key.slot),
+            });
+            seen.slots.insert(slot.key.slot, known);
+        }
+        Ok(())
+    }
+
+    fn adopt_all(&mut self, kind: RuntimeKind, mut backends: Vec<Backend>) {
+        // Of two in one slot the one that runs and fits is kept, then the younger.
+        backends.sort_by_key(|backend| {
+            let hosted = self
+                .services
+                .iter()
+                .find(|h| h.config.name == backend.service);
+            let fits = hosted.is_some_and(|hosted| hosted.spec == backend.spec);
+            (!backend.running, !fits, backend.age)
+        });
+        for backend in backends {
+            if let Some(key) = self.place_for(kind, &backend) {
+                self.adopt(key, kind, backend);
+            } else {
+                let stray = Stray {
+                    runtime: kind,
+                    stopping: false,
+                    retry_at: Moment::ZERO,
+                };
+                self.observed.strays.insert(backend.id, stray);
+            }
+        }
+    }
+
+    /// The free slot that a running backend belongs to.
+    fn place_for(&self, kind: RuntimeKind, backend: &Backend) -> Option<SlotKey> {
+        let hosted = |hosted: &Hosted| hosted.config.name == backend.service && hosted.kind == kind;
+        let service = self.services.iter().position(hosted)?;
+        let slots = &self.observed.services.get(service)?.slots;
+        let free = slots
+            .get(&backend.slot)
+            .is_none_or(|slot| slot.current.is_none());
+        let valid = usize::from(backend.slot) < SLOTS_PER_SERVICE;
+        (backend.running && free && valid).then_some(SlotKey {
+            service: service as u16,
+            slot: backend.slot,
+        })
+    }
+
+    fn adopt(&mut self, key: SlotKey, kind: RuntimeKind, backend: Backend) {
+        let now = self.now();
+        let first = self.first_generation;
+        let Some(slot) = self.slot_or_new(key, first) else {
+            return;
+        };
+        let mut health = Health::default();
+        if let Some(kernel) = &mut slot.kernel {
+            slot.generation = kernel.generation;
+            kernel.address = backend.address;
+            if kernel.state == SlotState::Ready {
+                health = Health::trusted(now);
+            }
+        }
+        let trusted = health.since.is_some();
+        let text = format!(
+            "adopted {} at {}, {}",
+            short(&backend.id.0),
+            backend.address,
+            if trusted {
+                "which stays in the ring"
+            } else {
+                "which is probed first"
+            }
+        );
+        slot.current = Some(Running {
+            id: backend.id,
+            runtime: kind,
+            address: backend.address,
+            spec: backend.spec,
+            seen_at: now,
+            age: backend.age,
+            health,
+            life: Life::Running,
+            fault: None,
+            stop_at: Moment::ZERO,
+        });
+        self.record(key, "adopted", text);
+        self.begin_probing(key, !trusted);
+    }
+
+    /// As many copies as there were, until the policy knows better.
+    fn start_policies(&mut self, now: Moment) {
+        for (hosted, seen) in self.services.iter_mut().zip(&self.observed.services) {
+            let leaves = |state| {
+                matches!(
+                    state,
+                    SlotState::Draining | SlotState::Stopping | SlotState::Starting
+                )
+            };
+            let served = |slot: &SlotSeen| {
+                slot.current.is_some() && !slot.kernel.is_some_and(|kernel| leaves(kernel.state))
+            };
+            let highest = seen.slots.iter().rev().find(|(_, slot)| served(slot));
+            let copies = highest.map_or(0, |(number, _)| number + 1);
+            let limits = &hosted.config.scale;
+            hosted.policy = Step::new(copies.clamp(limits.min, limits.max), 0, now);
+        }
+        self.read_counts(now);
+        for hosted in &mut self.services {
+            hosted.policy = Step::new(hosted.policy.copies(), hosted.totals.requests, now);
+        }
+    }
+}
+
+/// The first characters of an id, which tell backends apart for a person.
+pub(super) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}

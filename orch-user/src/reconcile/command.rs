@@ -1,0 +1,218 @@
+//! What people ask for, and the way to the end.
+
+use std::time::Duration;
+
+use super::{Closing, Controller, Event, Onward, RunError, Signal, adopt::short, tables::Tables};
+use crate::{
+    control::{Command, CommandError},
+    events::now_s,
+    plan::Action,
+    scale::Decision,
+    state::{Life, Moment, ServiceSeen},
+    view::DecisionRow,
+};
+
+/// Beyond drain limit and stop grace, for the runtimes' own work.
+const CLOSING_MARGIN: Duration = Duration::from_secs(10);
+/// The same once somebody is in a hurry.
+const HURRY_MARGIN: Duration = Duration::from_secs(5);
+
+impl<T: Tables> Controller<T> {
+    pub(super) fn command(&mut self, command: Command) {
+        self.dirty = true;
+        match command {
+            Command::Scale {
+                service,
+                to,
+                answer,
+            } => {
+                // Whoever asked may have gone; the change stays.
+                let _ = answer.send(self.scale(&service, to));
+            }
+            Command::Reset { service, answer } => {
+                let _ = answer.send(self.reset(&service));
+            }
+        }
+    }
+
+    fn scale(&mut self, service: &str, to: Option<u16>) -> Result<String, CommandError> {
+        let at = self.position(service)?;
+        let Some(hosted) = self.services.get_mut(at) else {
+            return Err(self.unknown(service));
+        };
+        let limits = &hosted.config.scale;
+        if let Some(to) = to.filter(|to| !(limits.min..=limits.max).contains(to)) {
+            return Err(CommandError::OutOfRange {
+                service: service.to_owned(),
+                to,
+                min: limits.min,
+                max: limits.max,
+            });
+        }
+        let decision = hosted.policy.hold(to);
+        let sentence = format!("{service}: {} copies, {}", decision.to, decision.reason);
+        self.decided(at, decision);
+        Ok(sentence)
+    }
+
+    fn reset(&mut self, service: &str) -> Result<String, CommandError> {
+        let at = self.position(service)?;
+        let now = self.now();
+        // Requests up to this moment belong to the window that ends here.
+        self.read_counts(now);
+        self.observe_policies(now);
+        let Some(hosted) = self.services.get_mut(at) else {
+            return Err(self.unknown(service));
+        };
+        let decision = hosted.policy.reset(now, &hosted.config.scale);
+        let held = if hosted.policy.is_held() {
+            " (set by hand; `auto` hands back to the policy)"
+        } else {
+            ""
+        };
+        let sentence = format!(
+            "{service}: the window counts 0, {} copies{held}",
+            decision.to
+        );
+        let text = "the window was zeroed by hand".to_owned();
+        self.door.journal.record(service, None, "reset", text);
+        self.decided(at, decision);
+        Ok(sentence)
+    }
+
+    fn position(&self, service: &str) -> Result<usize, CommandError> {
+        let mut services = self.services.iter();
+        services
+            .position(|hosted| !hosted.leaving && hosted.config.name == service)
+            .ok_or_else(|| self.unknown(service))
+    }
+
+    fn unknown(&self, name: &str) -> CommandError {
+        let present = self.services.iter().filter(|hosted| !hosted.leaving);
+        let names: Vec<_> = present.map(|hosted| hosted.config.name.as_str()).collect();
+        CommandError::UnknownService {
+            name: name.to_owned(),
+            known: names.join(", "),
+        }
+    }
+
+    /// Notes what was decided for a service.
+    pub(super) fn decided(&mut self, service: usize, decision: Decision) {
+        let Some(hosted) = self.services.get_mut(service) else {
+            return;
+        };
+        let direction = decision.direction().name();
+        *hosted.decisions.entry(direction).or_default() += 1;
+        let name = hosted.config.name.clone();
+        let Decision { from, to, reason } = decision;
+        if from != to {
+            let text = format!("{from} -> {to} copies: {reason}");
+            self.door.journal.record(&name, None, "scaled", text);
+        }
+        self.door.journal.decide(DecisionRow {
+            time: now_s(),
+            service: name,
+            from,
+            to,
+            reason,
+        });
+        self.dirty = true;
+    }
+
+    pub(super) fn signal(&mut self, signal: Signal) -> Onward {
+        match signal {
+            Signal::Reload(config) => {
+                // Asking a runtime may take long: the answer comes back as an event.
+                let runtimes = self.runtimes.clone();
+                let report = self.report.clone();
+                tokio::spawn(async move {
+                    let result: Result<_, RunError> =
+                        runtimes.check(&config).await.map(|()| config);
+                    let _ = report.send(Event::Checked(result));
+                });
+                Onward::Continue
+            }
+            Signal::Shutdown { keep: true } => Onward::Leave,
+            Signal::Shutdown { keep: false } => self.close(),
+        }
+    }
+
+    /// The first time: drain, then stop. The second: stop at once. The third: give up.
+    fn close(&mut self) -> Onward {
+        let now = self.now();
+        self.dirty = true;
+        match &self.closing {
+            None => {
+                let limits = self.services.iter().map(|hosted| {
+                    let backend = &hosted.config.backend;
+                    backend.drain_limit + backend.stop_grace
+                });
+                let longest = limits.max().unwrap_or_default();
+                self.closing = Some(Closing {
+                    deadline: now + longest + CLOSING_MARGIN,
+                    hurry: false,
+                });
+                let text = "ending: connections may finish; once more to end at once".to_owned();
+                self.door.journal.record("", None, "draining", text);
+                self.check_closed()
+            }
+            Some(Closing { hurry: false, .. }) => {
+                self.closing = Some(Closing {
+                    deadline: now + HURRY_MARGIN,
+                    hurry: true,
+                });
+                self.stop_again_at_once();
+                Onward::Continue
+            }
+            Some(_) => Onward::Detach,
+        }
+    }
+
+    /// Stops that are under way may have a long grace left: a second one has none.
+    fn stop_again_at_once(&mut self) {
+        let services = self.observed.services.iter().enumerate();
+        let stopping: Vec<_> = services
+            .flat_map(|(service, seen)| {
+                let stopping = seen.slots.iter().filter(|(_, slot)| {
+                    let current = slot.current.as_ref();
+                    current.is_some_and(|current| current.life == Life::Stopping)
+                });
+                stopping.map(move |(slot, _)| (service as u16, *slot))
+            })
+            .collect();
+        for (service, slot) in stopping {
+            self.act(Action::Stop {
+                service,
+                slot,
+                grace: Moment::ZERO,
+            });
+        }
+    }
+
+    pub(super) fn check_closed(&mut self) -> Onward {
+        let Some(closing) = &self.closing else {
+            return Onward::Continue;
+        };
+        let idle = self.observed.services.iter().all(ServiceSeen::is_idle);
+        if idle && self.observed.strays.is_empty() {
+            return Onward::Detach;
+        }
+        if self.now() < closing.deadline {
+            return Onward::Continue;
+        }
+        let slots = self
+            .observed
+            .services
+            .iter()
+            .flat_map(|seen| seen.slots.values());
+        let left: Vec<_> = slots
+            .filter_map(|slot| Some(short(&slot.current.as_ref()?.id.0).to_owned()))
+            .collect();
+        let text = format!(
+            "could not be stopped and is left behind: {}",
+            left.join(", ")
+        );
+        self.door.journal.record("", None, "error", text);
+        Onward::Detach
+    }
+}

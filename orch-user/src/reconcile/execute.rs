@@ -1,0 +1,230 @@
+//! Executing the plan.
+
+use std::{fmt::Display, time::Duration};
+
+use orch_common::slot::SlotKey;
+
+use super::{
+    Controller,
+    adopt::short,
+    tables::{Outcome, Tables},
+};
+use crate::{
+    dataplane::SlotEntry,
+    plan::{Action, plan},
+    state::{Cause, Fault, KernelSlot, Life, Moment, SlotSeen},
+};
+
+/// Plans in a row after one event. Each makes the next possible; far fewer are ever needed, so
+/// this only keeps a mistake from spinning.
+const ROUNDS: usize = 16;
+/// Between two reports of the same trouble.
+const TROUBLE_AGAIN: Duration = Duration::from_mins(1);
+
+impl<T: Tables> Controller<T> {
+    /// Plans and executes until nothing is left to do now, or the data plane refuses.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..ROUNDS {
+            let actions = plan(&self.desired(), &self.observed, self.now());
+            if actions.is_empty() {
+                return;
+            }
+            self.dirty = true;
+            for action in actions {
+                log::debug!("{action:?}");
+                if !self.act(action) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Executes one action; false where the data plane refuses.
+    pub(super) fn act(&mut self, action: Action) -> bool {
+        let outcome = self.execute(action);
+        if let Err(error) = &outcome {
+            self.troubled(error);
+        }
+        outcome.is_ok()
+    }
+
+    fn execute(&mut self, action: Action) -> Outcome<()> {
+        match action {
+            Action::SetSlot { service, slot, to } => {
+                self.set_slot(SlotKey { service, slot }, to)?;
+            }
+            Action::RemoveSlot { service, slot } => self.remove_slot(SlotKey { service, slot })?,
+            Action::SetRing { service, slots } => self.set_ring(service, slots)?,
+            Action::Drain {
+                service,
+                slot,
+                changed,
+            } => self.drain(SlotKey { service, slot }, changed),
+            Action::Resume { service, slot } => self.resume(SlotKey { service, slot }),
+            Action::Stop {
+                service,
+                slot,
+                grace,
+            } => self.stop(SlotKey { service, slot }, grace),
+            Action::Create { service, slot } => self.create(SlotKey { service, slot }),
+            Action::Start { service, slot } => self.start(SlotKey { service, slot }),
+            Action::Discard { service, slot } => self.discard(SlotKey { service, slot }),
+            Action::StopStray { id } => self.stop_stray(id),
+        }
+        Ok(())
+    }
+
+    fn set_slot(&mut self, key: SlotKey, to: KernelSlot) -> Outcome<()> {
+        let Some(seen) = self.observed.services.get(usize::from(key.service)) else {
+            return Ok(());
+        };
+        let entry = SlotEntry {
+            address: to.address,
+            port: seen.port(key.slot),
+            state: to.state,
+            generation: to.generation,
+        };
+        self.tables.set_slot(key, &entry)?;
+        if let Some(slot) = self.slot_mut(key) {
+            slot.kernel = Some(to);
+        }
+        Ok(())
+    }
+
+    fn remove_slot(&mut self, key: SlotKey) -> Outcome<()> {
+        // Its counts go with it, and totals must not shrink.
+        self.read_counts(self.now());
+        self.tables.remove_slot(key)?;
+        if let Some(last) = self.readings.remove(&key)
+            && let Some(hosted) = self.services.get_mut(usize::from(key.service))
+        {
+            hosted.retired += last.counters;
+        }
+        self.latencies.remove(&key);
+        if let Some(slot) = self.slot_mut(key) {
+            slot.kernel = None;
+            slot.live = 0;
+            slot.broken = None;
+            slot.note.clear();
+        }
+        Ok(())
+    }
+
+    fn set_ring(&mut self, service: u16, slots: Vec<u16>) -> Outcome<()> {
+        self.tables.set_ring(service, &slots)?;
+        let Some(seen) = self.observed.services.get_mut(usize::from(service)) else {
+            return Ok(());
+        };
+        let before = seen.ring.replace(slots.clone());
+        for slot in slots {
+            if !before.as_ref().is_some_and(|ring| ring.contains(&slot)) {
+                self.entered(SlotKey { service, slot });
+            }
+        }
+        Ok(())
+    }
+
+    /// A slot came into the ring: that ends what was wrong with it.
+    fn entered(&mut self, key: SlotKey) {
+        let now = self.now();
+        let Some(slot) = self.slot_mut(key) else {
+            return;
+        };
+        slot.note.clear();
+        let broken = slot.broken.take();
+        let Some(current) = &slot.current else {
+            return;
+        };
+        let id = short(&current.id.0).to_owned();
+        match broken {
+            Some(Fault { at, cause }) => {
+                let took = now.saturating_sub(at).as_secs_f64();
+                let text = format!("{id} is in the ring {took:.2} s after the one before: {cause}");
+                super::observe::keep_hundred(&mut self.recovery_s, took);
+                self.record(key, "replaced", text);
+            }
+            None => self.record(key, "ready", format!("{id} is in the ring")),
+        }
+    }
+
+    fn drain(&mut self, key: SlotKey, changed: bool) {
+        let now = self.now();
+        let Some(slot) = self.slot_mut(key) else {
+            return;
+        };
+        let live = slot.live;
+        let Some(current) = &mut slot.current else {
+            return;
+        };
+        current.life = Life::Draining { since: now };
+        let id = short(&current.id.0).to_owned();
+        if changed {
+            slot.broken = Some(Fault {
+                at: now,
+                cause: Cause::Changed,
+            });
+            self.count_replacement(key.service, "changed");
+        }
+        let text = format!("{id} is out of the ring, {live} connections may finish");
+        self.record(key, "draining", text);
+    }
+
+    fn resume(&mut self, key: SlotKey) {
+        let Some(slot) = self.slot_mut(key) else {
+            return;
+        };
+        slot.broken = None;
+        if let Some(current) = &mut slot.current {
+            current.life = Life::Running;
+        }
+    }
+
+    pub(super) fn slot(&self, key: SlotKey) -> Option<&SlotSeen> {
+        let service = self.observed.services.get(usize::from(key.service))?;
+        service.slots.get(&key.slot)
+    }
+
+    pub(super) fn slot_mut(&mut self, key: SlotKey) -> Option<&mut SlotSeen> {
+        let service = self.observed.services.get_mut(usize::from(key.service))?;
+        service.slots.get_mut(&key.slot)
+    }
+
+    pub(super) fn slot_or_new(&mut self, key: SlotKey, generation: u32) -> Option<&mut SlotSeen> {
+        let service = self.observed.services.get_mut(usize::from(key.service))?;
+        let new = || SlotSeen::new(generation);
+        Some(service.slots.entry(key.slot).or_insert_with(new))
+    }
+
+    /// Notes an event of a slot.
+    pub(super) fn record(&mut self, key: SlotKey, kind: &str, text: String) {
+        let hosted = self.services.get(usize::from(key.service));
+        let name = hosted.map_or("", |hosted| hosted.config.name.as_str());
+        self.door.journal.record(name, Some(key.slot), kind, text);
+        self.dirty = true;
+    }
+
+    pub(super) fn count_replacement(&mut self, service: u16, cause: &'static str) {
+        if let Some(hosted) = self.services.get_mut(usize::from(service)) {
+            *hosted.replacements.entry(cause).or_default() += 1;
+        }
+    }
+
+    /// The data plane refused something: told once a minute, tried again with the next event.
+    pub(super) fn troubled(&mut self, error: &dyn std::error::Error) {
+        let (text, now) = (whole(error), self.now());
+        let told = |(last, at): &(String, Moment)| *last == text && now < *at + TROUBLE_AGAIN;
+        if !self.trouble.as_ref().is_some_and(told) {
+            self.door.journal.record("", None, "error", text.clone());
+            self.trouble = Some((text, now));
+        }
+    }
+}
+
+/// An error with all its causes, in one line.
+pub(super) fn whole(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let parts = std::iter::once(&error as &dyn Display)
+        .map(ToString::to_string)
+        .chain(causes.map(ToString::to_string));
+    parts.collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,377 @@
+//! A kernel and a runtime in memory.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use orch_common::{
+    counter::{Reason, SlotCounters},
+    latency::Histogram,
+    slot::SlotKey,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+
+use super::tables::{Outcome, Tables};
+use crate::{
+    config::{BackendConfig, ServiceConfig},
+    dataplane::{DataplaneError, Reading, SlotEntry, SlotReading},
+    health::{
+        Answer,
+        probe::{Prober, Target},
+    },
+    runtime::{
+        Answer as RuntimeAnswer, Backend, BackendId, Order, Prepared, Runtime, RuntimeError,
+        RuntimeEvent, RuntimeKind,
+    },
+};
+
+/// What the kernel holds.
+#[derive(Default)]
+pub(super) struct Kernel {
+    pub(super) slots: BTreeMap<SlotKey, (SlotEntry, SlotCounters, u64)>,
+    pub(super) rings: BTreeMap<u16, Vec<u16>>,
+    pub(super) services: Vec<String>,
+    /// Every ring there ever was.
+    pub(super) ring_log: Vec<(u16, Vec<u16>)>,
+    pub(super) detached: bool,
+    pub(super) refuses: bool,
+    turn: usize,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct FakeTables(pub(super) Arc<Mutex<Kernel>>);
+
+impl FakeTables {
+    pub(super) fn kernel(&self) -> MutexGuard<'_, Kernel> {
+        self.0.lock().unwrap()
+    }
+
+    /// So many requests, in turns over the ring; returns the slots that answered.
+    pub(super) fn request(&self, service: u16, count: usize) -> Vec<u16> {
+        let mut kernel = self.kernel();
+        let ring = kernel.rings.get(&service).cloned().unwrap_or_default();
+        assert!(!ring.is_empty(), "nobody answers");
+        (0..count)
+            .map(|_| {
+                let slot = ring[kernel.turn % ring.len()];
+                kernel.turn += 1;
+                let key = SlotKey { service, slot };
+                let (_, counters, _) = kernel.slots.get_mut(&key).unwrap();
+                counters.requests += 1;
+                counters.responses[2] += 1;
+                slot
+            })
+            .collect()
+    }
+
+    pub(super) fn ring(&self, service: u16) -> Vec<u16> {
+        let kernel = self.kernel();
+        kernel.rings.get(&service).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set_live(&self, key: SlotKey, live: u64) {
+        self.kernel().slots.get_mut(&key).unwrap().2 = live;
+    }
+}
+
+impl Tables for FakeTables {
+    fn set_services(&mut self, services: &[ServiceConfig]) -> Outcome<()> {
+        self.kernel().services = services.iter().map(|s| s.name.clone()).collect();
+        Ok(())
+    }
+
+    fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Outcome<()> {
+        let mut kernel = self.kernel();
+        if kernel.refuses {
+            return Err(DataplaneError::File {
+                path: "/sys/fs/bpf/orch".into(),
+                source: std::io::ErrorKind::PermissionDenied.into(),
+            });
+        }
+        let new = (*entry, SlotCounters::default(), 0);
+        kernel.slots.entry(key).or_insert(new).0 = *entry;
+        Ok(())
+    }
+
+    fn remove_slot(&mut self, key: SlotKey) -> Outcome<()> {
+        self.kernel().slots.remove(&key);
+        Ok(())
+    }
+
+    fn set_ring(&mut self, service: u16, slots: &[u16]) -> Outcome<()> {
+        let mut kernel = self.kernel();
+        kernel.rings.insert(service, slots.to_vec());
+        kernel.ring_log.push((service, slots.to_vec()));
+        Ok(())
+    }
+
+    fn read(&self) -> Outcome<Reading> {
+        let kernel = self.kernel();
+        let slots = kernel
+            .slots
+            .iter()
+            .map(|(key, (entry, counters, live))| SlotReading {
+                key: *key,
+                port: entry.port,
+                state: entry.state,
+                generation: entry.generation,
+                live: *live,
+                connections: 0,
+                counters: *counters,
+            });
+        Ok(Reading {
+            slots: slots.collect(),
+            reasons: [0; Reason::COUNT],
+        })
+    }
+
+    fn latency(&self, _: SlotKey) -> Outcome<Histogram> {
+        Ok(Histogram::default())
+    }
+
+    fn sync_host(&mut self) -> Outcome<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn sweep(&mut self) -> Outcome<u64> {
+        Ok(0)
+    }
+
+    fn detach(self) -> Outcome<()> {
+        self.kernel().detached = true;
+        Ok(())
+    }
+}
+
+/// How long the fake runtime takes for anything.
+pub(super) const WORK: Duration = Duration::from_millis(200);
+
+#[derive(Default)]
+pub(super) struct Engine {
+    pub(super) backends: Vec<FakeBackend>,
+    born: u32,
+    pub(super) gone: bool,
+    /// Exit code with which whatever is started ends at once.
+    pub(super) crashes: Option<i32>,
+    /// What a new backend answers.
+    pub(super) answer: Option<Answer>,
+    pub(super) creations: u32,
+    pub(super) graces: Vec<Duration>,
+    events: Option<mpsc::Sender<RuntimeEvent>>,
+}
+
+pub(super) struct FakeBackend {
+    pub(super) backend: Backend,
+    pub(super) answer: Answer,
+    started: Instant,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct FakeRuntime(Arc<Mutex<Engine>>);
+
+impl FakeRuntime {
+    pub(super) fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.0.lock().unwrap()
+    }
+
+    /// The id of what runs at this port.
+    pub(super) fn at(&self, port: u16) -> Option<String> {
+        let engine = self.engine();
+        let mut backends = engine.backends.iter();
+        let found = backends.find(|b| b.backend.running && b.backend.address.port() == port)?;
+        Some(found.backend.id.0.clone())
+    }
+
+    pub(super) fn running(&self) -> usize {
+        let engine = self.engine();
+        engine.backends.iter().filter(|b| b.backend.running).count()
+    }
+
+    pub(super) fn set_answer(&self, port: u16, answer: Answer) {
+        let mut engine = self.engine();
+        for fake in &mut engine.backends {
+            if fake.backend.address.port() == port {
+                fake.answer = answer;
+            }
+        }
+    }
+
+    /// Ends what runs at this port, as `kill -9` would.
+    pub(super) fn kill(&self, port: u16, tell: bool) {
+        let mut engine = self.engine();
+        let events = engine.events.clone();
+        for fake in &mut engine.backends {
+            if fake.backend.address.port() == port && fake.backend.running {
+                fake.backend.running = false;
+                if tell {
+                    let id = fake.backend.id.clone();
+                    let how = "signal 9".to_owned();
+                    let event = RuntimeEvent::Exited { id, how };
+                    events.as_ref().unwrap().try_send(event).unwrap();
+                }
+            }
+        }
+    }
+
+    pub(super) fn send(&self, event: RuntimeEvent) {
+        let events = self.engine().events.clone();
+        events.unwrap().try_send(event).unwrap();
+    }
+
+    /// Something that runs already.
+    pub(super) fn plant(&self, service: &str, slot: u16, port: u16, spec: &str) -> BackendId {
+        let mut engine = self.engine();
+        engine.born += 1;
+        let id = BackendId(format!("planted{}", engine.born));
+        engine.backends.push(FakeBackend {
+            backend: Backend {
+                id: id.clone(),
+                service: service.into(),
+                slot,
+                address: SocketAddr::from(([127, 0, 0, 1], port)),
+                running: true,
+                age: Duration::from_mins(1),
+                spec: spec.into(),
+            },
+            answer: Answer::Status(200),
+            started: Instant::now(),
+        });
+        id
+    }
+
+    fn check_gone(&self) -> Result<(), RuntimeError> {
+        if self.engine().gone {
+            return Err(RuntimeError::EngineGone {
+                endpoint: "nowhere".into(),
+                source: "gone".into(),
+            });
+        }
+        Ok(())
+    }
+
+    fn begin(&self, prepared: &Prepared) -> Result<Backend, RuntimeError> {
+        let order = &prepared.order;
+        if self.at(order.slot_port).is_some() {
+            return Err(RuntimeError::PortTaken {
+                port: order.slot_port,
+                service: order.service.clone(),
+            });
+        }
+        let mut engine = self.engine();
+        let crashes = engine.crashes;
+        let backend = Backend {
+            id: prepared.id.clone(),
+            service: order.service.clone(),
+            slot: order.slot,
+            address: SocketAddr::from(([127, 0, 0, 1], order.slot_port)),
+            running: crashes.is_none(),
+            age: Duration::ZERO,
+            spec: order.spec.clone(),
+        };
+        let answer = engine.answer.unwrap_or(Answer::Status(200));
+        engine.backends.push(FakeBackend {
+            backend: backend.clone(),
+            answer,
+            started: Instant::now(),
+        });
+        if let Some(code) = crashes {
+            let how = format!("exit code {code}");
+            let id = backend.id.clone();
+            let event = RuntimeEvent::Exited { id, how };
+            engine.events.as_ref().unwrap().try_send(event).unwrap();
+        }
+        Ok(backend)
+    }
+}
+
+impl Runtime for FakeRuntime {
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::Process
+    }
+
+    fn check<'a>(&'a self, _: &'a str, _: &'a BackendConfig) -> RuntimeAnswer<'a, ()> {
+        Box::pin(async { self.check_gone() })
+    }
+
+    fn create<'a>(&'a self, order: &'a Order) -> RuntimeAnswer<'a, Prepared> {
+        Box::pin(async {
+            self.check_gone()?;
+            sleep(WORK).await;
+            let mut engine = self.engine();
+            engine.born += 1;
+            engine.creations += 1;
+            Ok(Prepared {
+                order: order.clone(),
+                id: BackendId(format!("born{}", engine.born)),
+            })
+        })
+    }
+
+    fn start(&self, prepared: Prepared) -> RuntimeAnswer<'_, Backend> {
+        Box::pin(async move {
+            self.check_gone()?;
+            let backend = self.begin(&prepared)?;
+            sleep(WORK).await;
+            Ok(backend)
+        })
+    }
+
+    fn stop<'a>(&'a self, id: &'a BackendId, grace: Duration) -> RuntimeAnswer<'a, ()> {
+        Box::pin(async move {
+            self.check_gone()?;
+            sleep(WORK).await;
+            let mut engine = self.engine();
+            engine.graces.push(grace);
+            engine.backends.retain(|fake| fake.backend.id != *id);
+            Ok(())
+        })
+    }
+
+    fn list(&self) -> RuntimeAnswer<'_, Vec<Backend>> {
+        Box::pin(async {
+            self.check_gone()?;
+            let engine = self.engine();
+            Ok(engine.backends.iter().map(|b| b.backend.clone()).collect())
+        })
+    }
+
+    fn log_tail<'a>(&'a self, _: &'a BackendId, _: usize) -> RuntimeAnswer<'a, String> {
+        Box::pin(async { Ok("cannot open database\n".to_owned()) })
+    }
+
+    fn watch(self: Arc<Self>, events: mpsc::Sender<RuntimeEvent>) -> BoxFuture<'static, ()> {
+        self.engine().events = Some(events);
+        Box::pin(std::future::pending())
+    }
+}
+
+/// How long a backend takes before it answers anything.
+pub(super) const BOOT: Duration = Duration::from_millis(120);
+
+impl Prober for FakeRuntime {
+    fn ask<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Answer> {
+        Box::pin(async {
+            let answer = {
+                let engine = self.engine();
+                let mut backends = engine.backends.iter();
+                let there = |b: &&FakeBackend| {
+                    b.backend.running
+                        && b.backend.address == target.address
+                        && b.started.elapsed() >= BOOT
+                };
+                backends.find(there).map_or(Answer::Refused, |b| b.answer)
+            };
+            if answer == Answer::TimedOut {
+                std::future::pending::<()>().await;
+            }
+            answer
+        })
+    }
+}

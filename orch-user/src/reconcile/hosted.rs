@@ -1,0 +1,168 @@
+//! A service as the controller hosts it: its configuration and what is remembered beside the
+//! state that the plan sees.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt::Write,
+    sync::Arc,
+    time::Duration,
+};
+
+use orch_common::counter::SlotCounters;
+
+use super::{Closing, runtimes::Runtimes};
+use crate::{
+    config::{BackendConfig, Publish, ServiceConfig},
+    runtime::{Order, PublishOn, RuntimeKind},
+    scale::step::Step,
+    state::{Moment, Wish},
+};
+
+/// Rates are averages over this time.
+const RATE_SPAN: Duration = Duration::from_secs(10);
+
+/// A service.
+pub(super) struct Hosted {
+    pub(super) config: ServiceConfig,
+    backend: Arc<BackendConfig>,
+    pub(super) kind: RuntimeKind,
+    pub(super) spec: String,
+    pub(super) policy: Step,
+    /// Counts of slots that the kernel has forgotten.
+    pub(super) retired: SlotCounters,
+    /// Counts of all slots, the forgotten ones included.
+    pub(super) totals: SlotCounters,
+    history: VecDeque<(Moment, u64, u64)>,
+    pub(super) replacements: BTreeMap<&'static str, u64>,
+    pub(super) decisions: BTreeMap<&'static str, u64>,
+    /// The configuration does not have it any more: it drains, and keeps its index meanwhile.
+    pub(super) leaving: bool,
+}
+
+impl Hosted {
+    pub(super) fn new(config: ServiceConfig, now: Moment) -> Self {
+        let kind = Runtimes::kind_for(&config.backend);
+        Self {
+            backend: Arc::new(config.backend.clone()),
+            spec: spec(&config, kind),
+            policy: Step::new(config.scale.min, 0, now),
+            kind,
+            config,
+            retired: SlotCounters::default(),
+            totals: SlotCounters::default(),
+            history: VecDeque::new(),
+            replacements: BTreeMap::new(),
+            decisions: BTreeMap::new(),
+            leaving: false,
+        }
+    }
+
+    /// Takes a new configuration of the same service.
+    pub(super) fn reconfigure(&mut self, config: ServiceConfig) {
+        self.kind = Runtimes::kind_for(&config.backend);
+        self.spec = spec(&config, self.kind);
+        self.backend = Arc::new(config.backend.clone());
+        self.config = config;
+        self.leaving = false;
+    }
+
+    pub(super) fn wish(&self, closing: Option<&Closing>) -> Wish {
+        let backend = &self.backend;
+        let hurry = closing.is_some_and(|closing| closing.hurry);
+        let ends = closing.is_some() || self.leaving;
+        let unless = |not: bool, value: u16| if not { 0 } else { value };
+        let patience = |limit: Duration| if hurry { Duration::ZERO } else { limit };
+        Wish {
+            copies: unless(ends, self.policy.copies()),
+            warm: unless(ends, self.policy.warm(&self.config.scale)),
+            limit: self.config.scale.max,
+            spec: self.spec.clone(),
+            drain_limit: patience(backend.drain_limit),
+            stop_grace: patience(backend.stop_grace),
+        }
+    }
+
+    pub(super) fn order(&self, slot: u16) -> Order {
+        Order {
+            service: self.config.name.clone(),
+            slot,
+            slot_port: self.config.start_port.saturating_add(slot),
+            backend: Arc::clone(&self.backend),
+            publish: publish_on(self.config.publish),
+            spec: self.spec.clone(),
+        }
+    }
+
+    /// Remembers the totals for the rates.
+    pub(super) fn remember(&mut self, now: Moment) {
+        let responses = responses(&self.totals);
+        self.history
+            .push_back((now, self.totals.requests, responses));
+        while self.history.len() > 2
+            && self
+                .history
+                .get(1)
+                .is_some_and(|(at, ..)| now.saturating_sub(*at) >= RATE_SPAN)
+        {
+            self.history.pop_front();
+        }
+    }
+
+    /// Requests and responses per second.
+    pub(super) fn rates(&self) -> (f64, f64) {
+        let (Some(first), Some(last)) = (self.history.front(), self.history.back()) else {
+            return (0.0, 0.0);
+        };
+        let span = last.0.saturating_sub(first.0).as_secs_f64();
+        if span <= 0.0 {
+            return (0.0, 0.0);
+        }
+        let rate = |from: u64, to: u64| to.saturating_sub(from) as f64 / span;
+        (rate(first.1, last.1), rate(first.2, last.2))
+    }
+}
+
+pub(super) fn responses(counters: &SlotCounters) -> u64 {
+    counters.responses.iter().sum()
+}
+
+/// Delivery `port` reaches a backend on the host's own addresses, so that is where Docker has to
+/// publish unless the file says that nobody outside is meant to come in.
+const fn publish_on(publish: Publish) -> PublishOn {
+    match publish {
+        Publish::Localhost => PublishOn::Localhost,
+        Publish::None | Publish::All => PublishOn::All,
+    }
+}
+
+/// Digest of what a backend is made from. How it is probed, drained and counted is not part of it:
+/// those change without a new backend.
+fn spec(service: &ServiceConfig, kind: RuntimeKind) -> String {
+    let backend = &service.backend;
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "{} {:?} {} {:?} {} {:?} {} {} {:?}",
+        kind.name(),
+        backend.image,
+        backend.port,
+        backend.command,
+        service.start_port,
+        backend.env,
+        backend.memory,
+        backend.cpus,
+        publish_on(service.publish),
+    );
+    for volume in &backend.volumes {
+        let _ = write!(text, " {:?} {:?}", volume.source, volume.target);
+    }
+    format!("{:016x}", fnv1a(text.as_bytes()))
+}
+
+/// FNV-1a, 64 bits: backends carry the digest as a label, so it must not change between builds.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

@@ -1,0 +1,365 @@
+//! The controller: one task that owns the state. Everything that happens reaches it as an
+//! [`Event`]; after each it plans and executes until nothing is left to do now. Runtimes work in
+//! tasks of their own and report back; the data plane is called directly, since its calls are a
+//! few system calls.
+
+mod adopt;
+mod command;
+mod execute;
+#[cfg(test)]
+mod fake;
+mod hosted;
+mod observe;
+mod outcome;
+mod publish;
+mod reload;
+mod runtimes;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use orch_common::{counter::Reason, latency::Histogram, slot::SlotKey};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+
+use self::{hosted::Hosted, outcome::Done};
+pub use self::{
+    runtimes::Runtimes,
+    tables::{Outcome, Tables},
+};
+use crate::{
+    config::Config,
+    control::{Command, Control},
+    dataplane::{DataplaneError, SlotReading},
+    events::Journal,
+    health::{
+        Answer,
+        probe::{HttpProber, Prober, Task},
+    },
+    plan,
+    runtime::{Backend, BackendId, Prepared, RuntimeError, RuntimeEvent, RuntimeKind},
+    state::{Desired, Moment, Observed},
+    view::Snapshot,
+};
+
+/// Between two readings of the kernel's counts: how late a window can be seen to start, and a
+/// drained backend to be drained.
+const TICK: Duration = Duration::from_millis(250);
+/// Two ticks are never closer than this, whatever is due.
+const TICK_FLOOR: Duration = Duration::from_millis(10);
+
+/// What the controller is told from outside.
+#[derive(Debug)]
+pub enum Signal {
+    /// SIGHUP, with the file's new contents.
+    Reload(Box<Config>),
+    /// The end. A second one without `keep` ends at once.
+    Shutdown {
+        /// SIGTERM: backends and data plane stay, for the next controller. Else, SIGINT: drains
+        /// and stops everything, and detaches.
+        keep: bool,
+    },
+}
+
+/// Why the controller cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data plane cannot be used.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+    /// A service's backends cannot be made.
+    #[error("service {service} cannot run")]
+    Runtime {
+        /// The service.
+        service: String,
+        /// Why.
+        #[source]
+        source: RuntimeError,
+    },
+    /// What runs already cannot be listed.
+    #[error("cannot see what {runtime} backends run already")]
+    List {
+        /// Which runtime.
+        runtime: &'static str,
+        /// Why.
+        #[source]
+        source: RuntimeError,
+    },
+    /// A service needs a runtime that is not there.
+    #[error("service {service} needs the {runtime} runtime, which is not available here")]
+    NoRuntime {
+        /// The service.
+        service: String,
+        /// The runtime.
+        runtime: &'static str,
+    },
+}
+
+/// The controller's side of the door whose other side is [`Control`].
+#[derive(Debug)]
+pub struct Door {
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    journal: Journal,
+    commands: mpsc::Receiver<Command>,
+}
+
+/// A door, both sides: one for the API, one for [`run`].
+pub fn door() -> (Control, Door) {
+    let (snapshot, seen) = watch::channel(Arc::default());
+    let (sender, commands) = mpsc::channel(16);
+    let journal = Journal::default();
+    let control = Control {
+        snapshot: seen,
+        journal: journal.clone(),
+        commands: sender,
+    };
+    let door = Door {
+        snapshot,
+        journal,
+        commands,
+    };
+    (control, door)
+}
+
+/// Runs the controller until it is told to end. Adopts what an earlier one left behind. Check
+/// `runtimes` against `config` and open the data plane before. Where this fails at its start, and
+/// the data plane held no slot before, the data plane is detached again.
+pub async fn run<T: Tables>(
+    config: Config,
+    tables: T,
+    runtimes: Runtimes,
+    door: Door,
+    signals: mpsc::Receiver<Signal>,
+) -> Result<(), RunError> {
+    let prober = Arc::new(HttpProber);
+    Controller::new(config, tables, runtimes, prober, door, signals)
+        .run()
+        .await
+}
+
+/// Everything that can happen to the controller.
+#[derive(Debug)]
+enum Event {
+    /// Time has passed.
+    Tick,
+    /// A runtime noticed something.
+    Runtime(RuntimeEvent),
+    /// A backend was probed.
+    Probe {
+        key: SlotKey,
+        id: BackendId,
+        answer: Answer,
+    },
+    /// A runtime has finished what it was asked for.
+    Done(Done),
+    /// A runtime has said what runs. `asked_at` tells which changes it may not know yet.
+    Listed {
+        runtime: RuntimeKind,
+        asked_at: Moment,
+        result: Result<Vec<Backend>, RuntimeError>,
+    },
+    /// Somebody asks for a change.
+    Command(Command),
+    /// A new configuration was checked against the runtimes.
+    Checked(Result<Box<Config>, RunError>),
+    /// The outside world wants something.
+    Signal(Signal),
+}
+
+/// The way to the end.
+#[derive(Debug)]
+struct Closing {
+    deadline: Moment,
+    hurry: bool,
+}
+
+struct Controller<T> {
+    tables: T,
+    runtimes: Runtimes,
+    prober: Arc<dyn Prober>,
+    door: Door,
+    signals: mpsc::Receiver<Signal>,
+    events: mpsc::UnboundedReceiver<Event>,
+    report: mpsc::UnboundedSender<Event>,
+    started: Instant,
+    /// What holds for the controller's whole life, whatever is reloaded. Its services are in `services`.
+    config: Config,
+    services: Vec<Hosted>,
+    observed: Observed,
+    prepared: BTreeMap<SlotKey, (RuntimeKind, Prepared)>,
+    probes: BTreeMap<SlotKey, Task>,
+    /// Backends that ended before their start was reported.
+    early_exits: Vec<(BackendId, String)>,
+    lost: BTreeSet<RuntimeKind>,
+    /// Runtimes that were asked what runs and have not answered.
+    listing: BTreeSet<RuntimeKind>,
+    /// The last trouble with the data plane and when it was told, so that it is told seldom.
+    trouble: Option<(String, Moment)>,
+    /// Generation of a slot that the kernel did not know at the start: above all that it knew.
+    first_generation: u32,
+    readings: BTreeMap<SlotKey, SlotReading>,
+    latencies: BTreeMap<SlotKey, Histogram>,
+    reasons: [u64; Reason::COUNT],
+    flows: u64,
+    detection_s: VecDeque<f64>,
+    recovery_s: VecDeque<f64>,
+    ticked_at: Moment,
+    second: u64,
+    dirty: bool,
+    closing: Option<Closing>,
+    watchers: Vec<Task>,
+}
+
+/// Whether the controller goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Onward {
+    Continue,
+    /// Leave everything as it is.
+    Leave,
+    /// Everything is stopped, or given up.
+    Detach,
+}
+
+impl<T: Tables> Controller<T> {
+    fn new(
+        config: Config,
+        tables: T,
+        runtimes: Runtimes,
+        prober: Arc<dyn Prober>,
+        door: Door,
+        signals: mpsc::Receiver<Signal>,
+    ) -> Self {
+        let (report, events) = mpsc::unbounded_channel();
+        Self {
+            tables,
+            runtimes,
+            prober,
+            door,
+            signals,
+            events,
+            report,
+            started: Instant::now(),
+            config,
+            services: Vec::new(),
+            observed: Observed::default(),
+            prepared: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            early_exits: Vec::new(),
+            lost: BTreeSet::new(),
+            listing: BTreeSet::new(),
+            trouble: None,
+            first_generation: 1,
+            readings: BTreeMap::new(),
+            latencies: BTreeMap::new(),
+            reasons: [0; Reason::COUNT],
+            flows: 0,
+            detection_s: VecDeque::new(),
+            recovery_s: VecDeque::new(),
+            ticked_at: Moment::ZERO,
+            second: 0,
+            dirty: true,
+            closing: None,
+            watchers: Vec::new(),
+        }
+    }
+
+    async fn run(mut self) -> Result<(), RunError> {
+        if let Err(error) = self.begin().await {
+            if self.readings.is_empty() {
+                self.tables.detach()?;
+            }
+            return Err(error);
+        }
+        self.watch();
+        loop {
+            self.settle();
+            self.publish();
+            let event = self.next_event().await;
+            match self.handle(event) {
+                Onward::Continue => {}
+                Onward::Leave => return Ok(()),
+                Onward::Detach => break,
+            }
+        }
+        self.publish();
+        Ok(self.tables.detach()?)
+    }
+
+    fn now(&self) -> Moment {
+        self.started.elapsed()
+    }
+
+    /// Has every runtime tell what it notices.
+    fn watch(&mut self) {
+        for runtime in self.runtimes.all() {
+            let (sender, mut receiver) = mpsc::channel(64);
+            let watch = Arc::clone(runtime).watch(sender);
+            self.watchers.push(Task(tokio::spawn(watch)));
+            let report = self.report.clone();
+            self.watchers.push(Task(tokio::spawn(async move {
+                while let Some(event) = receiver.recv().await {
+                    if report.send(Event::Runtime(event)).is_err() {
+                        return;
+                    }
+                }
+            })));
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let wake = self.started + self.next_wake();
+        tokio::select! {
+            biased;
+            Some(signal) = self.signals.recv() => Event::Signal(signal),
+            Some(command) = self.door.commands.recv() => Event::Command(command),
+            Some(event) = self.events.recv() => event,
+            () = sleep_until(wake) => Event::Tick,
+        }
+    }
+
+    fn next_wake(&self) -> Moment {
+        let windows = self
+            .services
+            .iter()
+            .filter_map(|hosted| hosted.policy.window_end(&hosted.config.scale));
+        let planned = plan::next_moment(&self.desired(), &self.observed, self.now());
+        let due = windows.chain(planned).min();
+        let due = due.map_or(self.ticked_at + TICK, |due| due.min(self.ticked_at + TICK));
+        due.max(self.ticked_at + TICK_FLOOR)
+    }
+
+    fn desired(&self) -> Desired {
+        let closing = self.closing.as_ref();
+        let wish = |hosted: &Hosted| hosted.wish(closing);
+        Desired {
+            services: self.services.iter().map(wish).collect(),
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Onward {
+        match event {
+            Event::Tick => self.tick(),
+            Event::Runtime(event) => self.noticed(event),
+            Event::Probe { key, id, answer } => self.probed(key, &id, answer),
+            Event::Done(done) => self.done(done),
+            Event::Listed {
+                runtime,
+                asked_at,
+                result,
+            } => self.listed(runtime, asked_at, result),
+            Event::Command(command) => self.command(command),
+            Event::Checked(result) => self.reload(result),
+            Event::Signal(signal) => return self.signal(signal),
+        }
+        self.check_closed()
+    }
+}

@@ -1,0 +1,174 @@
+//! The snapshot that API, status page and metrics show.
+
+use std::sync::Arc;
+
+use orch_common::{
+    counter::Reason,
+    slot::{SlotKey, SlotState},
+};
+
+use super::{Controller, hosted::Hosted, observe::NOTHING, tables::Tables};
+use crate::{
+    config::Listen,
+    health::Answer,
+    state::{Moment, ServiceSeen, SlotSeen},
+    view::{ServiceRow, SlotRow, SlotSignals, Snapshot},
+};
+
+impl<T: Tables> Controller<T> {
+    /// Publishes what there is to show, if it may have changed.
+    pub(super) fn publish(&mut self) {
+        if !std::mem::take(&mut self.dirty) {
+            return;
+        }
+        let snapshot = Arc::new(self.snapshot());
+        self.door.snapshot.send_replace(snapshot);
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let now = self.now();
+        let mut snapshot = Snapshot {
+            flows: self.flows,
+            reasons: Reason::ALL
+                .iter()
+                .zip(self.reasons)
+                .map(|(reason, count)| (reason.name().to_owned(), count))
+                .collect(),
+            detection_s: self.detection_s.iter().copied().collect(),
+            recovery_s: self.recovery_s.iter().copied().collect(),
+            ..Snapshot::default()
+        };
+        let services = self.services.iter().zip(&self.observed.services);
+        for (index, (hosted, seen)) in services.enumerate() {
+            if hosted.leaving && seen.is_idle() {
+                continue;
+            }
+            snapshot.services.push(self.service_row(hosted, seen, now));
+            let name = &hosted.config.name;
+            let counts = |counts: &std::collections::BTreeMap<&'static str, u64>| {
+                let row =
+                    |(label, count): (&&str, &u64)| (name.clone(), (*label).to_owned(), *count);
+                counts.iter().map(row).collect::<Vec<_>>()
+            };
+            snapshot.replacements.extend(counts(&hosted.replacements));
+            snapshot.decisions.extend(counts(&hosted.decisions));
+            for (number, slot) in &seen.slots {
+                let wanted = *number < hosted.wish(self.closing.as_ref()).warm;
+                if slot.is_idle() && !wanted {
+                    continue;
+                }
+                let key = SlotKey {
+                    service: index as u16,
+                    slot: *number,
+                };
+                snapshot
+                    .slots
+                    .push(self.slot_row(key, hosted, seen, slot, now));
+                snapshot.signals.push(self.signals(key, hosted));
+            }
+        }
+        snapshot
+    }
+
+    fn service_row(&self, hosted: &Hosted, seen: &ServiceSeen, now: Moment) -> ServiceRow {
+        let (request_rate, response_rate) = hosted.rates();
+        let end = hosted.policy.window_end(&hosted.config.scale);
+        ServiceRow {
+            service: hosted.config.name.clone(),
+            listen: listen(hosted.config.listen),
+            mode: "tcp".to_owned(),
+            desired: hosted.wish(self.closing.as_ref()).copies,
+            ready: seen.ring.as_ref().map_or(0, |ring| ring.len() as u16),
+            window_count: hosted.policy.count(),
+            window_ends_in_s: end.map(|end| end.saturating_sub(now).as_secs_f64()),
+            request_rate,
+            response_rate,
+            requests_total: hosted.totals.requests,
+            responses_total: super::hosted::responses(&hosted.totals),
+        }
+    }
+
+    fn slot_row(
+        &self,
+        key: SlotKey,
+        hosted: &Hosted,
+        seen: &ServiceSeen,
+        slot: &SlotSeen,
+        now: Moment,
+    ) -> SlotRow {
+        let in_ring = seen
+            .ring
+            .as_ref()
+            .is_some_and(|ring| ring.contains(&key.slot));
+        let state = slot.state(in_ring, now);
+        let counters = self
+            .readings
+            .get(&key)
+            .map_or(NOTHING, |slot| slot.counters);
+        let current = slot.current.as_ref();
+        let healthy = |current: &crate::state::Running| {
+            current.fault.is_none() && current.health.last.is_some_and(Answer::is_good)
+        };
+        let age = |current: &crate::state::Running| {
+            (current.age + now.saturating_sub(current.seen_at)).as_secs_f64()
+        };
+        SlotRow {
+            service: hosted.config.name.clone(),
+            slot: key.slot,
+            port: seen.port(key.slot),
+            state: state.name().to_owned(),
+            backend: current
+                .map(|current| current.id.0.clone())
+                .unwrap_or_default(),
+            runtime: current
+                .map_or(hosted.kind, |current| current.runtime)
+                .name()
+                .to_owned(),
+            address: current
+                .map(|current| current.address.to_string())
+                .unwrap_or_default(),
+            healthy: current.is_some_and(healthy),
+            connections: slot.live,
+            requests: counters.requests,
+            responses: counters.responses.iter().sum(),
+            errors: counters.responses[5],
+            age_s: current.map_or(0.0, age),
+            note: note(slot, state, now),
+        }
+    }
+
+    fn signals(&self, key: SlotKey, hosted: &Hosted) -> SlotSignals {
+        let counters = self
+            .readings
+            .get(&key)
+            .map_or(NOTHING, |slot| slot.counters);
+        let histogram = self.latencies.get(&key);
+        SlotSignals {
+            service: hosted.config.name.clone(),
+            slot: key.slot,
+            excluded: counters.excluded,
+            responses: counters.responses,
+            sum_s: histogram.map_or(0.0, |histogram| histogram.sum_ns as f64 / 1e9),
+            buckets: histogram
+                .map(|histogram| histogram.buckets.to_vec())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// What is wrong with a slot, for a person.
+fn note(slot: &SlotSeen, state: SlotState, now: Moment) -> String {
+    if state != SlotState::Backoff {
+        return slot.note.clone();
+    }
+    let wait = slot.retry_at.saturating_sub(now).as_secs_f64();
+    format!("{}; next try in {wait:.1} s", slot.note)
+}
+
+/// A listening address as the file says it.
+fn listen(listen: Listen) -> String {
+    match listen.address {
+        None => listen.port.to_string(),
+        Some(address) => std::net::SocketAddr::new(address, listen.port).to_string(),
+    }
+}

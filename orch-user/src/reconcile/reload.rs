@@ -1,0 +1,207 @@
+//! A new configuration while the controller runs. Services that stay keep their index in the data
+//! plane, whatever their place in the file; one that goes keeps it until it has drained.
+
+use super::{Controller, RunError, execute::whole, hosted::Hosted, tables::Tables};
+use crate::{
+    config::{Config, ServiceConfig},
+    state::ServiceSeen,
+};
+
+/// Why a new configuration is refused; the old one stays in force.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    /// What a service that goes still holds is wanted by a new one.
+    #[error("service {new} needs ports of {old}, which has not drained yet: reload again later")]
+    StillHeld { new: String, old: String },
+    /// Slot ports are where the backends listen.
+    #[error("start_port of service {service} cannot change while it runs: restart orch")]
+    StartPort { service: String },
+    /// Its size is fixed in the data plane.
+    #[error(
+        "there is no room for service {service}: at most {max} at a time, those that still drain included"
+    )]
+    Full { service: String, max: usize },
+}
+
+impl<T: Tables> Controller<T> {
+    pub(super) fn reload(&mut self, checked: Result<Box<Config>, RunError>) {
+        self.dirty = true;
+        let outcome = match checked {
+            Ok(config) => self
+                .try_reload(&config)
+                .map(|()| self.what_waits(&config))
+                .map_err(|error| whole(&*error)),
+            Err(error) => Err(whole(&error)),
+        };
+        let journal = &self.door.journal;
+        match outcome {
+            Ok(text) => journal.record("", None, "reloaded", text),
+            Err(why) => {
+                let text = format!("the new configuration is refused, the old one stays: {why}");
+                journal.record("", None, "error", text);
+            }
+        }
+    }
+
+    fn try_reload(&mut self, config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+        let layout = self.layout(config)?;
+        let table: Vec<_> = layout.iter().map(|(service, _)| service.clone()).collect();
+        self.tables.set_services(&table)?;
+        let now = self.now();
+        for (index, (service, leaving)) in layout.into_iter().enumerate() {
+            self.place(index, service, leaving, now);
+        }
+        Ok(())
+    }
+
+    /// Says which changes hold and which wait for the next start.
+    fn what_waits(&self, new: &Config) -> String {
+        let old = &self.config;
+        let changed = [
+            ("state_dir", old.state_dir != new.state_dir),
+            ("control", old.control != new.control),
+            ("status", old.status != new.status),
+            ("[dataplane]", old.dataplane != new.dataplane),
+        ];
+        let waiting = changed.iter().filter(|(_, changed)| *changed);
+        let names: Vec<_> = waiting.map(|(name, _)| *name).collect();
+        if names.is_empty() {
+            return "the new configuration holds".to_owned();
+        }
+        let names = names.join(", ");
+        format!("the new configuration holds, but for {names}: those need a restart")
+    }
+
+    fn place(
+        &mut self,
+        index: usize,
+        service: ServiceConfig,
+        leaving: bool,
+        now: crate::state::Moment,
+    ) {
+        let start_port = service.start_port;
+        match self.services.get_mut(index) {
+            Some(hosted) if leaving => hosted.leaving = true,
+            Some(hosted) if hosted.config.name == service.name => {
+                let health = hosted.config.health != service.health;
+                hosted.reconfigure(service);
+                if health {
+                    self.probe_anew(index as u16);
+                }
+            }
+            Some(hosted) => {
+                // The place of one that has drained. Its slots keep their generations.
+                *hosted = Hosted::new(service, now);
+                if let Some(seen) = self.observed.services.get_mut(index) {
+                    seen.start_port = start_port;
+                }
+            }
+            None => {
+                self.services.push(Hosted::new(service, now));
+                self.observed.services.push(ServiceSeen {
+                    start_port,
+                    ..ServiceSeen::default()
+                });
+            }
+        }
+    }
+
+    /// The table of services as it will be, each with whether it is leaving.
+    fn layout(&self, config: &Config) -> Result<Vec<(ServiceConfig, bool)>, Refused> {
+        let in_new = |name: &str| config.services.iter().find(|new| new.name == name);
+        let mut layout = Vec::new();
+        let mut free = Vec::new();
+        for (index, (hosted, seen)) in self
+            .services
+            .iter()
+            .zip(&self.observed.services)
+            .enumerate()
+        {
+            let old = &hosted.config;
+            match in_new(&old.name) {
+                Some(new) if new.start_port != old.start_port => {
+                    return Err(Refused::StartPort {
+                        service: old.name.clone(),
+                    });
+                }
+                Some(new) => layout.push((new.clone(), false)),
+                None => {
+                    if hosted.leaving && seen.is_idle() {
+                        free.push(index);
+                    }
+                    layout.push((old.clone(), true));
+                }
+            }
+        }
+        let known = |name: &str| {
+            self.services
+                .iter()
+                .any(|hosted| hosted.config.name == name)
+        };
+        let new = config.services.iter().filter(|new| !known(&new.name));
+        for service in new.cloned() {
+            // A place that is free and wants the same ports must be the one that is taken over.
+            let same = free.iter().position(|at| {
+                let entry = layout.get(*at);
+                entry.is_some_and(|(old, _)| overlap(old, &service))
+            });
+            let place = same
+                .or_else(|| free.len().checked_sub(1))
+                .map(|at| free.remove(at));
+            match place.and_then(|at| layout.get_mut(at)) {
+                Some(entry) => *entry = (service, false),
+                None => layout.push((service, false)),
+            }
+        }
+        check(layout)
+    }
+
+    /// Probes the backends of a service by its new rules.
+    fn probe_anew(&mut self, service: u16) {
+        let Some(seen) = self.observed.services.get(usize::from(service)) else {
+            return;
+        };
+        let slots = seen.slots.iter().filter_map(|(slot, state)| {
+            let current = state.current.as_ref()?;
+            Some((*slot, current.health.since.is_none()))
+        });
+        for (slot, fresh) in slots.collect::<Vec<_>>() {
+            let key = orch_common::slot::SlotKey { service, slot };
+            if self.probes.contains_key(&key) {
+                self.begin_probing(key, fresh);
+            }
+        }
+    }
+}
+
+fn check(layout: Vec<(ServiceConfig, bool)>) -> Result<Vec<(ServiceConfig, bool)>, Refused> {
+    let max = orch_common::layout::MAX_SERVICES;
+    if let Some((service, _)) = layout.get(max) {
+        return Err(Refused::Full {
+            service: service.name.clone(),
+            max,
+        });
+    }
+    for (old, _) in layout.iter().filter(|(_, leaving)| *leaving) {
+        let stays = layout.iter().filter(|(_, leaving)| !leaving);
+        if let Some((new, _)) = stays.into_iter().find(|(new, _)| overlap(old, new)) {
+            return Err(Refused::StillHeld {
+                new: new.name.clone(),
+                old: old.name.clone(),
+            });
+        }
+    }
+    Ok(layout)
+}
+
+/// Whether two services cannot be in the data plane at a time.
+fn overlap(one: &ServiceConfig, other: &ServiceConfig) -> bool {
+    let ports = |service: &ServiceConfig| {
+        let end = service
+            .start_port
+            .saturating_add(service.scale.max.saturating_sub(1));
+        (service.start_port, end)
+    };
+    let ((from, to), (start, end)) = (ports(one), ports(other));
+    one.listen == other.listen || (from <= end && start <= to)
+}

@@ -1,0 +1,68 @@
+//! Which runtime runs what.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::RunError;
+use crate::{
+    config::{BackendConfig, Config, RuntimeChoice},
+    runtime::{Runtime, RuntimeKind},
+};
+
+/// The runtimes at hand, one of a kind at the most.
+#[derive(Clone, Default)]
+pub struct Runtimes {
+    by_kind: BTreeMap<RuntimeKind, Arc<dyn Runtime>>,
+}
+
+impl Runtimes {
+    /// None at all.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// These, and one more.
+    #[must_use]
+    pub fn with(mut self, runtime: Arc<dyn Runtime>) -> Self {
+        self.by_kind.insert(runtime.kind(), runtime);
+        self
+    }
+
+    /// The one of this kind.
+    pub fn get(&self, kind: RuntimeKind) -> Option<&Arc<dyn Runtime>> {
+        self.by_kind.get(&kind)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<dyn Runtime>> {
+        self.by_kind.values()
+    }
+
+    /// The kind that a service's backends need: `auto` is Docker if an image is named.
+    pub fn kind_for(backend: &BackendConfig) -> RuntimeKind {
+        match backend.runtime {
+            RuntimeChoice::Docker => RuntimeKind::Docker,
+            RuntimeChoice::Auto if backend.image.is_some() => RuntimeKind::Docker,
+            RuntimeChoice::Auto | RuntimeChoice::Process => RuntimeKind::Process,
+        }
+    }
+
+    /// Whether every service of this configuration can be run at all. Call it before the data
+    /// plane is opened, so that nothing is half done where it cannot.
+    pub async fn check(&self, config: &Config) -> Result<(), RunError> {
+        for service in &config.services {
+            let kind = Self::kind_for(&service.backend);
+            let runtime = self.get(kind).ok_or_else(|| RunError::NoRuntime {
+                service: service.name.clone(),
+                runtime: kind.name(),
+            })?;
+            runtime
+                .check(&service.name, &service.backend)
+                .await
+                .map_err(|source| RunError::Runtime {
+                    service: service.name.clone(),
+                    source,
+                })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! The data plane as the controller uses it, so that tests can stand in for the kernel.
+
+use orch_common::{latency::Histogram, slot::SlotKey};
+
+use crate::{
+    config::ServiceConfig,
+    dataplane::{Dataplane, DataplaneError, Reading, SlotEntry},
+};
+
+/// What a call to the data plane gives.
+pub type Outcome<T> = Result<T, DataplaneError>;
+
+/// The calls of [`Dataplane`] that the controller makes; each is described there.
+#[allow(missing_docs, reason = "described at Dataplane")]
+pub trait Tables: Send {
+    fn set_services(&mut self, services: &[ServiceConfig]) -> Outcome<()>;
+    fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Outcome<()>;
+    fn remove_slot(&mut self, key: SlotKey) -> Outcome<()>;
+    fn set_ring(&mut self, service: u16, slots: &[u16]) -> Outcome<()>;
+    fn read(&self) -> Outcome<Reading>;
+    fn latency(&self, key: SlotKey) -> Outcome<Histogram>;
+    fn sync_host(&mut self) -> Outcome<Vec<String>>;
+    fn sweep(&mut self) -> Outcome<u64>;
+    fn detach(self) -> Outcome<()>
+    where
+        Self: Sized;
+}
+
+impl Tables for Dataplane {
+    fn set_services(&mut self, services: &[ServiceConfig]) -> Outcome<()> {
+        Self::set_services(self, services)
+    }
+
+    fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Outcome<()> {
+        Self::set_slot(self, key, entry)
+    }
+
+    fn remove_slot(&mut self, key: SlotKey) -> Outcome<()> {
+        Self::remove_slot(self, key)
+    }
+
+    fn set_ring(&mut self, service: u16, slots: &[u16]) -> Outcome<()> {
+        Self::set_ring(self, service, slots)
+    }
+
+    fn read(&self) -> Outcome<Reading> {
+        Self::read(self)
+    }
+
+    fn latency(&self, key: SlotKey) -> Outcome<Histogram> {
+        Self::latency(self, key)
+    }
+
+    fn sync_host(&mut self) -> Outcome<Vec<String>> {
+        Self::sync_host(self)
+    }
+
+    fn sweep(&mut self) -> Outcome<u64> {
+        Self::sweep(self)
+    }
+
+    fn detach(self) -> Outcome<()> {
+        Self::detach(self)
+    }
+}

@@ -1,0 +1,193 @@
+//! What breaks is replaced.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_answers_500_is_replaced_on_its_port_within_two_and_a_half_seconds() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    sleep(Duration::from_secs(11)).await;
+    life.scale(Some(2)).await.unwrap();
+    life.until_ring(&[0, 1]).await;
+    let old = life.runtime.at(8000).unwrap();
+    let crashed = Instant::now();
+    life.runtime.set_answer(8000, Answer::Status(500));
+    life.until_ring(&[1]).await;
+    life.until_ring(&[0, 1]).await;
+    let took = crashed.elapsed();
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+    assert_ne!(life.runtime.at(8000).unwrap(), old);
+    assert_eq!(life.runtime.engine().graces, [Duration::ZERO]);
+    life.until("shown", |life| !life.snapshot().recovery_s.is_empty())
+        .await;
+    let snapshot = life.snapshot();
+    assert_eq!(
+        snapshot.replacements,
+        [("acts".into(), "unhealthy".into(), 1)]
+    );
+    assert!(snapshot.detection_s[0] <= 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_copy_is_out_of_the_ring_with_its_event_and_another_takes_its_port() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    life.scale(Some(2)).await.unwrap();
+    life.until_ring(&[0, 1]).await;
+    life.runtime.kill(8001, true);
+    let out = life.until_ring(&[0]).await;
+    assert!(out < Duration::from_millis(100), "{out:?}");
+    let back = life.until_ring(&[0, 1]).await;
+    assert!(back < Duration::from_secs(2), "{back:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_without_an_event_is_found_all_the_same() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    let old = life.runtime.at(8000);
+    life.runtime.kill(8000, false);
+    life.until_ring(&[]).await;
+    life.until_ring(&[0]).await;
+    assert_ne!(life.runtime.at(8000), old);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_takes_two_probes() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    sleep(Duration::from_secs(3)).await;
+    life.runtime.set_answer(8000, Answer::TimedOut);
+    let took = life.until_ring(&[]).await;
+    assert!(
+        took > Duration::from_millis(1700) && took < Duration::from_secs(3),
+        "{took:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_loop_backs_off_says_why_and_recovers() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    sleep(Duration::from_secs(11)).await;
+    life.runtime.engine().crashes = Some(3);
+    life.runtime.kill(8000, true);
+    life.until("backoff", |life| {
+        life.row(0).is_some_and(|row| row.state == "backoff")
+    })
+    .await;
+    let note = life.row(0).unwrap().note;
+    assert!(
+        note.contains("exit code 3") && note.contains("cannot open database"),
+        "{note}"
+    );
+    assert!(note.contains("next try in"), "{note}");
+    sleep(Duration::from_mins(1)).await;
+    let tries = life.runtime.engine().creations;
+    assert!((6..=9).contains(&tries), "{tries} tries in a minute");
+    life.runtime.engine().crashes = None;
+    let took = life.until_ring(&[0]).await;
+    assert!(took < Duration::from_secs(32), "{took:?}");
+    assert_eq!(life.row(0).unwrap().note, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_never_answers_200_ends_at_the_start_limit() {
+    let life = Life::begin(acts());
+    life.runtime.engine().answer = Some(Answer::Status(503));
+    let condition = |life: &Life| life.kinds().contains(&"unhealthy".to_owned());
+    let took = life.until("start limit", condition).await;
+    assert!(
+        took >= Duration::from_secs(30) && took < Duration::from_secs(32),
+        "{took:?}"
+    );
+    life.until("counted", |life| {
+        life.snapshot().replacements == [("acts".into(), "start_limit".into(), 1)]
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_runtime_stops_no_traffic_and_is_told_once() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    life.runtime.engine().gone = true;
+    life.scale(Some(2)).await.unwrap();
+    sleep(Duration::from_mins(1)).await;
+    assert_eq!(life.tables.ring(0), [0]);
+    let lost = life.kinds().iter().filter(|kind| *kind == "lost").count();
+    let errors = life.kinds().iter().filter(|kind| *kind == "error").count();
+    assert_eq!((lost, errors), (1, 0), "{:?}", life.kinds());
+    life.runtime.engine().gone = false;
+    let runtime = RuntimeKind::Process;
+    life.runtime.send(RuntimeEvent::Back { runtime });
+    let took = life.until_ring(&[0, 1]).await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(life.kinds().contains(&"back".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_data_plane_that_refuses_is_told_once_and_tried_again() {
+    let life = Life::begin(acts());
+    life.tables.kernel().refuses = true;
+    sleep(Duration::from_secs(10)).await;
+    let errors = life.kinds().iter().filter(|kind| *kind == "error").count();
+    assert_eq!(errors, 1, "{:?}", life.kinds());
+    life.tables.kernel().refuses = false;
+    life.until_ring(&[0]).await;
+}
+
+/// Whatever happens, in whatever order: once the world calms down, all copies serve.
+#[tokio::test(start_paused = true)]
+async fn random_lives_recover() {
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    for _ in 0..10 {
+        let life = Life::begin(acts());
+        for _ in 0..200 {
+            let port = 8000 + random(6) as u16;
+            match random(9) {
+                0 | 1 => drop(life.scale(Some(1 + random(6) as u16)).await),
+                2 => life.runtime.kill(port, true),
+                3 => life.runtime.kill(port, false),
+                4 => life.runtime.set_answer(port, Answer::Status(500)),
+                5 => life.runtime.set_answer(port, Answer::TimedOut),
+                6 => {
+                    let was = life.runtime.engine().gone;
+                    life.runtime.engine().gone = !was;
+                }
+                7 => {
+                    let mut new = acts();
+                    new.services[0].backend.command.push(random(2).to_string());
+                    let new = Signal::Reload(Box::new(new));
+                    life.signals.send(new).await.unwrap();
+                }
+                _ => {
+                    let crashes = (random(2) == 0).then_some(1);
+                    life.runtime.engine().crashes = crashes;
+                }
+            }
+            sleep(Duration::from_millis(random(800))).await;
+        }
+        life.runtime.engine().gone = false;
+        life.runtime.engine().crashes = None;
+        life.scale(Some(5)).await.unwrap();
+        life.until("all ready and nothing else runs", |life| {
+            let rows = life.snapshot();
+            let ready = |row: &SlotRow| row.state == "ready" && row.healthy;
+            rows.slots.len() == 5
+                && rows.slots.iter().all(ready)
+                && life.tables.ring(0) == [0, 1, 2, 3, 4]
+                && life.runtime.running() == 5
+        })
+        .await;
+        let runtime = life.runtime.clone();
+        life.end(false).await;
+        assert_eq!(runtime.engine().backends.len(), 0, "nothing is left");
+    }
+}

@@ -1,0 +1,203 @@
+//! Whole lives of a controller, over a kernel and a runtime in memory, in time that jumps.
+
+mod beginning;
+mod healing;
+mod reloading;
+mod scaling;
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use orch_common::slot::SlotState;
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use super::{
+    fake::{FakeRuntime, FakeTables},
+    *,
+};
+use crate::{
+    config::{
+        BackendConfig, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces, Listen,
+        Local, Publish, RuntimeChoice, ScaleConfig, ServiceConfig,
+    },
+    dataplane::SlotEntry,
+    view::SlotRow,
+};
+
+fn service(name: &str, port: u16, start_port: u16) -> ServiceConfig {
+    ServiceConfig {
+        name: name.into(),
+        listen: Listen {
+            address: None,
+            port,
+        },
+        start_port,
+        publish: Publish::None,
+        expose_slots: false,
+        backend: BackendConfig {
+            runtime: RuntimeChoice::Auto,
+            image: None,
+            command: vec!["serve".into()],
+            port: 8080,
+            env: BTreeMap::new(),
+            volumes: Vec::new(),
+            memory: 0,
+            cpus: 0.0,
+            drain_limit: Duration::from_secs(30),
+            stop_grace: Duration::from_secs(10),
+        },
+        health: HealthConfig {
+            path: "/health".into(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(900),
+            unhealthy_after: 2,
+            start_limit: Duration::from_secs(30),
+        },
+        count: CountConfig {
+            prefix: "/".into(),
+            exclude: Vec::new(),
+        },
+        scale: ScaleConfig {
+            interval: Duration::from_mins(2),
+            requests_per_replica: 20,
+            min: 1,
+            max: 10,
+        },
+    }
+}
+
+fn config(services: Vec<ServiceConfig>) -> Config {
+    Config {
+        state_dir: "state".into(),
+        control: "orch.sock".into(),
+        status: None,
+        dataplane: DataplaneConfig {
+            interfaces: Interfaces::Auto,
+            local: Local::Auto,
+            delivery: Delivery::Auto,
+            flows: 262_144,
+            pin_dir: "pins".into(),
+        },
+        services,
+    }
+}
+
+fn acts() -> Config {
+    config(vec![service("acts", 80, 8000)])
+}
+
+struct Life {
+    tables: FakeTables,
+    runtime: FakeRuntime,
+    control: Control,
+    signals: mpsc::Sender<Signal>,
+    task: JoinHandle<Result<(), RunError>>,
+}
+
+impl Life {
+    fn begin(config: Config) -> Self {
+        Self::over(config, FakeTables::default(), FakeRuntime::default())
+    }
+
+    /// A controller over what may be there already.
+    fn over(config: Config, tables: FakeTables, runtime: FakeRuntime) -> Self {
+        let (control, door) = door();
+        let (signals, receiver) = mpsc::channel(4);
+        let runtimes = Runtimes::new().with(Arc::new(runtime.clone()));
+        let prober = Arc::new(runtime.clone());
+        let controller = Controller::new(config, tables.clone(), runtimes, prober, door, receiver);
+        Self {
+            tables,
+            runtime,
+            control,
+            signals,
+            task: tokio::spawn(controller.run()),
+        }
+    }
+
+    async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) -> Duration {
+        let begun = Instant::now();
+        while !condition(self) {
+            if self.task.is_finished() || begun.elapsed() > Duration::from_mins(10) {
+                let events = self.control.journal.events_since(0);
+                panic!("never: {what}; {:?}; {events:#?}", self.snapshot().slots);
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        begun.elapsed()
+    }
+
+    async fn until_ring(&self, slots: &[u16]) -> Duration {
+        self.until(&format!("ring {slots:?}"), |life| {
+            life.tables.ring(0) == slots
+        })
+        .await
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.control.snapshot.borrow().clone()
+    }
+
+    fn row(&self, slot: u16) -> Option<SlotRow> {
+        let snapshot = self.snapshot();
+        snapshot.slots.iter().find(|row| row.slot == slot).cloned()
+    }
+
+    async fn scale(&self, to: Option<u16>) -> Result<String, crate::control::CommandError> {
+        let (answer, result) = oneshot::channel();
+        let service = "acts".to_owned();
+        let command = Command::Scale {
+            service,
+            to,
+            answer,
+        };
+        self.control.commands.send(command).await.unwrap();
+        result.await.unwrap()
+    }
+
+    async fn reset(&self, service: &str) -> Result<String, crate::control::CommandError> {
+        let (answer, result) = oneshot::channel();
+        let service = service.to_owned();
+        let command = Command::Reset { service, answer };
+        self.control.commands.send(command).await.unwrap();
+        result.await.unwrap()
+    }
+
+    async fn end(self, keep: bool) {
+        self.signals.send(Signal::Shutdown { keep }).await.unwrap();
+        self.task.await.unwrap().unwrap();
+    }
+
+    fn kinds(&self) -> Vec<String> {
+        let events = self.control.journal.events_since(0);
+        events.into_iter().map(|event| event.kind).collect()
+    }
+}
+
+async fn reload(life: &Life, config: Config) {
+    let before = life.control.journal.events_since(0).len() as u64;
+    life.signals
+        .send(Signal::Reload(Box::new(config)))
+        .await
+        .unwrap();
+    life.until("an answer", |life| {
+        let news = life.control.journal.events_since(before);
+        news.iter()
+            .any(|event| ["reloaded", "error"].contains(&event.kind.as_str()))
+    })
+    .await;
+}
+
+/// Whatever the ring names can answer, at every moment.
+fn assert_ring_answers(life: &Life) {
+    for slot in life.tables.ring(0) {
+        let port = 8000 + slot;
+        assert!(
+            life.runtime.at(port).is_some(),
+            "{port} is in the ring and nothing runs"
+        );
+    }
+}

@@ -1,0 +1,119 @@
+//! A new configuration while everything runs.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_applies_limits_at_once_and_replaces_backends_one_by_one() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    let mut new = acts();
+    new.services[0].scale.min = 3;
+    reload(&life, new.clone()).await;
+    life.until_ring(&[0, 1, 2]).await;
+    let before: Vec<_> = (8000..8003).map(|port| life.runtime.at(port)).collect();
+    life.tables.kernel().ring_log.clear();
+    new.services[0].backend.command.push("--verbose".into());
+    reload(&life, new).await;
+    life.until("all new", |life| {
+        (8000..8003).zip(&before).all(|(port, old)| {
+            life.runtime
+                .at(port)
+                .is_some_and(|id| Some(&id) != old.as_ref())
+        })
+    })
+    .await;
+    life.until_ring(&[0, 1, 2]).await;
+    let log = life.tables.kernel().ring_log.clone();
+    assert!(log.iter().all(|(_, ring)| ring.len() >= 2), "{log:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_adds_and_removes_services_and_moves_none() {
+    let (a, b, c) = (
+        service("a", 80, 8000),
+        service("b", 81, 8100),
+        service("c", 82, 8200),
+    );
+    let life = Life::begin(config(vec![a.clone(), b.clone()]));
+    life.until("both", |life| {
+        life.tables.ring(0) == [0] && life.tables.ring(1) == [0]
+    })
+    .await;
+    // `a` goes, `c` comes, and `b` keeps its index although it is first in the file now.
+    reload(&life, config(vec![b.clone(), c])).await;
+    assert_eq!(life.tables.kernel().services, ["a", "b", "c"]);
+    life.until("c serves", |life| life.tables.ring(2) == [0])
+        .await;
+    life.until("a is gone", |life| life.runtime.at(8000).is_none())
+        .await;
+    life.until("a is not shown", |life| life.snapshot().services.len() == 2)
+        .await;
+    // What `a` held is free, and its place too.
+    let d = service("d", 80, 8000);
+    reload(&life, config(vec![b, d, service("c", 82, 8200)])).await;
+    assert_eq!(life.tables.kernel().services, ["d", "b", "c"]);
+    life.until("d serves", |life| life.tables.ring(0) == [0])
+        .await;
+    let key = SlotKey {
+        service: 0,
+        slot: 0,
+    };
+    assert_eq!(
+        life.tables.kernel().slots[&key].0.generation,
+        2,
+        "flows of `a` stay dead"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_reload_changes_nothing() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    reload(&life, config(vec![service("other", 80, 9000)])).await;
+    let last = life.control.journal.events_since(0).pop().unwrap();
+    assert!(last.text.contains("other needs ports of acts"), "{last:?}");
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(life.tables.kernel().services, ["acts"]);
+    assert_eq!(life.tables.ring(0), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_reload_cannot_change_is_said() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    let mut new = acts();
+    new.dataplane.flows *= 2;
+    reload(&life, new).await;
+    let last = life.control.journal.events_since(0).pop().unwrap();
+    assert_eq!(
+        last.text,
+        "the new configuration holds, but for [dataplane]: those need a restart"
+    );
+}
+
+#[test]
+fn the_digest_changes_with_what_a_backend_is_made_from_and_nothing_else() {
+    let digest = |change: fn(&mut ServiceConfig)| {
+        let mut service = service("acts", 80, 8000);
+        change(&mut service);
+        Hosted::new(service, Moment::ZERO).spec
+    };
+    let same = digest(|_| {});
+    assert_eq!(digest(|new| new.backend.drain_limit *= 2), same);
+    assert_eq!(digest(|new| new.health.path = "/other".into()), same);
+    assert_eq!(digest(|new| new.scale.max = 3), same);
+    assert_eq!(
+        same, "807c410a49d3915a",
+        "a change of this makes every upgrade replace all backends"
+    );
+    let changes: [fn(&mut ServiceConfig); 5] = [
+        |new| new.backend.image = Some("acts:demo".into()),
+        |new| new.backend.command.push("x".into()),
+        |new| new.backend.env.extend([("A".into(), "b".into())]),
+        |new| new.backend.memory = 1,
+        |new| new.publish = Publish::Localhost,
+    ];
+    for change in changes {
+        assert_ne!(digest(change), same);
+    }
+}
