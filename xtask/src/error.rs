@@ -19,8 +19,6 @@ pub(crate) enum Error {
     File { path: PathBuf, source: io::Error },
     #[error("{0} is not text")]
     NotText(String),
-    #[error("not built: {}", .0.display())]
-    NotBuilt(PathBuf),
     #[error("there is no file {}", .0.display())]
     NoFile(PathBuf),
     #[error("orch needs root for its kernel programs, and there is no sudo: run this as root")]
