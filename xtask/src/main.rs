@@ -1,1 +1,61 @@
-fn main() {}
+//! Development commands of orch, one file per verb: `cargo xtask --help` lists them.
+#![forbid(unsafe_code)]
+
+mod build;
+mod build_ebpf;
+mod ci;
+mod digest;
+mod docker;
+mod error;
+mod host;
+mod paths;
+mod run;
+mod rung;
+mod shell;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Error;
+
+/// Development commands of orch.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build and start orch, by default with the demo service on port 80.
+    Run(run::Args),
+    /// Run the tests, by default all that this host can run.
+    Test(test::Args),
+    /// Build the kernel programs into the object that is committed.
+    BuildEbpf(build_ebpf::Args),
+    /// Check everything that must hold before a merge.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    match perform(Args::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(verb: Verb) -> Result<(), Error> {
+    match verb {
+        Verb::Run(args) => run::run(&args),
+        Verb::Test(args) => test::test(&args),
+        Verb::BuildEbpf(args) => build_ebpf::build_ebpf(&args),
+        Verb::Ci => ci::ci(),
+    }
+}

@@ -1,0 +1,93 @@
+//! The programs that the other verbs run.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::{docker, error::Error, paths, shell};
+
+/// Builds the controller, with a line that says so.
+pub(crate) fn orch() -> Result<(), Error> {
+    step("controller", &paths::orch(), || {
+        let mut cargo = shell::cargo("build");
+        cargo.args([
+            "--quiet",
+            "--release",
+            "--package",
+            "orch-user",
+            "--bin",
+            "orch",
+        ]);
+        shell::run(&mut cargo)
+    })
+}
+
+/// Builds the demo service as a static program, which runs in an empty image and on any host.
+pub(crate) fn acts() -> Result<(), Error> {
+    step("demo service", &paths::acts(), || {
+        let target = host_target()?;
+        let mut cargo = shell::cargo("build");
+        cargo.args([
+            "--quiet",
+            "--release",
+            "--package",
+            "acts",
+            "--target",
+            &target,
+        ]);
+        // With `--target` the flags do not reach build scripts, which must stay dynamic.
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+        cargo.env_remove("RUSTFLAGS");
+        shell::run(&mut cargo)?;
+        install(
+            &paths::target().join(target).join("release/acts"),
+            &paths::acts(),
+        )
+    })
+}
+
+/// Builds the demo service's image.
+pub(crate) fn acts_image() -> Result<(), Error> {
+    step(
+        "image",
+        Path::new(docker::ACTS_IMAGE),
+        docker::build_acts_image,
+    )
+}
+
+/// Puts a file where another may be running: the running program keeps its own file.
+fn install(from: &Path, to: &Path) -> Result<(), Error> {
+    let at = |source| Error::File {
+        path: to.to_owned(),
+        source,
+    };
+    let next = to.with_extension("next");
+    fs::create_dir_all(to.parent().unwrap_or(to)).map_err(at)?;
+    fs::copy(from, &next).map_err(at)?;
+    fs::rename(&next, to).map_err(at)
+}
+
+fn host_target() -> Result<String, Error> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    shell::output(Command::new(rustc).args(["--print", "host-tuple"]))
+}
+
+fn step(
+    what: &str,
+    product: &Path,
+    build: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let begin = Instant::now();
+    eprint!("  building  {what} ... ");
+    build().inspect_err(|_| eprintln!("failed"))?;
+    eprintln!("{} ({})", paths::short(product), seconds(begin.elapsed()));
+    Ok(())
+}
+
+/// A duration as people read it.
+pub(crate) fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}

@@ -1,0 +1,114 @@
+//! `cargo xtask build-ebpf`: the kernel programs, as the object that is committed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    digest::{self, FLAGS, OBJECT, PROFILE, RECORD, Record},
+    error::Error,
+    paths, shell,
+    toolchain::{self, Toolchain},
+};
+
+/// How to build.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Change nothing: compare with the committed object, byte for byte.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// Builds the object and writes it, or compares it.
+pub(crate) fn build_ebpf(args: &Args) -> Result<(), Error> {
+    let toolchain = Toolchain::find()?;
+    let object = read(&compile(&toolchain)?)?;
+    let record = Record {
+        sources: digest::of_sources(paths::root()).map_err(at("orch-ebpf"))?,
+        object: digest::of_bytes(&object),
+        built_with: toolchain.versions()?,
+    };
+    if args.check {
+        compare(&record)?;
+        eprintln!("  object    {OBJECT} has the bytes of its sources");
+        return Ok(());
+    }
+    write(OBJECT, &object)?;
+    write(RECORD, record.to_text().as_bytes())?;
+    eprintln!(
+        "  object    {OBJECT}: {} bytes, {}",
+        object.len(),
+        record.built_with
+    );
+    Ok(())
+}
+
+/// The BPF target's clippy, with warnings as errors.
+pub(crate) fn clippy() -> Result<(), Error> {
+    let toolchain = Toolchain::find()?;
+    let mut cargo = cargo(&toolchain, "clippy");
+    shell::run(cargo.args(["--", "-D", "warnings"]))
+}
+
+fn compile(toolchain: &Toolchain) -> Result<PathBuf, Error> {
+    let mut cargo = cargo(toolchain, "build");
+    shell::run(&mut cargo)?;
+    Ok(target().join("bpfel-unknown-none/release/orch"))
+}
+
+fn cargo(toolchain: &Toolchain, verb: &str) -> std::process::Command {
+    let mut cargo = toolchain.program("cargo");
+    cargo.args([
+        verb,
+        "--quiet",
+        "--locked",
+        "--release",
+        "--package",
+        "orch-ebpf",
+    ]);
+    cargo.args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"]);
+    cargo.arg("--target-dir").arg(target());
+    let flags: Vec<_> = FLAGS
+        .map(String::from)
+        .into_iter()
+        .chain(toolchain::remaps(toolchain))
+        .collect();
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    cargo.envs(PROFILE);
+    cargo
+}
+
+/// Apart from the other builds, which use another compiler.
+fn target() -> PathBuf {
+    paths::target().join("ebpf")
+}
+
+fn compare(built: &Record) -> Result<(), Error> {
+    let text = fs::read_to_string(paths::root().join(RECORD)).map_err(at(RECORD))?;
+    let committed = Record::from_text(&text);
+    if committed.sources != built.sources {
+        return Err(Error::Stale);
+    }
+    let object = digest::of_bytes(&read(&paths::root().join(OBJECT))?);
+    if object != built.object || object != committed.object {
+        return Err(Error::OtherBytes {
+            built_with: built.built_with.clone(),
+            committed_with: committed.built_with,
+        });
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(at(path))
+}
+
+fn write(path: &str, bytes: &[u8]) -> Result<(), Error> {
+    fs::write(paths::root().join(path), bytes).map_err(at(path))
+}
+
+fn at(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.into();
+    |source| Error::File { path, source }
+}

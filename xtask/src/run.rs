@@ -1,0 +1,108 @@
+//! `cargo xtask run`: from a fresh checkout to a running service.
+
+use std::{
+    env, io,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{build, docker, error::Error, host, paths, shell};
+
+/// What to run.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// `acts` for the demo service, or an orch.toml.
+    #[arg(default_value = "acts")]
+    what: PathBuf,
+    /// Arguments for `orch run`.
+    #[arg(last = true)]
+    pass_on: Vec<String>,
+    /// Everything is built: set where this runs itself again through sudo.
+    #[arg(long, hide = true)]
+    built: bool,
+}
+
+/// Builds what is needed, becomes root where it is not, and becomes `orch run`.
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let demo = args.what == Path::new("acts");
+    if !demo && !args.what.is_file() {
+        return Err(Error::NoFile(args.what.clone()));
+    }
+    if !args.built {
+        build::orch()?;
+        if demo {
+            build::acts()?;
+        }
+    }
+    if !host::is_root() {
+        return through_sudo(args);
+    }
+    let file = if demo {
+        prepare_demo()?
+    } else {
+        args.what.clone()
+    };
+    announce(&file, demo);
+    let mut orch = Command::new(paths::orch());
+    if demo {
+        orch.current_dir(paths::root());
+    }
+    become_program(orch.arg("run").arg("-f").arg(file).args(&args.pass_on))
+}
+
+/// Builds are made as the user, so that no file of the checkout becomes root's; the rest is not.
+fn through_sudo(args: &Args) -> Result<(), Error> {
+    if shell::find("sudo").is_none() {
+        return Err(Error::NoSudo);
+    }
+    let itself = env::current_exe().map_err(|source| Error::File {
+        path: "/proc/self/exe".into(),
+        source,
+    })?;
+    eprintln!("  root      orch loads programs into the kernel: going on through sudo");
+    let mut sudo = Command::new("sudo");
+    // sudo drops what decides where the builds are.
+    if let Some(target) = env::var_os("CARGO_TARGET_DIR") {
+        let mut variable = std::ffi::OsString::from("CARGO_TARGET_DIR=");
+        variable.push(target);
+        sudo.arg(variable);
+    }
+    sudo.arg("--").arg(itself).args(["run", "--built"]);
+    sudo.arg(&args.what).arg("--").args(&args.pass_on);
+    become_program(&mut sudo)
+}
+
+/// The demo's file: with containers where an engine answers, else with processes.
+fn prepare_demo() -> Result<PathBuf, Error> {
+    if docker::answers() {
+        build::acts_image()?;
+        return Ok("examples/acts/orch.toml".into());
+    }
+    eprintln!("  runtime   no Docker engine answers: the copies run as plain processes");
+    Ok("examples/acts/orch-process.toml".into())
+}
+
+fn announce(file: &Path, demo: bool) {
+    eprintln!("  starting  orch run -f {}", file.display());
+    if demo {
+        eprintln!(
+            "
+  try       curl localhost/api/v1/whoami      which copy answers
+            curl localhost/api/v1/categories  what is stored, the same from every copy
+            curl -X POST localhost:8000/api/v1/_crash  a copy that fails, and is replaced
+  status    http://127.0.0.1:9180/
+  slots     {} ps
+  stop      Ctrl-C here: it drains, and leaves nothing behind
+",
+            paths::short(&paths::orch())
+        );
+    }
+}
+
+/// Replaces this process: signals reach the program itself, and its exit code is ours.
+fn become_program(command: &mut Command) -> Result<(), Error> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let source: io::Error = command.exec();
+    Err(Error::Start { program, source })
+}

@@ -1,0 +1,124 @@
+//! The ladder of tests.
+
+use std::process::Command;
+
+use clap::ValueEnum;
+
+use crate::{docker, error::Error, host, host::Need, paths, shell};
+
+/// A rung: each needs more of the host than the one before.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rung {
+    /// Everything that needs no root.
+    Unit,
+    /// Kernel programs on prepared packets.
+    Packets,
+    /// Real TCP between network namespaces.
+    Netns,
+    /// Containers of a real engine.
+    Docker,
+    /// The course's seventeen steps.
+    Scenario,
+    /// Other kernels, in virtual machines.
+    Vm,
+}
+
+/// What became of a rung.
+pub(crate) enum Outcome {
+    Passed,
+    Failed,
+    LeftOut(String),
+}
+
+impl Rung {
+    /// The name, as it is typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Packets => "packets",
+            Self::Netns => "netns",
+            Self::Docker => "docker",
+            Self::Scenario => "scenario",
+            Self::Vm => "vm",
+        }
+    }
+
+    /// Whether `orch` and `acts` have to be there.
+    pub(crate) fn runs_programs(self) -> bool {
+        matches!(self, Self::Netns | Self::Docker | Self::Scenario)
+    }
+
+    fn needs(self) -> &'static [Need] {
+        use Need::{Bpf, Cgroup2, Docker, Namespaces, Root};
+        match self {
+            Self::Unit | Self::Vm => &[],
+            Self::Packets => &[Root, Bpf],
+            Self::Netns | Self::Scenario => &[Root, Bpf, Cgroup2, Namespaces],
+            Self::Docker => &[Root, Bpf, Cgroup2, Namespaces, Docker],
+        }
+    }
+
+    /// Files of `tests/tests`, without their ending.
+    fn files(self) -> Vec<&'static str> {
+        let files: &[&str] = match self {
+            Self::Unit | Self::Vm => &[],
+            Self::Packets => &["packets"],
+            Self::Netns => &["netns"],
+            Self::Docker => &["docker", "docker_runtime"],
+            Self::Scenario => &["scenario"],
+        };
+        let tests = paths::root().join("tests/tests");
+        let exists = |file: &&str| tests.join(format!("{file}.rs")).is_file();
+        files.iter().copied().filter(exists).collect()
+    }
+
+    /// Why the rung cannot run here, or nothing.
+    pub(crate) fn obstacle(self) -> Option<String> {
+        if self != Self::Unit && self.files().is_empty() {
+            return Some("is not written yet".to_owned());
+        }
+        self.needs()
+            .iter()
+            .find_map(|need| need.missing())
+            .map(String::from)
+    }
+
+    /// Runs it.
+    pub(crate) fn run(self, real_time: bool) -> Result<(), Error> {
+        let mut cargo = shell::cargo("test");
+        if self == Self::Unit {
+            return shell::run(cargo.arg("--no-fail-fast"));
+        }
+        cargo.args(["--package", "orch-tests", "--no-fail-fast"]);
+        for file in self.files() {
+            cargo.args(["--test", file]);
+        }
+        cargo.env("ORCH_BIN", paths::orch());
+        cargo.env("ACTS_BIN", paths::acts());
+        cargo.env("ORCH_REAL_TIME", if real_time { "1" } else { "0" });
+        as_root(&mut cargo);
+        // They share port 80, cgroups and the engine.
+        cargo.args(["--", "--test-threads=1"]);
+        if self == Self::Scenario && !docker::answers() {
+            cargo.args(["--skip", "docker"]);
+        }
+        shell::run(&mut cargo)
+    }
+
+    /// What the rung itself had to leave out.
+    pub(crate) fn remark(self) -> Option<&'static str> {
+        (self == Self::Scenario && !docker::answers())
+            .then_some("no Docker engine answers: with the process runtime only")
+    }
+}
+
+/// Has the test programs, but not Cargo, run by root.
+fn as_root(cargo: &mut Command) {
+    if !host::is_root() {
+        let runner = "sudo --preserve-env=ORCH_BIN,ACTS_BIN,ORCH_REAL_TIME,CI";
+        cargo.args([
+            "--config",
+            &format!("target.'cfg(all())'.runner = {runner:?}"),
+        ]);
+    }
+}
