@@ -76,7 +76,7 @@ pub struct SlotReading {
 /// What the kernel has counted.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// Per slot. A slot without a backend has generation 0 and keeps its counters.
+    /// Per slot.
     pub slots: Vec<SlotReading>,
     /// Packets by what became of them.
     pub reasons: [u64; Reason::COUNT],
@@ -173,7 +173,6 @@ impl Dataplane {
                 .filter(|key| key.service == index)
             {
                 self.remove_slot(key)?;
-                self.tables.remove_counters(key)?;
             }
             self.tables.remove_service(index)?;
         }
@@ -195,10 +194,10 @@ impl Dataplane {
         })
     }
 
-    /// Empties a slot. Its flows are dead from now on; its counters stay.
+    /// Forgets a slot and its counters. Its flows are dead from now on.
     pub fn remove_slot(&mut self, key: SlotKey) -> Result<(), DataplaneError> {
         if self.slots.get(&key, 0).is_err() {
-            return Ok(());
+            return self.tables.remove_counters(key);
         }
         self.command(&SlotCommand {
             verb: Verb::Remove as u32,
@@ -208,7 +207,8 @@ impl Dataplane {
             backend_port: 0,
             state: 0,
             generation: 0,
-        })
+        })?;
+        self.tables.remove_counters(key)
     }
 
     fn command(&mut self, command: &SlotCommand) -> Result<(), DataplaneError> {
