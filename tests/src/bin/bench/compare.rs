@@ -57,6 +57,14 @@ fn turn(peer: Peer, plan: &Plan, topology: &Topology, measured: &mut Vec<Measure
     };
     for kind in Kind::ALL {
         let sample = kind.run(side, &peer.address(), plan.seconds, plan.threads)?;
+        eprintln!(
+            "  {:24} {kind:12?} {:14.0} p50 {:6.0} p99 {:6.0} errors {}",
+            peer.name(),
+            sample.rate,
+            sample.p50,
+            sample.p99,
+            sample.errors
+        );
         measured.push(Measured { peer, kind, sample });
     }
     running.stop(topology)

@@ -175,8 +175,8 @@ fn nftables(topology: &Topology) -> Result<Running> {
         .map(|(turn, port): (u32, u16)| format!("{turn} : {HOST} . {port}"))
         .collect();
     let rules = format!(
-        "table ip bench {{ chain in {{ type nat hook prerouting priority dstnat; policy accept;\n\
-         tcp dport 80 dnat ip to numgen inc mod {} map {{ {} }} }} }}\n",
+        "table ip bench {{\nchain in {{\ntype nat hook prerouting priority dstnat; policy accept;\n\
+         tcp dport 80 dnat ip to numgen inc mod {} map {{ {} }}\n}}\n}}\n",
         PORTS.len(),
         targets.join(", ")
     );
