@@ -7,11 +7,11 @@ use std::{
 
 use aya::{
     maps::MapInfo,
-    programs::{TestRun, TestRunOptions},
+    programs::{Program, ProgramError, TestRun, TestRunOptions},
 };
 use orch_common::layout::map;
 
-use super::{Dataplane, DataplaneError, load};
+use super::{Dataplane, DataplaneError};
 
 /// The size of a loaded program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct MapMemory {
 }
 
 impl Dataplane {
-    /// Runs a TC program `repeat` times on a frame and gives the mean time of a run, as the kernel
+    /// Runs a TC or socket program `repeat` times on a frame and gives the mean time of a run, as the kernel
     /// measures it. Every run gets what the one before has made of the frame.
     pub fn time(
         &mut self,
@@ -46,15 +46,21 @@ impl Dataplane {
         frame: &[u8],
         repeat: u32,
     ) -> Result<Duration, DataplaneError> {
-        let tc = load::classifier(&mut self.ebpf, name)?;
         let options = TestRunOptions {
             data_in: Some(frame),
             repeat,
             ..TestRunOptions::new()
         };
-        let result = tc
-            .test_run(options)
-            .map_err(DataplaneError::program(name, "test run"))?;
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .ok_or(DataplaneError::Missing { name })?;
+        let result = match program {
+            Program::CgroupSkb(hook) => hook.test_run(options),
+            Program::SchedClassifier(hook) => hook.test_run(options),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        };
+        let result = result.map_err(DataplaneError::program(name, "test run"))?;
         Ok(result.duration)
     }
 

@@ -14,7 +14,7 @@ use orch::{
 use orch_common::{
     layout::{
         map,
-        program::{EGRESS, GUARD, INGRESS},
+        program::{EGRESS, GUARD, INGRESS, RECEIVED, SENT},
     },
     slot::{SlotKey, SlotState},
 };
@@ -216,6 +216,8 @@ fn cases() -> Vec<Case> {
         case("not ours, arriving", INGRESS, other, true),
         case("not ours, leaving", EGRESS, other, true),
         case("not ours, guarded", GUARD, other, true),
+        case("not ours, sent", SENT, other, true),
+        case("not ours, received", RECEIVED, other, true),
         case("SYN to a slot port", INGRESS, slot_syn, true),
         case("fragment", INGRESS, fragment, true),
         case("no flow", INGRESS, |port| data(port + 40_000), true),
