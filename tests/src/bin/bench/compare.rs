@@ -18,6 +18,7 @@ pub(crate) struct Plan {
 }
 
 struct Measured {
+    pass: usize,
     peer: Peer,
     kind: Kind,
     sample: Sample,
@@ -41,14 +42,20 @@ pub(crate) fn compare(plan: &Plan) -> Result<Table> {
         eprintln!("pass {} of {}", pass + 1, plan.passes);
         peers.rotate_left(1);
         for &peer in &peers {
-            turn(peer, plan, &topology, &mut measured)
+            turn(peer, pass, plan, &topology, &mut measured)
                 .map_err(|error| format!("{}: {error}", peer.name()))?;
         }
     }
     Ok(table(&measured))
 }
 
-fn turn(peer: Peer, plan: &Plan, topology: &Topology, measured: &mut Vec<Measured>) -> Result<()> {
+fn turn(
+    peer: Peer,
+    pass: usize,
+    plan: &Plan,
+    topology: &Topology,
+    measured: &mut Vec<Measured>,
+) -> Result<()> {
     let running = peer.start(topology, plan.threads)?;
     let side: &NetNs = if peer.is_local() {
         &topology.host
@@ -65,7 +72,12 @@ fn turn(peer: Peer, plan: &Plan, topology: &Topology, measured: &mut Vec<Measure
             sample.p99,
             sample.errors
         );
-        measured.push(Measured { peer, kind, sample });
+        measured.push(Measured {
+            pass,
+            peer,
+            kind,
+            sample,
+        });
     }
     running.stop(topology)
 }
@@ -99,7 +111,7 @@ fn table(measured: &[Measured]) -> Table {
         let mut row = vec![peer.name().to_owned()];
         for kind in Kind::ALL {
             let rate = of(peer, kind, |s| s.rate);
-            let ratio = rate / of(peer.baseline(), kind, |s| s.rate);
+            let ratio = ratio(measured, peer, kind);
             if kind == Kind::Bulk {
                 row.extend([format!("{:.2}", rate / 1e9), format!("{ratio:.2}")]);
                 continue;
@@ -115,6 +127,20 @@ fn table(measured: &[Measured]) -> Table {
         table.row(row);
     }
     table
+}
+
+/// The median of the ratios to the baseline of the same pass: what else the machine does changes
+/// from pass to pass, and both of a pair suffer from it.
+fn ratio(measured: &[Measured], peer: Peer, kind: Kind) -> f64 {
+    let of = |wanted: Peer| {
+        measured
+            .iter()
+            .filter(move |m| m.peer == wanted && m.kind == kind)
+    };
+    median(of(peer).filter_map(|own| {
+        let baseline = of(peer.baseline()).find(|other| other.pass == own.pass)?;
+        Some(own.sample.rate / baseline.sample.rate)
+    }))
 }
 
 /// Errors of a peer, by what was measured; `0` if there are none.

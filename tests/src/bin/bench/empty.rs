@@ -51,6 +51,9 @@ fn name(word: &str) -> u32 {
     position.unwrap_or(0) as u32
 }
 
+/// Name, type, flags, link, info, entry size, contents.
+type Section<'a> = (&'static str, u32, u64, u32, u32, u64, &'a [u8]);
+
 /// A relocatable ELF64 object for BPF: header, contents, section headers.
 fn object() -> Vec<u8> {
     const HEADER: usize = 64;
@@ -62,8 +65,8 @@ fn object() -> Vec<u8> {
     symbols.extend(PROGRAM_SECTION.to_le_bytes());
     symbols.extend(0_u64.to_le_bytes());
     symbols.extend((CODE.len() as u64).to_le_bytes());
-    // Name, type, flags, link, info, entry size, contents; from `elf.h`.
-    let sections: [(&str, u32, u64, u32, u32, u64, &[u8]); 4] = [
+    // From `elf.h`.
+    let sections: [Section; 4] = [
         ("classifier", 1, 6, 0, 0, 0, &CODE),
         ("license", 1, 3, 0, 0, 0, LICENSE),
         (".symtab", 2, 0, 4, 1, 24, &symbols),

@@ -82,28 +82,7 @@ fn times(dataplane: &mut Dataplane, empty: &mut Empty, runs: u16) -> Result<Tabl
         (cold_floor, warm_floor),
     ));
     for case in cases() {
-        prepare(dataplane, runs)?;
-        let cold = (0..runs)
-            .map(|port| {
-                Ok(nanos(dataplane.time(
-                    case.program,
-                    &(case.frame)(port),
-                    1,
-                )?))
-            })
-            .collect::<Result<Vec<f64>>>()?;
-        let warm = if case.unchanged {
-            Some(warm(dataplane, case.program, &(case.frame)(0))?)
-        } else {
-            None
-        };
-        table.row(row(
-            case.what,
-            case.program,
-            &cold,
-            warm,
-            (cold_floor, warm_floor),
-        ));
+        table.row(case.measure(dataplane, runs, (cold_floor, warm_floor))?);
     }
     for (what, frame) in [
         ("known flow, ACK", data as fn(u16) -> Vec<u8>),
@@ -121,6 +100,32 @@ fn times(dataplane: &mut Dataplane, empty: &mut Empty, runs: u16) -> Result<Tabl
         ));
     }
     Ok(table)
+}
+
+impl Case {
+    fn measure(
+        &self,
+        dataplane: &mut Dataplane,
+        runs: u16,
+        floor: (f64, f64),
+    ) -> Result<Vec<String>> {
+        prepare(dataplane, runs)?;
+        let cold = (0..runs)
+            .map(|port| {
+                Ok(nanos(dataplane.time(
+                    self.program,
+                    &(self.frame)(port),
+                    1,
+                )?))
+            })
+            .collect::<Result<Vec<f64>>>()?;
+        let warm = if self.unchanged {
+            Some(warm(dataplane, self.program, &(self.frame)(0))?)
+        } else {
+            None
+        };
+        Ok(row(self.what, self.program, &cold, warm, floor))
+    }
 }
 
 fn row(

@@ -12,7 +12,7 @@ use orch_tests::fixture;
 use crate::{
     Result,
     leftovers::{Child, remember},
-    topology::{HOST, PORTS, Topology, answers, installed, stream_module},
+    topology::{HOST, PORTS, Topology, answers, installed, lines, stream_module},
 };
 
 /// A way from the client to a backend.
@@ -195,15 +195,12 @@ fn nft(topology: &Topology, rules: &str) -> Result<()> {
 }
 
 fn haproxy(topology: &Topology, threads: usize) -> Result<Running> {
-    let servers: String = PORTS
-        .iter()
-        .map(|port| format!("    server s{port} 127.0.0.1:{port}\n"))
-        .collect();
+    let servers = lines(|port| format!("    server s{port} 127.0.0.1:{port}"));
     let text = format!(
         "global\n    nbthread {threads}\n    maxconn 8192\n\
          defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 60s\n\
          \u{20}   timeout server 60s\n\
-         listen web\n    bind :80 backlog 8192\n    balance roundrobin\n{servers}"
+         listen web\n    bind :80 backlog 8192\n    balance roundrobin\n{servers}\n"
     );
     let file = topology.dir.join("haproxy.cfg");
     std::fs::write(&file, text)?;
@@ -216,15 +213,12 @@ fn nginx(topology: &Topology, threads: usize) -> Result<Running> {
     let module = stream_module()?
         .map(|path| format!("load_module {};\n", path.display()))
         .unwrap_or_default();
-    let servers: String = PORTS
-        .iter()
-        .map(|port| format!("server 127.0.0.1:{port};\n"))
-        .collect();
+    let servers = lines(|port| format!("server 127.0.0.1:{port};"));
     let dir = topology.dir.display();
     let text = format!(
         "{module}user root;\nworker_processes {threads};\ndaemon off;\npid {dir}/stream.pid;\n\
          error_log {dir}/stream.log;\nevents {{ worker_connections 16384; }}\n\
-         stream {{\nupstream web {{\n{servers}}}\n\
+         stream {{\nupstream web {{\n{servers}\n}}\n\
          server {{ listen 80 backlog=8192 reuseport; tcp_nodelay on; proxy_pass web; }}\n}}\n"
     );
     topology.nginx("stream", &text).map(Running::Program)

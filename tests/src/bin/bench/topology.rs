@@ -70,10 +70,7 @@ impl Topology {
     /// one port directly meets the same one as a client that is balanced.
     pub(crate) fn backends(&self, threads: usize) -> Result<Child> {
         std::fs::write(self.dir.join("big"), vec![b'x'; 1 << 20])?;
-        let listen: String = PORTS
-            .iter()
-            .map(|port| format!("listen {port} backlog=8192 reuseport;\n"))
-            .collect();
+        let listen = lines(|port| format!("listen {port} backlog=8192 reuseport;"));
         let dir = self.dir.display();
         let text = format!(
             "user root;\nworker_processes {threads};\ndaemon off;\npid {dir}/backend.pid;\n\
@@ -105,6 +102,12 @@ impl Topology {
             .arg(&file);
         Child::start(&mut command)
     }
+}
+
+/// A line of a configuration for every backend's port.
+pub(crate) fn lines(line: impl FnMut(u16) -> String) -> String {
+    let lines: Vec<String> = PORTS.into_iter().map(line).collect();
+    lines.join("\n")
 }
 
 /// Waits until a request to this address is answered with 200.
