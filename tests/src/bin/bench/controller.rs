@@ -1,14 +1,15 @@
 //! The controller: at rest with ten slots, and from `orch run` to the first answered request.
 
 use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
-use orch_tests::server::ask;
 
 use crate::{
     Result,
@@ -71,13 +72,23 @@ fn run(programs: &Programs, topology: &Topology, copies: u16) -> Result<Child> {
     let file = dir.join("orch.toml");
     std::fs::write(&file, config(&dir, &pins, &programs.acts, copies))?;
     let log = std::fs::File::create(dir.join("orch.log"))?;
-    let mut command = topology.host.command(&programs.orch.display().to_string());
+    let mut command = on_host(topology, &programs.orch);
     command
         .args(["run", "-f"])
         .arg(file)
         .stdout(Stdio::null())
         .stderr(log);
     Child::start(&mut command)
+}
+
+/// A command on the host. `ip netns exec` would hide cgroup2 and the BPF file system, since it
+/// mounts a /sys of its own.
+fn on_host(topology: &Topology, program: &Path) -> Command {
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net=/run/netns/{}", topology.host.name))
+        .arg(program);
+    command
 }
 
 fn config(dir: &Path, pins: &str, acts: &Path, copies: u16) -> String {
@@ -114,17 +125,24 @@ fn first_answer() -> Result<()> {
     let end = Instant::now() + Duration::from_secs(30);
     let limit = Duration::from_millis(500);
     while Instant::now() < end {
-        let answer =
-            std::net::TcpStream::connect_timeout(&address, limit).and_then(|mut stream| {
-                stream.set_read_timeout(Some(limit))?;
-                ask(&mut stream, "/api/v1/_health")
-            });
-        if matches!(answer, Ok((200, _))) {
+        let answer = TcpStream::connect_timeout(&address, limit).and_then(ask);
+        if answer.is_ok_and(|head| head.starts_with(b"HTTP/1.1 200")) {
             return Ok(());
         }
         thread::sleep(Duration::from_millis(1));
     }
     Err("the service does not answer within 30 s".into())
+}
+
+/// Asks in one segment, and gives the first bytes of the answer.
+fn ask(mut stream: TcpStream) -> io::Result<[u8; 12]> {
+    let mut head = [0; 12];
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.write_all(
+        b"GET /api/v1/_health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    )?;
+    stream.read_exact(&mut head)?;
+    Ok(head)
 }
 
 /// Resident bytes and share of a CPU in percent, once all slots are ready.
@@ -152,8 +170,7 @@ fn wait_ready(programs: &Programs, topology: &Topology) -> Result<()> {
     let socket = topology.dir.join("controller/orch.sock");
     let end = Instant::now() + Duration::from_secs(30);
     while Instant::now() < end {
-        let mut command = topology.host.command(&programs.orch.display().to_string());
-        let output = command
+        let output = on_host(topology, &programs.orch)
             .args(["ps", "-o", "json", "--control"])
             .arg(&socket)
             .output()?;
