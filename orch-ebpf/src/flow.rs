@@ -57,9 +57,7 @@ pub fn create(
         }
         let flow = begin(&pick, service, segment);
         maps::insert_flow(key, &flow).map_err(|_| Reason::TableFull)?;
-        if let Some(slot) = maps::slot(&pick.key) {
-            backend::admit(slot);
-        }
+        backend::admit(pick.slot);
         return Ok(pick.port);
     }
     Err(Reason::Collision)

@@ -32,6 +32,7 @@ mod attach;
 mod error;
 mod host;
 mod load;
+mod measure;
 mod netns;
 mod pin;
 mod tables;
@@ -39,6 +40,7 @@ mod tables;
 pub use self::{
     attach::{cgroup2_root, has_tcx},
     error::DataplaneError,
+    measure::{MapMemory, ProgramSize},
 };
 
 /// A slot as the controller wants it.
