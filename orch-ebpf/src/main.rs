@@ -12,6 +12,7 @@ mod backend;
 mod direct;
 mod exchange;
 mod flow;
+mod header;
 mod local;
 mod maps;
 mod opaque;
