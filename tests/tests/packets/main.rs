@@ -29,6 +29,8 @@ use orch_tests::{
     netns::NetNs,
 };
 
+mod random;
+
 /// `TC_ACT_UNSPEC`: on to the next program.
 const PASS: i32 = -1;
 /// `TC_ACT_SHOT`.
