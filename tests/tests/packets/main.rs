@@ -847,3 +847,26 @@ fn a_full_ring_takes_turns_under_a_flood() {
     }
     assert_eq!(world.live(), vec![20; usize::from(SLOTS)]);
 }
+
+#[test]
+fn what_an_earlier_connection_left_is_reset_where_it_is() {
+    let mut world = World::new();
+    assert_eq!(world.connect(5000, 1000), 8000);
+    let syn = Tcp::new(client(5000), at(80), SYN).numbers(900_000, 0);
+    world.expect("SYN", INGRESS, &syn, PASS, &towards(&syn, 8001));
+    let challenge = Tcp::new(at(8001), client(5000), ACK).numbers(77, 1234);
+    world.expect(
+        "the challenge of what is left there",
+        EGRESS,
+        &challenge,
+        PASS,
+        &coming_from(&challenge, 80),
+    );
+    let reset = Tcp::new(client(5000), at(80), RST).numbers(1234, 0);
+    world.expect("RST", INGRESS, &reset, PASS, &towards(&reset, 8001));
+    assert_eq!(world.live(), [0, 1, 0], "the new connection goes on");
+    world.expect("SYN again", INGRESS, &syn, PASS, &towards(&syn, 8001));
+    let reset = Tcp::new(client(5000), at(80), RST).numbers(900_001, 0);
+    world.expect("its own RST", INGRESS, &reset, PASS, &towards(&reset, 8001));
+    assert_eq!(world.live(), [0, 0, 0]);
+}
