@@ -42,7 +42,7 @@ pub fn service() -> ServiceConfig {
             exclude: vec!["/api/_health".to_owned()],
         },
         scale: ScaleConfig {
-            interval: Duration::from_secs(120),
+            interval: Duration::from_mins(2),
             requests_per_replica: 20,
             min: 1,
             max: 10,

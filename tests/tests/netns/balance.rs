@@ -7,6 +7,8 @@ use nix::{
     unistd::Pid,
 };
 
+use orch_tests::server::Server;
+
 use super::{VIP, VIP6, World, answered_by};
 
 const CONNECTIONS: u64 = 10_000;
@@ -40,11 +42,7 @@ fn every_slot_gets_its_share_whoever_asks_on_whatever_cpu() {
     let slots = world.read().slots;
     let given: Vec<u64> = slots.iter().map(|slot| slot.connections).collect();
     let asked: Vec<u64> = slots.iter().map(|slot| slot.counters.requests).collect();
-    let accepted: Vec<u64> = world
-        .servers
-        .iter()
-        .map(|server| server.accepted())
-        .collect();
+    let accepted: Vec<u64> = world.servers.iter().map(Server::accepted).collect();
     assert_eq!(given.iter().sum::<u64>(), CONNECTIONS);
     assert!(
         given.iter().all(|&n| n.abs_diff(CONNECTIONS / 3) <= 1),

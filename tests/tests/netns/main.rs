@@ -371,3 +371,33 @@ fn a_second_controller_is_refused() {
         .within(|| Dataplane::open(&config).err().unwrap());
     assert!(error.to_string().contains("another controller"), "{error}");
 }
+
+#[test]
+fn another_version_takes_over_from_another_layout() {
+    let mut world = World::new("layout");
+    drop(world.dataplane.take());
+    let own = format!("v{}", orch_common::layout::LAYOUT_VERSION);
+    let old = world.pin_dir.join("v0");
+    let own = world.pin_dir.join(own);
+    std::fs::rename(&own, &old).unwrap();
+    let config = fixture::dataplane("layout", Local::Connect);
+    let again = world.host.within(|| Dataplane::open(&config)).unwrap();
+    world.dataplane = Some(again);
+    assert!(!old.exists(), "what the old version left");
+    world.plane().set_services(&[fixture::service()]).unwrap();
+    for slot in 0..3 {
+        world.slot_of(0, 8000, slot);
+    }
+    world.plane().set_ring(0, &[0, 1, 2]).unwrap();
+    for port in ["8000", "8001", "8002"] {
+        assert_eq!(world.outside.within(|| answered_by(VIP)), port);
+    }
+    assert_eq!(world.host.within(|| answered_by("127.0.0.1:80")), "8000");
+    drop(world.dataplane.take());
+    std::fs::rename(&own, &old).unwrap();
+    world
+        .host
+        .within(|| Dataplane::remove(&world.pin_dir))
+        .unwrap();
+    assert!(!world.pin_dir.exists(), "nothing is left");
+}

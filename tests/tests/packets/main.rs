@@ -1,8 +1,10 @@
 //! Packet tables: what goes in, the verdict, what comes out byte for byte, through
 //! `BPF_PROG_TEST_RUN`. Checksums are right in what is expected, so they are verified too.
 #![allow(clippy::unwrap_used, reason = "tests panic")]
+#![allow(clippy::too_many_lines, reason = "tables")]
 
 use std::{
+    fmt::Write,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
@@ -179,7 +181,10 @@ impl Drop for World {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The same segment with another destination port.
@@ -514,9 +519,9 @@ fn requests_count_by_path() {
         let answer = Tcp::new(at(8000), client(port), ACK).numbers(501, 1001 + line.len() as u32);
         world.leave(&answer.payload(b"HTTP/1.1 404 Not Found\r\n\r\n"));
         if *counts {
-            requests += 1
+            requests += 1;
         } else {
-            excluded += 1
+            excluded += 1;
         }
         let counters = world.plane().read().unwrap().slots[0].counters;
         assert_eq!(
@@ -750,10 +755,17 @@ fn other_protocols_pass_untouched() {
     assert_eq!(world.live(), [0, 0, 0]);
 }
 
+/// What it is, the segments that end a connection, and its live count before and after the last.
+type Ending = (
+    &'static str,
+    &'static [(orch_common::flow::Side, u8)],
+    [u64; 2],
+);
+
 #[test]
 fn every_way_to_close_brings_the_count_to_0() {
-    use orch_common::flow::Side::{self, Client, Server};
-    let ends: [(&str, &[(Side, u8)], [u64; 2]); 7] = [
+    use orch_common::flow::Side::{Client, Server};
+    let ends: [Ending; 7] = [
         (
             "client first",
             &[(Client, FIN | ACK), (Server, FIN | ACK)],

@@ -272,13 +272,13 @@ fn share(seed: u64, frames: u64) -> [u64; 4] {
         .to_vec();
     let slots: Vec<u16> = SLOT_PORTS.collect();
     let mut dice = Dice(seed);
-    let mut seen = [0; 4];
+    let mut kinds = [0; 4];
     for count in 0..frames {
         let frame = roll(&mut dice);
         let place = format!("seed {seed:#x}, frame {count}");
         for program in [INGRESS, EGRESS, GUARD] {
             let (ours, tcp) = judge(program, &frame, &addresses);
-            seen[ours as usize] += 1;
+            kinds[ours as usize] += 1;
             let Ok(trial) = world.plane().trial(program, &frame) else {
                 // The kernel takes no frame into a test run that ends within its IP header.
                 let least = if number(&frame, 12) == Some(0x86dd) {
@@ -309,7 +309,7 @@ fn share(seed: u64, frames: u64) -> [u64; 4] {
         }
     }
     assert!(world.reason(Reason::NewFlow) > 0 && world.reason(Reason::Hit) > 0);
-    seen
+    kinds
 }
 
 #[test]
