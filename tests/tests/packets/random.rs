@@ -321,8 +321,10 @@ fn a_million_random_frames() {
         })
         .collect();
     let mut seen = [0; 4];
-    for share in shares {
-        let part = share.join().unwrap();
+    // All of them end, and clean up, before one of them may fail the test.
+    let parts: Vec<_> = shares.into_iter().map(thread::JoinHandle::join).collect();
+    for part in parts {
+        let part = part.unwrap();
         for (sum, part) in seen.iter_mut().zip(part) {
             *sum += part;
         }
