@@ -20,7 +20,7 @@ use crate::{
 #[inline(always)]
 pub fn sent(ctx: &SkBuffContext) {
     let skb = ctx.skb.skb;
-    let Some(located) = packet::locate(skb, BARE) else {
+    let Ok(located) = packet::locate(skb, BARE) else {
         return;
     };
     let port = located.destination_port;
@@ -44,7 +44,7 @@ pub fn sent(ctx: &SkBuffContext) {
 #[inline(always)]
 pub fn received(ctx: &SkBuffContext) {
     let skb = ctx.skb.skb;
-    let Some(located) = packet::locate(skb, BARE) else {
+    let Ok(located) = packet::locate(skb, BARE) else {
         return;
     };
     let port = located.source_port;
