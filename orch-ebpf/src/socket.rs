@@ -52,7 +52,7 @@ pub fn received(ctx: &SkBuffContext) {
 
 #[inline(always)]
 fn segment(skb: *mut __sk_buff) -> Option<Segment> {
-    packet::locate(skb, BARE)?.segment()
+    packet::locate(skb, BARE).ok()?.segment()
 }
 
 /// What is remembered of the packet's socket, if it is the client of a connection to a slot.
