@@ -1,6 +1,10 @@
 //! Links: programs on interfaces and on the cgroup2 root, pinned so that they outlive the controller.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
 
 use aya::{
     Ebpf,
@@ -86,11 +90,27 @@ fn replace(tc: &mut SchedClassifier, path: &Path) -> Result<bool, DataplaneError
     };
     let link: FdLink = PinnedLink::from_pin(path).map_err(at)?.into();
     let link = SchedClassifierLink::try_from(link).map_err(at)?;
-    if tc.attach_to_link(link).is_ok() {
+    if let Ok(id) = tc.attach_to_link(link) {
+        // The pin holds the link; held here as well, it would outlive its pin.
+        drop(tc.take_link(id));
         return Ok(true);
     }
     remove_pin(path)?;
     Ok(false)
+}
+
+/// Makes another layout's links of interfaces ours, so that our programs take the place of its
+/// programs at once. Left to the removal of their pins they would go on for some time, and take
+/// what ours have balanced for an outsider's.
+pub(super) fn take_over(pins: &Pins, other: &Pins) -> Result<(), DataplaneError> {
+    for name in other.links()? {
+        if name.starts_with(LINK_PREFIX) && !pins.link(&name).exists() {
+            let old = other.link(&name);
+            fs::rename(&old, pins.link(&name))
+                .map_err(|source| DataplaneError::file(old, source))?;
+        }
+    }
+    Ok(())
 }
 
 /// Before Linux 6.6: a filter in the clsact qdisc. It stays when the controller ends.

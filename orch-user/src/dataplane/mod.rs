@@ -119,10 +119,8 @@ impl Dataplane {
         let fresh = !pin::exist(&config.pin_dir);
         let pins = Pins::open(&config.pin_dir)?;
         let others = Pins::others(&config.pin_dir)?;
-        match Self::build(config, &pins) {
+        match Self::build(config, &pins, &others) {
             Ok(parts) => {
-                // Two layouts attached at once: the one would take what the other has balanced for
-                // an outsider's.
                 for other in others {
                     other.remove()?;
                 }
@@ -137,7 +135,11 @@ impl Dataplane {
         }
     }
 
-    fn build(config: &DataplaneConfig, pins: &Pins) -> Result<Parts, DataplaneError> {
+    fn build(
+        config: &DataplaneConfig,
+        pins: &Pins,
+        others: &[Pins],
+    ) -> Result<Parts, DataplaneError> {
         require(&config.interfaces)?;
         let mut ebpf = load::load(pins, config.flows)?;
         let tables = Tables::new(&mut ebpf)?;
@@ -153,6 +155,9 @@ impl Dataplane {
             config: config.clone(),
             attached: Vec::new(),
         };
+        for other in others {
+            attach::take_over(pins, other)?;
+        }
         parts.attached = sync(
             &mut parts.ebpf,
             pins,
