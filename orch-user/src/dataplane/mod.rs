@@ -76,7 +76,7 @@ pub struct SlotReading {
 /// What the kernel has counted.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// Per slot. A slot without a backend has generation 0 and keeps its counters.
+    /// Per slot.
     pub slots: Vec<SlotReading>,
     /// Packets by what became of them.
     pub reasons: [u64; Reason::COUNT],
@@ -102,6 +102,10 @@ pub struct Dataplane {
     reasons: PerCpuArray<MapData, u64>,
     interfaces: Interfaces,
     attached: Vec<(Interface, Role)>,
+    /// Whether some service lets outsiders at its slots: their flows are not counted.
+    exposes: bool,
+    /// Flows ever born when a sweep last left none.
+    swept: Option<u64>,
 }
 
 impl Dataplane {
@@ -169,10 +173,10 @@ impl Dataplane {
                 .filter(|key| key.service == index)
             {
                 self.remove_slot(key)?;
-                self.tables.remove_counters(key)?;
             }
             self.tables.remove_service(index)?;
         }
+        self.exposes = services.iter().any(|service| service.expose_slots);
         self.tables.set_services(services)
     }
 
@@ -190,10 +194,10 @@ impl Dataplane {
         })
     }
 
-    /// Empties a slot. Its flows are dead from now on; its counters stay.
+    /// Forgets a slot and its counters. Its flows are dead from now on.
     pub fn remove_slot(&mut self, key: SlotKey) -> Result<(), DataplaneError> {
         if self.slots.get(&key, 0).is_err() {
-            return Ok(());
+            return self.tables.remove_counters(key);
         }
         self.command(&SlotCommand {
             verb: Verb::Remove as u32,
@@ -203,7 +207,8 @@ impl Dataplane {
             backend_port: 0,
             state: 0,
             generation: 0,
-        })
+        })?;
+        self.tables.remove_counters(key)
     }
 
     fn command(&mut self, command: &SlotCommand) -> Result<(), DataplaneError> {
@@ -292,12 +297,8 @@ impl Dataplane {
             });
         }
         reading.slots.sort_unstable_by_key(|slot| slot.key);
-        for (index, sum) in reading.reasons.iter_mut().enumerate() {
-            let cpus = self
-                .reasons
-                .get(&(index as u32), 0)
-                .map_err(DataplaneError::map(map::REASONS))?;
-            *sum = cpus.iter().sum();
+        for (reason, sum) in Reason::ALL.into_iter().zip(&mut reading.reasons) {
+            *sum = self.count(reason)?;
         }
         Ok(reading)
     }
@@ -334,10 +335,26 @@ impl Dataplane {
     }
 
     /// Frees closed and silent flows; called every `orch_common::flow::SWEEP_SECONDS`. Returns how
-    /// many flows from outside are left.
+    /// many flows from outside are left. Walking an empty table takes milliseconds: while none was
+    /// left and none has come since, there is nothing to do.
     pub fn sweep(&mut self) -> Result<u64, DataplaneError> {
         const ANY_FRAME: [u8; 64] = [0; 64];
-        self.run(program::SWEEP, &ANY_FRAME).map(u64::from)
+        let born = self.count(Reason::NewFlow)?;
+        if self.swept == Some(born) && !self.exposes {
+            return Ok(0);
+        }
+        let left = self.run(program::SWEEP, &ANY_FRAME).map(u64::from)?;
+        self.swept = (left == 0).then_some(born);
+        Ok(left)
+    }
+
+    /// How often something has become of a packet.
+    fn count(&self, reason: Reason) -> Result<u64, DataplaneError> {
+        let cpus = self.reasons.get(&(reason as u32), 0);
+        Ok(cpus
+            .map_err(DataplaneError::map(map::REASONS))?
+            .iter()
+            .sum())
     }
 
     /// Detaches everything and removes the pins. Leaves nothing.
@@ -380,6 +397,8 @@ impl Parts {
             reasons: self.reasons,
             interfaces: self.config.interfaces,
             attached: self.attached,
+            exposes: true,
+            swept: None,
         }
     }
 }
