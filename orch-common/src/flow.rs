@@ -66,6 +66,13 @@ impl Flags {
         self.0 & bits == bits
     }
 
+    /// SYN without ACK: asks for a connection, if perhaps in a way that no end grants.
+    #[must_use]
+    #[inline(always)]
+    pub const fn asks(self) -> bool {
+        self.0 & (Self::SYN | Self::ACK) == Self::SYN
+    }
+
     /// SYN without ACK, RST or FIN: the first segment of a connection.
     #[must_use]
     #[inline(always)]
@@ -263,6 +270,8 @@ mod tests {
         ] {
             assert!(!Flags(bits).opens());
         }
+        assert!(Flags(Flags::SYN | Flags::FIN).asks());
+        assert!(!Flags(SYN_ACK).asks());
     }
 
     #[test]

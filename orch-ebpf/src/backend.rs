@@ -18,6 +18,8 @@ pub struct Pick {
     pub port: u16,
     /// Generation of its backend.
     pub generation: u32,
+    /// The slot itself.
+    pub slot: &'static mut Slot,
 }
 
 /// Moves the service's cursor on and gives the slot whose turn it is. `None` if none is ready.
@@ -38,6 +40,7 @@ pub fn pick(index: u32, service: &Service) -> Option<Pick> {
         key,
         port: slot.port,
         generation: slot.generation,
+        slot,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Outsiders at slot ports, past the balancer.
 
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use orch_common::{
     counter::Reason,
     flow::{Flow, FlowKey, FlowState, Side},
@@ -9,7 +9,9 @@ use orch_common::{
 };
 
 use crate::{
-    flow, maps,
+    flow,
+    header::Miss,
+    maps,
     packet::{self, ETHERNET, Located},
     segment::Segment,
     verdict::Verdict,
@@ -18,8 +20,9 @@ use crate::{
 /// A packet arrives at an interface that is not balanced.
 #[inline(always)]
 pub fn guarded(ctx: &TcContext) -> Verdict {
-    let Some(located) = packet::locate(ctx.skb.skb, ETHERNET) else {
-        return Verdict::Untouched;
+    let located = match packet::locate(ctx.skb.skb, ETHERNET) {
+        Ok(located) => located,
+        Err(miss) => return missed(ctx.skb.skb, miss),
     };
     let port = maps::port(located.destination_port);
     match port.class {
@@ -28,31 +31,84 @@ pub fn guarded(ctx: &TcContext) -> Verdict {
     }
 }
 
+/// A packet in which no TCP was found. Where it may be hidden from us but not from the host, it
+/// may be a SYN to a slot.
+#[inline(always)]
+pub fn missed(skb: *mut __sk_buff, miss: Miss) -> Verdict {
+    match (miss, packet::v6_addresses(skb, ETHERNET)) {
+        (Miss::Hidden, Some((_, local))) if maps::is_local(&local) => {
+            Verdict::Drop(Reason::SlotGuard)
+        }
+        _ => Verdict::Untouched,
+    }
+}
+
 /// A packet for a slot's port: outsiders have no business there, unless the service says so. Then
 /// the connection is remembered, so that a balanced one from the same client port avoids the slot.
 #[inline(always)]
 pub fn past_the_balancer(located: &Located, port: &Port) -> Verdict {
-    let (Some((client, local)), Some(segment)) = (located.addresses(), located.segment()) else {
+    let Some((client, local)) = located.addresses() else {
         return Verdict::Untouched;
     };
-    if !segment.flags.opens() && port.exposed == 0 || !maps::is_local(&local) {
-        return Verdict::Untouched;
-    }
-    if port.exposed == 0 {
-        return Verdict::Drop(Reason::SlotGuard);
-    }
     let key = FlowKey {
         client,
         local,
         client_port: located.source_port,
         local_port: located.destination_port,
     };
-    if segment.flags.opens() {
-        return remember(&key, port, &segment);
+    if port.exposed == 0 {
+        return guard(located, &key, port);
     }
-    if let Some(direct) = maps::flow(&key) {
+    match located.segment() {
+        Some(segment) if !located.fragment && maps::is_local(&local) => {
+            exposed(&key, port, &segment)
+        }
+        _ => Verdict::Untouched,
+    }
+}
+
+/// Drops what would open a connection: a SYN, whatever flags it has beside, and every first
+/// fragment, because the flags may be in the next one.
+#[inline(always)]
+fn guard(located: &Located, key: &FlowKey, port: &Port) -> Verdict {
+    let segment = located.segment();
+    let opens = match &segment {
+        Some(segment) => segment.flags.asks(),
+        None => false,
+    };
+    if !opens && !located.fragment || !maps::is_local(&key.local) {
+        return Verdict::Untouched;
+    }
+    match segment {
+        Some(segment) if is_balanced(key, port, &segment) => Verdict::Untouched,
+        _ => Verdict::Drop(Reason::SlotGuard),
+    }
+}
+
+/// Whether a SYN has been balanced already, at an interface that lies before this one: that of a
+/// VLAN or a macvlan sees the packets of its parent again.
+#[inline(always)]
+fn is_balanced(key: &FlowKey, port: &Port, segment: &Segment) -> bool {
+    let balanced = FlowKey {
+        local_port: port.listen_port,
+        ..*key
+    };
+    maps::flow(&balanced)
+        .is_some_and(|flow| flow.slot_port == key.local_port && flow.isn == segment.seq)
+}
+
+/// A segment for a slot that outsiders may reach.
+#[inline(always)]
+fn exposed(key: &FlowKey, port: &Port, segment: &Segment) -> Verdict {
+    if segment.flags.opens() {
+        if is_balanced(key, port, segment) {
+            return Verdict::Untouched;
+        }
+        return remember(key, port, segment);
+    }
+    if let Some(direct) = maps::flow(key) {
         // Nothing is counted for it in a slot, so nothing has to be discounted.
-        flow::advance(direct, Side::Client, &segment);
+        flow::advance(direct, Side::Client, segment);
     }
     Verdict::Untouched
 }

@@ -57,9 +57,7 @@ pub fn create(
         }
         let flow = begin(&pick, service, segment);
         maps::insert_flow(key, &flow).map_err(|_| Reason::TableFull)?;
-        if let Some(slot) = maps::slot(&pick.key) {
-            backend::admit(slot);
-        }
+        backend::admit(pick.slot);
         return Ok(pick.port);
     }
     Err(Reason::Collision)
@@ -106,12 +104,7 @@ pub fn advance(flow: &mut Flow, side: Side, segment: &Segment) -> bool {
     {
         return false;
     }
-    let expected = match side {
-        Side::Client => flow.client_next,
-        Side::Server => flow.server_next,
-    };
-    let opened = !matches!(flow.state, FlowState::SynSent);
-    if flags.has(Flags::RST) && opened && !flow::reset_is_plausible(segment.seq, expected) {
+    if flags.has(Flags::RST) && !is_believed(flow, side, segment.seq) {
         return false;
     }
     if flags.has(Flags::SYN | Flags::ACK) && matches!(side, Side::Server) {
@@ -120,6 +113,19 @@ pub fn advance(flow: &mut Flow, side: Side, segment: &Segment) -> bool {
     let before = flow.state;
     flow.state = before.next(side, flags);
     matches!(flow.state, FlowState::Closed) && !matches!(before, FlowState::Closed)
+}
+
+/// Whether a RST ends the flow. Before the backend's SYN-ACK, a client answers with RST what an
+/// earlier connection of its port has left at the backend, and then sends its SYN again: that RST
+/// has the earlier connection's numbers, and the SYN must find its slot.
+#[inline(always)]
+fn is_believed(flow: &Flow, side: Side, seq: u32) -> bool {
+    match (flow.state, side) {
+        (FlowState::SynSent, Side::Client) => seq == flow.client_next,
+        (FlowState::SynSent, Side::Server) => true,
+        (_, Side::Client) => flow::reset_is_plausible(seq, flow.client_next),
+        (_, Side::Server) => flow::reset_is_plausible(seq, flow.server_next),
+    }
 }
 
 /// Whether a reply belongs to this flow: a SYN-ACK acknowledges the flow's own SYN and the data

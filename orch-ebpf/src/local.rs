@@ -68,7 +68,7 @@ fn connect(ctx: &SockAddrContext, asked: Address) {
         // An earlier attempt of the same socket.
         backend::discount(&mut socket.flow);
     }
-    let Some(pick) = backend::pick(index, service) else {
+    let Some(mut pick) = backend::pick(index, service) else {
         count(Reason::LocalNoBackend);
         return;
     };
@@ -76,7 +76,7 @@ fn connect(ctx: &SockAddrContext, asked: Address) {
         count(Reason::TableFull);
         return;
     };
-    give(socket, &pick, service);
+    give(socket, &mut pick, service);
     socket.asked = asked;
     socket.asked_port = port;
     set_port(call, pick.port);
@@ -100,7 +100,7 @@ fn target(ctx: &SockAddrContext, asked: &Address, port: u16) -> Option<u32> {
 
 /// Makes the socket a connection of the slot.
 #[inline(always)]
-fn give(socket: &mut Socket, pick: &Pick, service: &Service) {
+fn give(socket: &mut Socket, pick: &mut Pick, service: &Service) {
     socket.flow = Flow {
         live: 1,
         generation: pick.generation,
@@ -110,9 +110,7 @@ fn give(socket: &mut Socket, pick: &Pick, service: &Service) {
         count_all: service.count_all,
         ..Flow::default()
     };
-    if let Some(slot) = maps::slot(&pick.key) {
-        backend::admit(slot);
-    }
+    backend::admit(pick.slot);
 }
 
 /// A program asks whom its socket is connected to: the address it asked for.

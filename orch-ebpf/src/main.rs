@@ -20,6 +20,7 @@ mod backend;
 mod direct;
 mod exchange;
 mod flow;
+mod header;
 mod local;
 mod maps;
 mod opaque;

@@ -25,8 +25,8 @@ use orch_common::{
 const RINGS: usize = MAX_SERVICES * RING_BANKS;
 /// `BPF_F_NO_PREALLOC`, which a trie demands.
 const NO_PREALLOC: usize = 1;
-/// Listeners of all services: one each.
-const LISTENER_COUNT: usize = MAX_SERVICES;
+/// Listeners of all services: one for each family.
+const LISTENER_COUNT: usize = 2 * MAX_SERVICES;
 
 #[btf_map]
 static SERVICES: HashMap<u32, Service, MAX_SERVICES> = HashMap::new();

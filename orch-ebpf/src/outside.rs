@@ -21,8 +21,9 @@ use crate::{
 /// A packet arrives at an uplink.
 #[inline(always)]
 pub fn arriving(ctx: &TcContext) -> Verdict {
-    let Some(located) = packet::locate(ctx.skb.skb, ETHERNET) else {
-        return Verdict::Untouched;
+    let located = match packet::locate(ctx.skb.skb, ETHERNET) {
+        Ok(located) => located,
+        Err(miss) => return direct::missed(ctx.skb.skb, miss),
     };
     let port = maps::port(located.destination_port);
     match port.class {
@@ -125,7 +126,7 @@ fn advance(flow: &mut Flow, segment: &Segment) -> Result<(u16, Reason), Verdict>
 /// A packet leaves by an uplink.
 #[inline(always)]
 pub fn leaving(ctx: &TcContext) -> Verdict {
-    let Some(located) = packet::locate(ctx.skb.skb, ETHERNET) else {
+    let Ok(located) = packet::locate(ctx.skb.skb, ETHERNET) else {
         return Verdict::Untouched;
     };
     let port = maps::port(located.source_port);

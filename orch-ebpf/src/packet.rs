@@ -5,7 +5,11 @@
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_pull_data};
 use orch_common::{address::Address, flow::Flags};
 
-use crate::{opaque::opaque, segment::Segment};
+use crate::{
+    header::{self, Miss},
+    opaque::opaque,
+    segment::Segment,
+};
 
 /// Length of an Ethernet header.
 pub const ETHERNET: usize = 14;
@@ -15,11 +19,7 @@ pub const BARE: usize = 0;
 const ETHERTYPE_OFFSET: usize = 12;
 const ETHERTYPE_V4: u16 = 0x0800;
 const ETHERTYPE_V6: u16 = 0x86dd;
-const TCP: u8 = 6;
 const V6_HEADER: usize = 40;
-/// More fragments, and the offset of a fragment (RFC 791, 3.1).
-const FRAGMENT: u16 = 0x3fff;
-const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// Header bytes that are pulled into reach when a driver left them in a fragment of the buffer.
 const PULL: u32 = 14 + 60 + 20;
 
@@ -42,7 +42,6 @@ struct TcpHeader {
 #[derive(Clone, Copy)]
 pub struct Located {
     skb: *mut __sk_buff,
-    header: *const TcpHeader,
     v6: bool,
     ip: usize,
     /// Offset of the TCP header.
@@ -57,7 +56,7 @@ pub struct Located {
 
 /// A pointer to `T` at an offset, if all of it lies within reach.
 #[inline(always)]
-fn at<T>(skb: *mut __sk_buff, offset: usize) -> Option<*const T> {
+pub fn at<T>(skb: *mut __sk_buff, offset: usize) -> Option<*const T> {
     // SAFETY: the context is the kernel's; the verifier knows these two fields.
     let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
     if data + offset + size_of::<T>() > end {
@@ -66,113 +65,104 @@ fn at<T>(skb: *mut __sk_buff, offset: usize) -> Option<*const T> {
     Some((data + offset) as *const T)
 }
 
-/// The TCP header, whose offset is not known at compile time.
+/// A pointer to `T` at an offset that is not known at compile time.
 #[inline(always)]
-fn tcp_header(skb: *mut __sk_buff, offset: usize) -> Option<*const TcpHeader> {
+fn at_unknown<T>(skb: *mut __sk_buff, offset: usize) -> Option<*const T> {
     // SAFETY: as in `at`.
     let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
     let start = opaque(data + offset);
-    if start + size_of::<TcpHeader>() > end {
+    if start + size_of::<T>() > end {
         return None;
     }
-    Some(start as *const TcpHeader)
+    Some(start as *const T)
 }
 
 /// A number in network order. IP headers are aligned to four bytes in memory (`NET_IP_ALIGN`).
 macro_rules! read {
     ($skb:expr, $offset:expr, $kind:ty) => {
         // SAFETY: `at` has checked the bounds, and the verifier checks them again.
-        at::<$kind>($skb, $offset).map(|pointer| <$kind>::from_be(unsafe { *pointer }))
+        $crate::packet::at::<$kind>($skb, $offset)
+            .map(|pointer| <$kind>::from_be(unsafe { *pointer }))
     };
 }
+pub(crate) use read;
 
-/// Finds the headers of a TCP packet whose IP header begins after `link` bytes. `None` if it is
-/// something else or cut off.
+/// Finds the headers of a TCP packet whose IP header begins after `link` bytes: as far as the
+/// ports, which the first fragment of a datagram always has, and nobody can keep out of it.
 #[inline(always)]
-pub fn locate(skb: *mut __sk_buff, link: usize) -> Option<Located> {
-    if link == ETHERNET && at::<[u8; 40]>(skb, link).is_none() {
-        // Only TC programs may. At a socket, headers always lie in direct reach.
-        // SAFETY: the context is the kernel's. A packet shorter than asked for stays as it is.
-        unsafe {
-            let len = if (*skb).len < PULL { (*skb).len } else { PULL };
-            bpf_skb_pull_data(skb, len);
-        }
+pub fn locate(skb: *mut __sk_buff, link: usize) -> Result<Located, Miss> {
+    if link == ETHERNET && at::<[u8; V6_HEADER]>(skb, link).is_none() {
+        pull(skb, PULL);
     }
-    let v6 = if link == ETHERNET {
-        match read!(skb, ETHERTYPE_OFFSET, u16)? {
-            ETHERTYPE_V4 => false,
-            ETHERTYPE_V6 => true,
-            _ => return None,
-        }
+    let v6 = is_v6(skb, link).ok_or(Miss::Other)?;
+    let transport = if v6 {
+        header::v6(skb, link)?
     } else {
-        // Twenty bytes at once: the verifier does not follow a check of the very first byte.
-        let header = at::<[u8; 20]>(skb, link)?;
-        // SAFETY: `at` has checked the bounds.
-        unsafe { (*header)[0] >> 4 == 6 }
+        header::v4(skb, link)?
     };
-    let (tcp, fragment) = if v6 {
-        v6_header(skb, link)?
-    } else {
-        v4_header(skb, link)?
-    };
-    let header = tcp_header(skb, tcp)?;
-    // SAFETY: `tcp_header` has checked the bounds.
-    let (source, destination) = unsafe { ((*header).source_port, (*header).destination_port) };
-    Some(Located {
+    if link == ETHERNET && at_unknown::<TcpHeader>(skb, transport.offset).is_none() {
+        pull(skb, (transport.offset + size_of::<TcpHeader>()) as u32);
+    }
+    let ports = at_unknown::<[u16; 2]>(skb, transport.offset).ok_or(Miss::Other)?;
+    // SAFETY: `at_unknown` has checked the bounds.
+    let [source, destination] = unsafe { *ports };
+    Ok(Located {
         skb,
-        header,
         v6,
         ip: link,
-        tcp,
-        fragment,
+        tcp: transport.offset,
+        fragment: transport.fragment,
         source_port: u16::from_be(source),
         destination_port: u16::from_be(destination),
     })
 }
 
-/// Offset of the TCP header behind an IPv4 header, and whether it is a first fragment.
+/// Brings headers into direct reach. Only TC programs may; at a socket they always are.
 #[inline(always)]
-fn v4_header(skb: *mut __sk_buff, ip: usize) -> Option<(usize, bool)> {
-    let first = read!(skb, ip, u8)?;
-    let length = usize::from(first & 0x0f) * 4;
-    if first >> 4 != 4 || length < 20 || read!(skb, ip + 9, u8)? != TCP {
-        return None;
+fn pull(skb: *mut __sk_buff, bytes: u32) {
+    // SAFETY: the context is the kernel's. A packet shorter than asked for stays as it is.
+    unsafe {
+        let len = (*skb).len.min(bytes);
+        bpf_skb_pull_data(skb, len);
     }
-    let fragment = read!(skb, ip + 6, u16)?;
-    if fragment & FRAGMENT_OFFSET != 0 {
-        return None;
-    }
-    Some((ip + length, fragment & FRAGMENT != 0))
 }
 
-/// Offset of the TCP header behind an IPv6 header without extensions.
+/// Whether the packet says of itself that it is IPv6. `None` if it is not IP.
 #[inline(always)]
-fn v6_header(skb: *mut __sk_buff, ip: usize) -> Option<(usize, bool)> {
-    (read!(skb, ip + 6, u8)? == TCP).then_some((ip + V6_HEADER, false))
+fn is_v6(skb: *mut __sk_buff, link: usize) -> Option<bool> {
+    if link == ETHERNET {
+        return match read!(skb, ETHERTYPE_OFFSET, u16)? {
+            ETHERTYPE_V4 => Some(false),
+            ETHERTYPE_V6 => Some(true),
+            _ => None,
+        };
+    }
+    // Twenty bytes at once: the verifier does not follow a check of the very first byte.
+    let header = at::<[u8; 20]>(skb, link)?;
+    // SAFETY: `at` has checked the bounds.
+    Some(unsafe { (*header)[0] >> 4 == 6 })
 }
 
 impl Located {
     /// Source and destination address.
     #[inline(always)]
     pub fn addresses(&self) -> Option<(Address, Address)> {
-        let (mut source, mut destination) = ([0, 0, MAPPED, 0], [0, 0, MAPPED, 0]);
         if self.v6 {
-            let found = at::<[[u32; 4]; 2]>(self.skb, self.ip + 8)?;
-            // SAFETY: `at` has checked the bounds.
-            [source, destination] = unsafe { *found };
-        } else {
-            let found = at::<[u32; 2]>(self.skb, self.ip + 12)?;
-            // SAFETY: `at` has checked the bounds.
-            [source[3], destination[3]] = unsafe { *found };
+            return v6_addresses(self.skb, self.ip);
         }
+        let (mut source, mut destination) = ([0, 0, MAPPED, 0], [0, 0, MAPPED, 0]);
+        let found = at::<[u32; 2]>(self.skb, self.ip + 12)?;
+        // SAFETY: `at` has checked the bounds.
+        [source[3], destination[3]] = unsafe { *found };
         Some((bytes(source), bytes(destination)))
     }
 
     /// The segment. `None` if its header is cut off or contradicts itself.
     #[inline(always)]
     pub fn segment(&self) -> Option<Segment> {
-        // SAFETY: `tcp_header` has checked the bounds, and nothing has changed the packet since.
-        let (header, whole) = unsafe { (*self.header, (*self.skb).len) };
+        let header = at_unknown::<TcpHeader>(self.skb, self.tcp)?;
+        // SAFETY: `at_unknown` has checked the bounds.
+        let (header, whole) = unsafe { (*header, (*self.skb).len) };
         let length = u32::from(header.offset >> 4) * 4;
         let payload = self.tcp as u32 + length;
         let end = self.end()?.min(whole);
@@ -204,6 +194,15 @@ impl Located {
             from as u32 + u32::from(stated)
         })
     }
+}
+
+/// Source and destination of an IPv6 header.
+#[inline(always)]
+pub fn v6_addresses(skb: *mut __sk_buff, ip: usize) -> Option<(Address, Address)> {
+    let found = at::<[[u32; 4]; 2]>(skb, ip + 8)?;
+    // SAFETY: `at` has checked the bounds.
+    let [source, destination] = unsafe { *found };
+    Some((bytes(source), bytes(destination)))
 }
 
 /// `::ffff:0:0/96` as the third word of an address.

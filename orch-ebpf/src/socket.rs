@@ -1,5 +1,6 @@
 //! What balanced sockets of this host send and receive. The test of the port comes first, so that
-//! every other packet of the host costs next to nothing.
+//! every other packet of the host costs next to nothing. The port is the socket's, not the
+//! packet's: here a packet has been through NAT, which may have put a container's port in it.
 
 use aya_ebpf::{
     bindings::__sk_buff,
@@ -14,20 +15,14 @@ use orch_common::{
 use crate::{
     exchange, flow, maps,
     packet::{self, BARE},
+    segment::Segment,
 };
 
 /// A socket sends a packet.
 #[inline(always)]
 pub fn sent(ctx: &SkBuffContext) {
     let skb = ctx.skb.skb;
-    let Some(located) = packet::locate(skb, BARE) else {
-        return;
-    };
-    let port = located.destination_port;
-    if !is_slot(port) {
-        return;
-    }
-    let (Some(socket), Some(segment)) = (owner(skb, port), located.segment()) else {
+    let Some((socket, segment)) = owner(skb).zip(segment(skb)) else {
         return;
     };
     if segment.flags.opens() {
@@ -44,14 +39,7 @@ pub fn sent(ctx: &SkBuffContext) {
 #[inline(always)]
 pub fn received(ctx: &SkBuffContext) {
     let skb = ctx.skb.skb;
-    let Some(located) = packet::locate(skb, BARE) else {
-        return;
-    };
-    let port = located.source_port;
-    if !is_slot(port) {
-        return;
-    }
-    let (Some(socket), Some(segment)) = (owner(skb, port), located.segment()) else {
+    let Some((socket, segment)) = owner(skb).zip(segment(skb)) else {
         return;
     };
     if segment.flags.has(Flags::SYN | Flags::ACK) {
@@ -63,27 +51,31 @@ pub fn received(ctx: &SkBuffContext) {
 }
 
 #[inline(always)]
-fn is_slot(port: u16) -> bool {
-    matches!(maps::port(port).class, PortClass::Slot)
+fn segment(skb: *mut __sk_buff) -> Option<Segment> {
+    packet::locate(skb, BARE).ok()?.segment()
 }
 
-/// What is remembered of the packet's socket, if it is the client of a connection to this port.
+/// What is remembered of the packet's socket, if it is the client of a connection to a slot.
 #[inline(always)]
-fn owner(skb: *mut __sk_buff, port: u16) -> Option<&'static mut Socket> {
+fn owner(skb: *mut __sk_buff) -> Option<&'static mut Socket> {
     // SAFETY: the context is the kernel's; the helpers check the socket, which lives as long as
     // the packet.
-    let socket = unsafe {
+    unsafe {
         let socket = (*skb).__bindgen_anon_2.sk;
         if socket.is_null() {
+            return None;
+        }
+        let port = u16::from_be((&raw const (*socket).dst_port).read_volatile());
+        if !matches!(maps::port(port).class, PortClass::Slot) {
             return None;
         }
         let socket = bpf_sk_fullsock(socket);
         if socket.is_null() {
             return None;
         }
-        bpf_sk_storage_get(maps::sockets(), socket.cast(), core::ptr::null_mut(), 0)
+        let found = bpf_sk_storage_get(maps::sockets(), socket.cast(), core::ptr::null_mut(), 0)
             .cast::<Socket>()
-            .as_mut()?
-    };
-    (socket.flow.slot_port == port).then_some(socket)
+            .as_mut()?;
+        (found.flow.slot_port == port).then_some(found)
+    }
 }

@@ -15,6 +15,8 @@ pub mod flag {
     pub const PSH: u8 = 0x08;
     /// ACK.
     pub const ACK: u8 = 0x10;
+    /// URG.
+    pub const URG: u8 = 0x20;
 }
 
 /// A TCP segment to be built.
@@ -34,6 +36,9 @@ pub struct Tcp {
     pub options: Vec<u8>,
     /// IPv4 options; a multiple of four bytes.
     pub ip_options: Vec<u8>,
+    /// IPv6 extension headers in front of TCP: the kind of each, and its bytes without that of the
+    /// next header, which is filled in.
+    pub extensions: Vec<(u8, Vec<u8>)>,
     /// Flags and offset of the IPv4 fragment field.
     pub fragment: u16,
     /// Payload.
@@ -53,6 +58,7 @@ impl Tcp {
             ack: 0,
             options: Vec::new(),
             ip_options: Vec::new(),
+            extensions: Vec::new(),
             fragment: 0,
             payload: Vec::new(),
             padding: 0,
@@ -87,16 +93,29 @@ impl Tcp {
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
                 frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
-                frame.extend((segment.len() as u16).to_be_bytes());
-                frame.extend([6, 64]);
+                let (first, chain) = self.chain();
+                frame.extend(((chain.len() + segment.len()) as u16).to_be_bytes());
+                frame.extend([first, 64]);
                 frame.extend(from.octets());
                 frame.extend(to.octets());
+                frame.extend(chain);
             }
             _ => panic!("both ends must be of one family"),
         }
         frame.extend(segment);
         frame.resize(frame.len() + self.padding, 0);
         frame
+    }
+
+    /// Kind of the first extension header, and all of them.
+    fn chain(&self) -> (u8, Vec<u8>) {
+        let mut next = 6;
+        let mut out = Vec::new();
+        for (kind, bytes) in self.extensions.iter().rev() {
+            out.splice(0..0, std::iter::once(next).chain(bytes.iter().copied()));
+            next = *kind;
+        }
+        (next, out)
     }
 
     fn segment(&self) -> Vec<u8> {
@@ -138,6 +157,15 @@ impl Tcp {
             sum(&octets(self.from.ip())) + sum(&octets(self.to.ip())) + 6 + segment.len() as u32;
         !fold(pseudo + sum(segment))
     }
+}
+
+/// Gives a frame a VLAN tag (IEEE 802.1Q), in the frame itself.
+pub fn tagged(frame: &[u8], vlan: u16) -> Vec<u8> {
+    let tag = vlan.to_be_bytes();
+    let mut out = frame[..12].to_vec();
+    out.extend([0x81, 0x00, tag[0], tag[1]]);
+    out.extend(&frame[12..]);
+    out
 }
 
 fn sum(bytes: &[u8]) -> u32 {

@@ -8,5 +8,6 @@
 pub mod fixture;
 pub mod frame;
 pub mod netns;
+pub mod scenario;
 pub mod server;
 pub mod wait;

@@ -1,5 +1,5 @@
 //! A small HTTP server for tests: answers every request with the port it listens on, keeps
-//! connections open, and can be told what status to give.
+//! connections open unless the path is `/close`, and can be told what status to give.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -72,13 +72,14 @@ fn serve(stream: TcpStream, port: u16, state: &Shared) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut stream = stream;
     loop {
-        let mut length = 0;
+        let (mut length, mut closes) = (0, false);
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line).ok()? == 0 {
                 return None;
             }
             let line = line.trim_end().to_ascii_lowercase();
+            closes |= line.starts_with("get /close ");
             if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse().ok()?;
             }
@@ -96,6 +97,9 @@ fn serve(stream: TcpStream, port: u16, state: &Shared) -> Option<()> {
         );
         state.requests.fetch_add(1, Ordering::Relaxed);
         stream.write_all(head.as_bytes()).ok()?;
+        if closes {
+            return None;
+        }
     }
 }
 

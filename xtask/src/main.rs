@@ -1,6 +1,7 @@
 //! Development commands of orch, one file per verb: `cargo xtask --help` lists them.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod build_ebpf;
 mod ci;
@@ -35,6 +36,8 @@ enum Verb {
     Run(run::Args),
     /// Run the tests, by default all that this host can run.
     Test(test::Args),
+    /// Measure orch beside its peers on this machine.
+    Bench(bench::Args),
     /// Build the kernel programs into the object that is committed.
     BuildEbpf(build_ebpf::Args),
     /// Check everything that must hold before a merge.
@@ -55,6 +58,7 @@ fn perform(verb: Verb) -> Result<(), Error> {
     match verb {
         Verb::Run(args) => run::run(&args),
         Verb::Test(args) => test::test(&args),
+        Verb::Bench(args) => bench::bench(&args),
         Verb::BuildEbpf(args) => build_ebpf::build_ebpf(&args),
         Verb::Ci => ci::ci(),
     }

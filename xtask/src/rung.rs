@@ -58,17 +58,21 @@ impl Rung {
         }
     }
 
-    /// Files of `tests/tests`, without their ending.
+    /// Test programs of `tests/tests`, by name.
     fn files(self) -> Vec<&'static str> {
         let files: &[&str] = match self {
             Self::Unit | Self::Vm => &[],
             Self::Packets => &["packets"],
             Self::Netns => &["netns"],
-            Self::Docker => &["docker", "docker_runtime"],
+            Self::Docker => &["docker", "docker_dataplane", "docker_runtime"],
             Self::Scenario => &["scenario"],
         };
         let tests = paths::root().join("tests/tests");
-        let exists = |file: &&str| tests.join(format!("{file}.rs")).is_file();
+        // As Cargo finds them: a file, or a directory with its `main.rs`.
+        let exists = |file: &&str| {
+            let places = [format!("{file}.rs"), format!("{file}/main.rs")];
+            places.iter().any(|place| tests.join(place).is_file())
+        };
         files.iter().copied().filter(exists).collect()
     }
 

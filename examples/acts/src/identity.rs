@@ -1,6 +1,6 @@
 //! Which of the copies this is.
 
-use std::{fs, path::Path, process};
+use std::{fs, process};
 
 use serde::Serialize;
 
@@ -14,12 +14,12 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Finds out. An engine gives a container the first twelve digits of its id as host name; on a
-    /// plain host all copies share the host's name, so the process id tells them apart.
+    /// Finds out. An engine gives a container the first twelve digits of its id as host name, and
+    /// its program the process id 1; elsewhere all copies share the host's name, even where that
+    /// host is a container, so the process id tells them apart.
     pub(crate) fn find(port: u16) -> Self {
         let pid = process::id();
-        let contained = pid == 1 || Path::new("/.dockerenv").exists();
-        let name = contained
+        let name = (pid == 1)
             .then(|| fs::read_to_string("/proc/sys/kernel/hostname").ok())
             .flatten()
             .map(|name| name.trim().to_owned())

@@ -70,7 +70,7 @@ pub(super) fn look() -> Result<(Vec<Interface>, Vec<Address>), DataplaneError> {
 }
 
 /// The role of an interface. A named interface is an uplink whatever it is; `auto` takes those with
-/// an address, and the ports by which a bridge leads out. What is left over is guarded.
+/// an address, and the ports by which a bridge leads out. What is left of either is guarded.
 pub(super) fn role(interface: &Interface, wanted: &Interfaces) -> Option<Role> {
     let plain = matches!(interface.kind, Kind::Plain | Kind::OuterPort);
     match wanted {
@@ -78,7 +78,7 @@ pub(super) fn role(interface: &Interface, wanted: &Interfaces) -> Option<Role> {
         Interfaces::Named(_) => plain.then_some(Role::Guarded),
         Interfaces::Auto => {
             let uplink = interface.kind == Kind::OuterPort || interface.has_address;
-            (plain && uplink).then_some(Role::Uplink)
+            plain.then_some(if uplink { Role::Uplink } else { Role::Guarded })
         }
     }
 }
@@ -138,7 +138,7 @@ mod tests {
         let auto = Interfaces::Auto;
         for (kind, has_address, expected) in [
             (Kind::Plain, true, Some(Role::Uplink)),
-            (Kind::Plain, false, None),
+            (Kind::Plain, false, Some(Role::Guarded)),
             (Kind::OuterPort, false, Some(Role::Uplink)),
             (Kind::InnerPort, false, None),
             (Kind::Bridge, true, None),

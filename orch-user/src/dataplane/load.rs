@@ -39,7 +39,7 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
         ),
         (
             map::LISTENERS,
-            Shape(Hash, size_of::<ListenerKey>(), 4, MAX_SERVICES),
+            Shape(Hash, size_of::<ListenerKey>(), 4, 2 * MAX_SERVICES),
         ),
         (map::SLOTS, Shape(Hash, KEY, size_of::<Slot>(), MAX_SLOTS)),
         (map::GENERATIONS, Shape(Array, 4, 4, MAX_SLOTS)),

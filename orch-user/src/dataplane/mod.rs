@@ -32,6 +32,7 @@ mod attach;
 mod error;
 mod host;
 mod load;
+mod measure;
 mod netns;
 mod pin;
 mod tables;
@@ -39,6 +40,7 @@ mod tables;
 pub use self::{
     attach::{cgroup2_root, has_tcx},
     error::DataplaneError,
+    measure::{MapMemory, ProgramSize},
 };
 
 /// A slot as the controller wants it.
@@ -116,8 +118,16 @@ impl Dataplane {
     pub fn open(config: &DataplaneConfig) -> Result<Self, DataplaneError> {
         let fresh = !pin::exist(&config.pin_dir);
         let pins = Pins::open(&config.pin_dir)?;
+        let others = Pins::others(&config.pin_dir)?;
         match Self::build(config, &pins) {
-            Ok(parts) => Ok(parts.into_dataplane(pins)),
+            Ok(parts) => {
+                // Two layouts attached at once: the one would take what the other has balanced for
+                // an outsider's.
+                for other in others {
+                    other.remove()?;
+                }
+                Ok(parts.into_dataplane(pins))
+            }
             Err(error) => {
                 if fresh && let Err(left) = pins.remove() {
                     log::warn!("{left}");
@@ -367,8 +377,12 @@ impl Dataplane {
     /// Removes what a controller that is gone has left: `detach` without loading anything. Fails
     /// if a controller still holds the pins; nothing to remove is no error.
     pub fn remove(pin_dir: &Path) -> Result<(), DataplaneError> {
-        if !pin::exist(pin_dir) {
+        let others = Pins::others(pin_dir)?;
+        if others.is_empty() && !pin::exist(pin_dir) {
             return Ok(());
+        }
+        for other in others {
+            other.remove()?;
         }
         let pins = Pins::open(pin_dir)?;
         let (interfaces, _) = host::look()?;

@@ -24,12 +24,24 @@ use super::DataplaneError;
 
 /// Where a Docker engine keeps a file per network namespace that it made.
 const DIRECTORY: &str = "/var/run/docker/netns";
-/// The engine creates a file first and mounts the namespace over it afterwards.
-const MOUNT_TIME: Duration = Duration::from_millis(200);
+/// The engine creates a file first and mounts the namespace over it afterwards; at the end it
+/// unmounts it first and removes the file afterwards. For so long a file is tried again.
+const MOUNT_TIME: Duration = Duration::from_millis(500);
+/// How often.
+const RETRY: Duration = Duration::from_millis(1);
 /// How often a directory that does not exist is looked for.
 const RESYNC: Duration = Duration::from_secs(2);
 
 type Table = HashMap<MapData, u64, NetnsKind>;
+
+/// The files of the directory.
+#[derive(Default)]
+struct Files {
+    /// The cookie of each namespace that was entered.
+    known: Known<OsString, u64>,
+    /// Those that could not be entered, and since when.
+    barred: Known<OsString, Instant>,
+}
 
 /// Enters the controller's own namespace into the map and follows those of containers until the
 /// process ends.
@@ -38,14 +50,14 @@ pub(super) fn follow(mut table: Table) -> Result<(), DataplaneError> {
     table
         .insert(host, NetnsKind::Host, 0)
         .map_err(DataplaneError::map(map::NETNS))?;
-    let mut known = Known::new();
-    resync(&mut table, &mut known, host);
+    let mut files = Files::default();
+    resync(&mut table, &mut files, host);
     let start = thread::Builder::new().name("netns".to_owned());
     start
         .spawn(move || {
             loop {
                 match watch() {
-                    Ok(inotify) => while_there(&inotify, || resync(&mut table, &mut known, host)),
+                    Ok(inotify) => while_there(&inotify, || resync(&mut table, &mut files, host)),
                     Err(_) => thread::park_timeout(RESYNC),
                 }
             }
@@ -62,10 +74,13 @@ fn watch() -> nix::Result<Inotify> {
     Ok(inotify)
 }
 
-/// Calls `changed` now and after every change, until the directory itself goes.
-fn while_there(inotify: &Inotify, mut changed: impl FnMut()) {
+/// Calls `changed` now, after every change and again as long as it says so, until the directory
+/// itself goes.
+fn while_there(inotify: &Inotify, mut changed: impl FnMut() -> bool) {
     loop {
-        changed();
+        while changed() {
+            thread::park_timeout(RETRY);
+        }
         match inotify.read_events() {
             Ok(events)
                 if events
@@ -76,49 +91,49 @@ fn while_there(inotify: &Inotify, mut changed: impl FnMut()) {
     }
 }
 
-/// Makes the map equal to the directory. A namespace that cannot be entered is left for next time.
-fn resync(table: &mut Table, known: &mut Known<OsString, u64>, host: u64) {
+/// Makes the map equal to the directory, and says whether to try again soon: then there is a file
+/// that cannot be entered yet. None holds up the others, for their containers are about to start.
+fn resync(table: &mut Table, files: &mut Files, host: u64) -> bool {
     let Ok(entries) = std::fs::read_dir(DIRECTORY) else {
-        return;
+        return false;
     };
     let names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
     for name in &names {
-        if known.contains_key(name) {
+        if files.known.contains_key(name) {
             continue;
         }
         // `default` is the host's own; a container on the host's network has no file.
-        if let Some(cookie) = cookie_of(&Path::new(DIRECTORY).join(name))
-            && cookie != host
-            && table.insert(cookie, NetnsKind::Container, 0).is_ok()
-        {
-            known.insert(name.clone(), cookie);
+        match cookie_of(&Path::new(DIRECTORY).join(name)) {
+            Some(cookie)
+                if cookie == host || table.insert(cookie, NetnsKind::Container, 0).is_ok() =>
+            {
+                files.known.insert(name.clone(), cookie);
+            }
+            _ => {
+                let since = files.barred.entry(name.clone());
+                since.or_insert_with(Instant::now);
+            }
         }
     }
+    let Files { known, barred } = files;
     known.retain(|name, cookie| {
         let stays = names.contains(name);
-        if !stays {
+        if !stays && *cookie != host {
             // It may have been removed by a resync that failed half-way.
             let _ = table.remove(cookie);
         }
         stays
     });
+    barred.retain(|name, _| names.contains(name) && !known.contains_key(name));
+    barred.values().any(|since| since.elapsed() < MOUNT_TIME)
 }
 
 /// The cookie of the namespace in a file. A thread of its own enters it, and ends there.
 fn cookie_of(path: &Path) -> Option<u64> {
-    let path = path.to_owned();
+    let file = File::open(path).ok()?;
     let enter = move || {
-        let end = Instant::now() + MOUNT_TIME;
-        loop {
-            let file = File::open(&path).ok()?;
-            if setns(file.as_fd(), CloneFlags::CLONE_NEWNET).is_ok() {
-                return own_cookie().ok();
-            }
-            if Instant::now() > end {
-                return None;
-            }
-            thread::park_timeout(Duration::from_millis(1));
-        }
+        setns(file.as_fd(), CloneFlags::CLONE_NEWNET).ok()?;
+        own_cookie().ok()
     };
     thread::spawn(enter).join().ok().flatten()
 }

@@ -28,7 +28,27 @@ impl Pins {
     /// Creates `<pin_dir>/v<LAYOUT_VERSION>` and locks it. Mounts the BPF file system if nobody has.
     pub(super) fn open(pin_dir: &Path) -> Result<Self, DataplaneError> {
         ensure_bpffs(pin_dir)?;
-        let base = pin_dir.join(format!("v{LAYOUT_VERSION}"));
+        Self::lock(pin_dir, pin_dir.join(format!("v{LAYOUT_VERSION}")))
+    }
+
+    /// The pins of every other layout in the directory, left by another version of this program.
+    pub(super) fn others(pin_dir: &Path) -> Result<Vec<Self>, DataplaneError> {
+        let Ok(entries) = fs::read_dir(pin_dir) else {
+            return Ok(Vec::new());
+        };
+        let own = format!("v{LAYOUT_VERSION}");
+        entries
+            .flatten()
+            .filter(|entry| {
+                let name = entry.file_name();
+                let version = name.to_str().and_then(|name| name.strip_prefix('v'));
+                name != *own && version.is_some_and(|version| version.parse::<u32>().is_ok())
+            })
+            .map(|entry| Self::lock(pin_dir, entry.path()))
+            .collect()
+    }
+
+    fn lock(pin_dir: &Path, base: PathBuf) -> Result<Self, DataplaneError> {
         for dir in [pin_dir, &base, &base.join("maps"), &base.join("links")] {
             fs::create_dir_all(dir).map_err(|source| DataplaneError::file(dir, source))?;
             // Whoever may read the maps may also write them: nobody but root.

@@ -13,13 +13,22 @@ use orch::{
     config::{Local, ServiceConfig},
     dataplane::{Dataplane, Reading, SlotEntry},
 };
-use orch_common::slot::{SlotKey, SlotState};
+use orch_common::{
+    counter::Reason,
+    slot::{SlotKey, SlotState},
+};
 use orch_tests::{
     fixture,
     netns::NetNs,
     server::{Server, ask},
     wait::until,
 };
+
+mod balance;
+mod bulk;
+mod firewall;
+mod listen;
+mod reuse;
 
 const VIP: &str = "10.9.0.1:80";
 const VIP6: &str = "[fd09::1]:80";
@@ -39,6 +48,11 @@ impl World {
     }
 
     fn with(name: &str, service: &ServiceConfig) -> Self {
+        Self::serving(name, std::slice::from_ref(service))
+    }
+
+    /// Three ready slots for each of these services.
+    fn serving(name: &str, services: &[ServiceConfig]) -> Self {
         let (host, outside) = (NetNs::new(), NetNs::new());
         host.link("up0", &outside, "far0");
         for (netns, device, last) in [(&host, "up0", 1), (&outside, "far0", 2)] {
@@ -55,11 +69,11 @@ impl World {
         let config = fixture::dataplane(name, Local::Connect);
         let (dataplane, servers) = host.within(|| {
             let mut dataplane = Dataplane::open(&config).unwrap();
-            dataplane
-                .set_services(std::slice::from_ref(service))
-                .unwrap();
-            let servers = (0..3).map(|slot| Server::start(8000 + slot)).collect();
-            (dataplane, servers)
+            dataplane.set_services(services).unwrap();
+            let ports = services
+                .iter()
+                .flat_map(|service| (0..3).map(|slot| service.start_port + slot));
+            (dataplane, ports.map(Server::start).collect())
         });
         let pin_dir = config.pin_dir.clone();
         let mut world = Self {
@@ -70,10 +84,12 @@ impl World {
             outside,
         };
         assert_eq!(world.plane().uplinks(), ["up0"]);
-        for slot in 0..3 {
-            world.slot(slot, SlotState::Ready, 1);
+        for (index, service) in services.iter().enumerate() {
+            for slot in 0..3 {
+                world.slot_of(index as u16, service.start_port, slot);
+            }
+            world.plane().set_ring(index as u16, &[0, 1, 2]).unwrap();
         }
-        world.plane().set_ring(0, &[0, 1, 2]).unwrap();
         world
     }
 
@@ -81,18 +97,23 @@ impl World {
         self.dataplane.as_mut().unwrap()
     }
 
-    fn slot(&mut self, slot: u16, state: SlotState, generation: u32) {
-        let port = 8000 + slot;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+    /// Makes a slot ready.
+    fn slot_of(&mut self, service: u16, start_port: u16, slot: u16) {
+        let port = start_port + slot;
         let entry = SlotEntry {
-            address,
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
             port,
-            state,
-            generation,
+            state: SlotState::Ready,
+            generation: 1,
         };
         self.plane()
-            .set_slot(SlotKey { service: 0, slot }, &entry)
+            .set_slot(SlotKey { service, slot }, &entry)
             .unwrap();
+    }
+
+    /// What the kernel has counted for a reason.
+    fn reason(&mut self, reason: Reason) -> u64 {
+        self.read().reasons[reason as usize]
     }
 
     fn read(&mut self) -> Reading {
@@ -349,4 +370,34 @@ fn a_second_controller_is_refused() {
         .host
         .within(|| Dataplane::open(&config).err().unwrap());
     assert!(error.to_string().contains("another controller"), "{error}");
+}
+
+#[test]
+fn another_version_takes_over_from_another_layout() {
+    let mut world = World::new("layout");
+    drop(world.dataplane.take());
+    let own = format!("v{}", orch_common::layout::LAYOUT_VERSION);
+    let old = world.pin_dir.join("v0");
+    let own = world.pin_dir.join(own);
+    std::fs::rename(&own, &old).unwrap();
+    let config = fixture::dataplane("layout", Local::Connect);
+    let again = world.host.within(|| Dataplane::open(&config)).unwrap();
+    world.dataplane = Some(again);
+    assert!(!old.exists(), "what the old version left");
+    world.plane().set_services(&[fixture::service()]).unwrap();
+    for slot in 0..3 {
+        world.slot_of(0, 8000, slot);
+    }
+    world.plane().set_ring(0, &[0, 1, 2]).unwrap();
+    for port in ["8000", "8001", "8002"] {
+        assert_eq!(world.outside.within(|| answered_by(VIP)), port);
+    }
+    assert_eq!(world.host.within(|| answered_by("127.0.0.1:80")), "8000");
+    drop(world.dataplane.take());
+    std::fs::rename(&own, &old).unwrap();
+    world
+        .host
+        .within(|| Dataplane::remove(&world.pin_dir))
+        .unwrap();
+    assert!(!world.pin_dir.exists(), "nothing is left");
 }

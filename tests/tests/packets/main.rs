@@ -1,8 +1,10 @@
 //! Packet tables: what goes in, the verdict, what comes out byte for byte, through
 //! `BPF_PROG_TEST_RUN`. Checksums are right in what is expected, so they are verified too.
 #![allow(clippy::unwrap_used, reason = "tests panic")]
+#![allow(clippy::too_many_lines, reason = "tables")]
 
 use std::{
+    fmt::Write,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
@@ -23,10 +25,13 @@ use orch_tests::{
     fixture,
     frame::{
         Tcp,
-        flag::{ACK, FIN, PSH, RST, SYN},
+        flag::{ACK, FIN, PSH, RST, SYN, URG},
+        tagged,
     },
     netns::NetNs,
 };
+
+mod random;
 
 /// `TC_ACT_UNSPEC`: on to the next program.
 const PASS: i32 = -1;
@@ -176,7 +181,10 @@ impl Drop for World {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The same segment with another destination port.
@@ -404,7 +412,7 @@ fn one_client_port_for_balancer_and_slot() {
         PASS,
         &answer,
     );
-    let second = Tcp::new(client(5000), at(8001), SYN);
+    let second = Tcp::new(client(5000), at(8001), SYN).numbers(77_000, 0);
     world.expect(
         "direct SYN to the balanced slot",
         INGRESS,
@@ -511,9 +519,9 @@ fn requests_count_by_path() {
         let answer = Tcp::new(at(8000), client(port), ACK).numbers(501, 1001 + line.len() as u32);
         world.leave(&answer.payload(b"HTTP/1.1 404 Not Found\r\n\r\n"));
         if *counts {
-            requests += 1
+            requests += 1;
         } else {
-            excluded += 1
+            excluded += 1;
         }
         let counters = world.plane().read().unwrap().slots[0].counters;
         assert_eq!(
@@ -578,4 +586,299 @@ fn the_sweep_frees_closed_flows() {
     }
     assert_eq!(world.live(), [0, 0, 0], "a silent flow ends as well");
     assert_eq!(world.reason(Reason::Expired), 1);
+}
+
+/// A destination options header with nothing but padding in it.
+fn destination_options() -> (u8, Vec<u8>) {
+    (60, vec![0, 1, 4, 0, 0, 0, 0])
+}
+
+#[test]
+fn a_slot_port_is_guarded_against_every_flag_that_could_open_it() {
+    let mut world = World::new();
+    for flags in 0..=255 {
+        let input = Tcp::new(client(1), at(8000), flags);
+        let input6 = Tcp::new(client6(1), at6(8000), flags);
+        let opens = flags & (SYN | ACK) == SYN;
+        let verdict = if opens { DROP } else { PASS };
+        for program in [INGRESS, GUARD] {
+            let what = format!("flags {flags:#04x}");
+            world.expect(&what, program, &input, verdict, &input);
+            world.expect(&what, program, &input6, verdict, &input6);
+        }
+    }
+}
+
+#[test]
+fn a_slot_port_is_guarded_against_fragments() {
+    let mut world = World::new();
+    let mut whole = Tcp::new(client(1), at(8000), SYN);
+    whole.options = vec![1; 40];
+    whole.payload = vec![7; 64];
+    whole.fragment = 0x2000;
+    let frame = whole.frame();
+    // A first fragment carries a multiple of eight bytes; the flags are in the second eight.
+    for len in (14 + 20 + 8..frame.len()).step_by(8) {
+        for flags in [SYN, ACK, 0] {
+            let mut cut = frame[..len].to_vec();
+            cut[16..18].copy_from_slice(&(len as u16 - 14).to_be_bytes());
+            if len > 47 {
+                cut[47] = flags;
+            }
+            for program in [INGRESS, GUARD] {
+                let trial = world.plane().trial(program, &cut).unwrap();
+                assert_eq!(trial.verdict, DROP, "{len} bytes, flags {flags}");
+            }
+        }
+    }
+    let mut elsewhere = whole.clone();
+    elsewhere.to.set_ip("10.9.0.77".parse().unwrap());
+    world.expect("not this host", GUARD, &elsewhere, PASS, &elsewhere);
+    let mut six = Tcp::new(client6(1), at6(8000), ACK);
+    six.extensions = vec![(44, vec![0, 0, 1, 0, 0, 0, 9])];
+    world.expect("IPv6, more to come", INGRESS, &six, DROP, &six);
+    six.extensions = vec![(44, vec![0, 0, 0, 0, 0, 0, 9])];
+    world.expect("an ACK, atomic", INGRESS, &six, PASS, &six);
+    six.flags = SYN;
+    world.expect("a SYN, atomic", INGRESS, &six, DROP, &six);
+    six.extensions = vec![(44, vec![0, 0, 8, 0, 0, 0, 9])];
+    world.expect("a later fragment", INGRESS, &six, PASS, &six);
+}
+
+#[test]
+fn extension_headers_hide_nothing() {
+    let mut world = World::new();
+    let kinds = [
+        (0, vec![0, 1, 4, 0, 0, 0, 0]),
+        (43, vec![0, 0, 0, 0, 0, 0, 0]),
+        (44, vec![0, 0, 0, 0, 0, 0, 9]),
+        (51, vec![1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]),
+        destination_options(),
+        (60, [vec![1, 1, 12], vec![0; 12]].concat()),
+    ];
+    for (at_most, kind) in kinds.iter().enumerate() {
+        for chain in [
+            vec![kind.clone()],
+            vec![kind.clone(), destination_options()],
+            kinds[..=at_most].to_vec(),
+        ] {
+            let mut syn = Tcp::new(client6(1), at6(8000), SYN);
+            syn.extensions = chain.clone();
+            world.expect(&format!("{chain:?}"), INGRESS, &syn, DROP, &syn);
+            world.expect(&format!("{chain:?}"), GUARD, &syn, DROP, &syn);
+            let mut other = Tcp::new(client6(1), at6(81), SYN);
+            other.extensions = chain;
+            world.expect("another port", INGRESS, &other, PASS, &other);
+        }
+    }
+    for length in 7..20 {
+        let mut syn = Tcp::new(client6(1), at6(8000), SYN);
+        syn.extensions = vec![destination_options(); length];
+        world.expect("longer than anybody needs", INGRESS, &syn, DROP, &syn);
+        syn.to.set_ip("fd09::77".parse().unwrap());
+        world.expect("not this host", INGRESS, &syn, PASS, &syn);
+    }
+    let mut syn = Tcp::new(client6(40_000), at6(80), SYN);
+    syn.extensions = vec![destination_options()];
+    world.expect("balanced", INGRESS, &syn, PASS, &towards(&syn, 8000));
+}
+
+#[test]
+fn what_comes_by_twice_is_balanced_once() {
+    let mut world = World::new();
+    let syn = Tcp::new(client(40_000), at(80), SYN);
+    let balanced = towards(&syn, 8000);
+    world.expect("at the parent", INGRESS, &syn, PASS, &balanced);
+    for program in [INGRESS, GUARD] {
+        world.expect("at the VLAN", program, &balanced, PASS, &balanced);
+    }
+    let other = balanced.clone().numbers(2000, 0);
+    world.expect("another SYN", GUARD, &other, DROP, &other);
+    let other = towards(&balanced, 8001);
+    world.expect("another slot", GUARD, &other, DROP, &other);
+    assert_eq!(world.live(), [1, 0, 0]);
+}
+
+#[test]
+fn ipv6_cut_off_anywhere_passes_untouched() {
+    let mut world = World::new();
+    let mut syn = Tcp::new(client6(1), at6(80), SYN);
+    for chain in [vec![], vec![destination_options(); 2]] {
+        syn.extensions = chain;
+        for port in [80, 8000, 81] {
+            syn.to.set_port(port);
+            let whole = syn.frame();
+            for len in 54..whole.len() {
+                for program in [INGRESS, EGRESS, GUARD] {
+                    let trial = world.plane().trial(program, &whole[..len]).unwrap();
+                    assert_eq!(trial.verdict, PASS, "{len} bytes to {port}");
+                    assert_eq!(hex(&trial.frame), hex(&whole[..len]), "{len} to {port}");
+                }
+            }
+        }
+    }
+    assert_eq!(world.live(), [0, 0, 0]);
+}
+
+#[test]
+fn other_protocols_pass_untouched() {
+    let mut world = World::new();
+    let syn = Tcp::new(client(1), at(80), SYN).frame();
+    let mut udp = syn.clone();
+    udp[23] = 17;
+    let mut version = syn.clone();
+    version[14] = 0x65;
+    let mut arp = syn.clone();
+    arp[12..14].copy_from_slice(&[0x08, 0x06]);
+    let mut six_as_four = Tcp::new(client6(1), at6(80), SYN).frame();
+    six_as_four[14] = 0x40;
+    let slot = Tcp::new(client(1), at(8000), SYN).frame();
+    let table = [
+        ("UDP to port 80", udp),
+        ("a version that is none", version),
+        ("ARP", arp),
+        ("IPv4 in an IPv6 frame", six_as_four),
+        ("tagged", tagged(&syn, 5)),
+        ("tagged, to a slot", tagged(&slot, 5)),
+        ("tagged twice", tagged(&tagged(&slot, 5), 6)),
+    ];
+    for (what, frame) in &table {
+        for program in [INGRESS, EGRESS, GUARD] {
+            let trial = world.plane().trial(program, frame).unwrap();
+            assert_eq!(
+                (trial.verdict, hex(&trial.frame)),
+                (PASS, hex(frame)),
+                "{what}"
+            );
+        }
+    }
+    assert_eq!(world.live(), [0, 0, 0]);
+}
+
+/// What it is, the segments that end a connection, and its live count before and after the last.
+type Ending = (
+    &'static str,
+    &'static [(orch_common::flow::Side, u8)],
+    [u64; 2],
+);
+
+#[test]
+fn every_way_to_close_brings_the_count_to_0() {
+    use orch_common::flow::Side::{Client, Server};
+    let ends: [Ending; 7] = [
+        (
+            "client first",
+            &[(Client, FIN | ACK), (Server, FIN | ACK)],
+            [1, 0],
+        ),
+        (
+            "server first",
+            &[(Server, FIN | ACK), (Client, FIN | ACK)],
+            [1, 0],
+        ),
+        (
+            "a FIN again",
+            &[(Client, FIN | ACK), (Client, FIN | ACK)],
+            [1, 1],
+        ),
+        ("client resets", &[(Client, RST)], [0, 0]),
+        ("server resets", &[(Server, RST | ACK)], [0, 0]),
+        (
+            "server resets after a FIN",
+            &[(Client, FIN | ACK), (Server, RST)],
+            [1, 0],
+        ),
+        (
+            "both reset",
+            &[(Client, RST | ACK), (Server, RST | ACK)],
+            [0, 0],
+        ),
+    ];
+    let mut world = World::new();
+    world.plane().set_ring(0, &[1]).unwrap();
+    let mut left = 0;
+    for (number, (what, segments, live)) in ends.iter().enumerate() {
+        let port = 7000 + number as u16;
+        assert_eq!(world.connect(port, 1000), 8001);
+        for (step, &(side, flags)) in segments.iter().enumerate() {
+            match side {
+                Client => {
+                    let input = Tcp::new(client(port), at(80), flags).numbers(1001, 501);
+                    world.expect(what, INGRESS, &input, PASS, &towards(&input, 8001));
+                }
+                Server => {
+                    let input = Tcp::new(at(8001), client(port), flags).numbers(501, 1001);
+                    world.expect(what, EGRESS, &input, PASS, &coming_from(&input, 80));
+                }
+            }
+            let expected = if step + 1 == segments.len() {
+                live[1]
+            } else {
+                live[0]
+            };
+            assert_eq!(world.live(), [0, left + expected, 0], "{what}, step {step}");
+        }
+        left += live[1];
+    }
+}
+
+#[test]
+fn a_request_that_comes_with_the_syn_is_counted() {
+    let mut world = World::new();
+    let request = b"GET /api/x HTTP/1.1\r\n\r\n";
+    let mut syn = Tcp::new(client(7000), at(80), SYN).payload(request);
+    syn.options = vec![34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1];
+    world.expect("SYN", INGRESS, &syn, PASS, &towards(&syn, 8000));
+    world.expect("again", INGRESS, &syn, PASS, &towards(&syn, 8000));
+    for acknowledged in [1001, 1001 + request.len() as u32] {
+        let answer = Tcp::new(at(8000), client(7000), SYN | ACK).numbers(500, acknowledged);
+        world.expect("SYN-ACK", EGRESS, &answer, PASS, &coming_from(&answer, 80));
+    }
+    let stale =
+        Tcp::new(at(8000), client(7000), SYN | ACK).numbers(500, 1002 + request.len() as u32);
+    world.expect("too much acknowledged", EGRESS, &stale, PASS, &stale);
+    assert_eq!(world.plane().read().unwrap().slots[0].counters.requests, 1);
+}
+
+#[test]
+fn a_full_ring_takes_turns_under_a_flood() {
+    const SLOTS: u16 = 64;
+    let mut config = service(false);
+    config.scale.max = SLOTS;
+    let mut world = World::with(&config);
+    for slot in 3..SLOTS {
+        world.slot(slot, SlotState::Ready, 1);
+    }
+    let all: Vec<u16> = (0..SLOTS).collect();
+    world.plane().set_ring(0, &all).unwrap();
+    for number in 0..20 * SLOTS {
+        let mut syn = Tcp::new(client(1000 + number), at(80), SYN).numbers(u32::from(number), 0);
+        syn.flags |= [0, PSH, URG, 0xc0][usize::from(number % 4)];
+        let slot_port = 8000 + number % SLOTS;
+        world.expect("SYN", INGRESS, &syn, PASS, &towards(&syn, slot_port));
+    }
+    assert_eq!(world.live(), vec![20; usize::from(SLOTS)]);
+}
+
+#[test]
+fn what_an_earlier_connection_left_is_reset_where_it_is() {
+    let mut world = World::new();
+    assert_eq!(world.connect(5000, 1000), 8000);
+    let syn = Tcp::new(client(5000), at(80), SYN).numbers(900_000, 0);
+    world.expect("SYN", INGRESS, &syn, PASS, &towards(&syn, 8001));
+    let challenge = Tcp::new(at(8001), client(5000), ACK).numbers(77, 1234);
+    world.expect(
+        "the challenge of what is left there",
+        EGRESS,
+        &challenge,
+        PASS,
+        &coming_from(&challenge, 80),
+    );
+    let reset = Tcp::new(client(5000), at(80), RST).numbers(1234, 0);
+    world.expect("RST", INGRESS, &reset, PASS, &towards(&reset, 8001));
+    assert_eq!(world.live(), [0, 1, 0], "the new connection goes on");
+    world.expect("SYN again", INGRESS, &syn, PASS, &towards(&syn, 8001));
+    let reset = Tcp::new(client(5000), at(80), RST).numbers(900_001, 0);
+    world.expect("its own RST", INGRESS, &reset, PASS, &towards(&reset, 8001));
+    assert_eq!(world.live(), [0, 0, 0]);
 }

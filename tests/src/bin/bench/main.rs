@@ -1,0 +1,99 @@
+//! The benchmark: orch beside no balancer, nftables, `HAProxy` and nginx on this machine; time per
+//! packet; sizes; the controller. Everything happens in network namespaces of its own. Started by
+//! `cargo xtask bench`, as root.
+#![allow(unreachable_pub, reason = "a binary without a library has no outside")]
+
+mod compare;
+mod controller;
+mod empty;
+mod leftovers;
+mod load;
+mod packets;
+mod peers;
+mod report;
+mod topology;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+
+/// What may go wrong is reported and ends the run; nobody looks at the kind.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Measures orch beside its peers, in network namespaces of its own.
+#[derive(Parser)]
+#[command(name = "bench")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
+struct Args {
+    /// Passes over all peers
+    #[arg(long, default_value_t = 5)]
+    passes: usize,
+    /// Seconds per measurement
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+    /// Two passes of one second, fewer packets
+    #[arg(long)]
+    quick: bool,
+    /// Print tables in Markdown
+    #[arg(long)]
+    markdown: bool,
+    /// Leave out the comparison with peers
+    #[arg(long)]
+    no_peers: bool,
+    /// Leave out packets, programs and maps
+    #[arg(long)]
+    no_packets: bool,
+    /// The controller's binary; without it, the controller is not measured
+    #[arg(long, requires = "acts")]
+    orch: Option<PathBuf>,
+    /// The demo service's binary
+    #[arg(long, requires = "orch")]
+    acts: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let done = run(&Args::parse());
+    leftovers::remove();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    leftovers::guard()?;
+    let threads = std::thread::available_parallelism()?.get();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    println!("Linux {}, {threads} CPUs", kernel.trim());
+    if !args.no_packets {
+        let runs = if args.quick { 1000 } else { 5000 };
+        for table in packets::measure(runs)? {
+            table.print(args.markdown);
+        }
+    }
+    if !args.no_peers {
+        let plan = compare::Plan {
+            passes: if args.quick { 2 } else { args.passes },
+            seconds: if args.quick { 1 } else { args.seconds },
+            threads,
+        };
+        compare::compare(&plan)?.print(args.markdown);
+    }
+    match (&args.orch, &args.acts) {
+        (Some(orch), Some(acts)) => {
+            let programs = controller::Programs {
+                orch: orch.canonicalize()?,
+                acts: acts.canonicalize()?,
+            };
+            controller::measure(&programs, 10)?.print(args.markdown);
+        }
+        _ => println!("\nleft out: the controller (--orch PATH --acts PATH)"),
+    }
+    Ok(())
+}
