@@ -44,7 +44,7 @@ impl Journal {
             None if service.is_empty() => String::new(),
             None => format!("{service}: "),
         };
-        log::info!("{place}{text}");
+        log::log!(level(kind), "{place}{text}");
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages.last_id += 1;
         let row = EventRow {
@@ -87,6 +87,15 @@ impl Journal {
     /// Events from now on.
     pub fn follow(&self) -> broadcast::Receiver<EventRow> {
         self.live.subscribe()
+    }
+}
+
+/// How loud the log is about an event.
+fn level(kind: &str) -> log::Level {
+    match kind {
+        "error" => log::Level::Error,
+        "unhealthy" | "exited" | "backoff" | "lost" => log::Level::Warn,
+        _ => log::Level::Info,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The kernel object is committed, so that users need no compiler for it. These tests fail when it
 //! was forgotten after a change of its sources.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers, too")]
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers, too")]
 

@@ -81,7 +81,13 @@ fn step(
     build: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
     let begin = Instant::now();
-    eprint!("  building  {what} ... ");
+    let first = product.is_absolute() && !product.exists();
+    let patience = if first {
+        " (the first time takes minutes)"
+    } else {
+        ""
+    };
+    eprint!("  building  {what}{patience} ... ");
     build().inspect_err(|_| eprintln!("failed"))?;
     eprintln!("{} ({})", paths::short(product), seconds(begin.elapsed()));
     Ok(())

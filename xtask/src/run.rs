@@ -86,16 +86,17 @@ fn prepare_demo() -> Result<PathBuf, Error> {
 fn announce(file: &Path, demo: bool) {
     eprintln!("  starting  orch run -f {}", file.display());
     if demo {
+        let orch = paths::short(&paths::orch());
         eprintln!(
             "
-  try       curl localhost/api/v1/whoami      which copy answers
-            curl localhost/api/v1/categories  what is stored, the same from every copy
-            curl -X POST localhost:8000/api/v1/_crash  a copy that fails, and is replaced
+  try       curl localhost/api/v1/whoami               which copy answers
+            curl localhost/api/v1/categories           what is stored, the same from every copy
+            curl -X POST localhost:8000/api/v1/_crash  slot 0 fails, and gets another copy
+  as root   {orch} scale acts=3
+            {orch} ps
   status    http://127.0.0.1:9180/
-  slots     {} ps
-  stop      Ctrl-C here: it drains, and leaves nothing behind
-",
-            paths::short(&paths::orch())
+  stop      Ctrl-C here: drains, stops every copy, detaches; the volume acts-data stays
+"
         );
     }
 }

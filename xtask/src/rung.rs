@@ -17,7 +17,7 @@ pub(crate) enum Rung {
     Netns,
     /// Containers of a real engine.
     Docker,
-    /// The course's seventeen steps.
+    /// The whole story, from one copy to many, through a crash.
     Scenario,
     /// Other kernels, in virtual machines.
     Vm,

@@ -1,5 +1,7 @@
 //! `orch check`: is the file well?
 
+use std::path::PathBuf;
+
 use super::{CliError, Target, print};
 use crate::config::{DEFAULT_FILE, EXAMPLE, Source};
 
@@ -9,8 +11,9 @@ use crate::config::{DEFAULT_FILE, EXAMPLE, Source};
     orch check -f orch.toml            every problem at once, with its line; exit code 2 if any\n  \
     orch check --example > orch.toml   a file with every setting and its default, to start from")]
 pub(super) struct Args {
-    #[command(flatten)]
-    target: Target,
+    /// Configuration file [default: orch.toml]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Prints a file with every setting and its default instead
     #[arg(long)]
     example: bool,
@@ -20,7 +23,7 @@ pub(super) fn run(args: &Args, before: Target) -> Result<(), CliError> {
     if args.example {
         return print::text(EXAMPLE);
     }
-    let file = args.target.clone().or(before).file;
+    let file = args.file.clone().or(before.file);
     let file = file.unwrap_or_else(|| DEFAULT_FILE.into());
     let config = Source::File(file.clone()).load()?;
     let mut text = format!("{} is well", file.display());

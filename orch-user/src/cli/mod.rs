@@ -39,7 +39,8 @@ use target::Target;
     long_about = "Runs the copies of a service and balances TCP connections over them in the kernel.\n\
         Crashed copies are replaced on their port; their number follows the load.",
     after_help = "A first try, as root:\n  \
-        orch run --image nginx         one service with defaults: port 80 over containers of nginx\n  \
+        orch run -- PROGRAM {port}     port 80 over processes that serve on the port they are given\n  \
+        orch run --image NAME          port 80 over containers that serve on port 8080\n  \
         orch status                    what it does, from another terminal\n  \
         orch check --example           a file with every setting, to start from\n  \
         orch run -f orch.toml          what the file says\n\n\

@@ -1,8 +1,10 @@
 //! `orch run`: the controller in the foreground.
 
+use std::path::PathBuf;
+
 use nix::unistd::geteuid;
 
-use super::{CliError, Seat, Session, Target, logger, ports, signals};
+use super::{CliError, Seat, Session, Target, logger, ports, signals, target::Socket};
 use crate::config::{ConfigError, DEFAULT_FILE, Source};
 
 /// Runs the controller in the foreground
@@ -10,15 +12,24 @@ use crate::config::{ConfigError, DEFAULT_FILE, Source};
 #[command(after_help = "Examples:\n  \
     orch run                                      orch.toml of this directory\n  \
     orch run -f /etc/orch.toml\n  \
-    orch run --image nginx                        containers, with defaults\n  \
+    orch run --image NAME                         containers that serve on port 8080, with defaults\n  \
     orch run -- /usr/bin/server --port {port}     processes, with defaults\n\n\
     Signals:\n  \
     SIGINT (Ctrl-C)  finishes open connections, stops every backend, detaches: leaves nothing\n  \
     SIGTERM          ends the controller alone; traffic goes on, the next `orch run` takes over\n  \
     SIGHUP           reads the file again; a bad file is refused and the old one kept")]
 pub(super) struct Args {
-    #[command(flatten)]
-    target: Target,
+    /// Configuration file [default: orch.toml]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Where to answer the other verbs, unless a file is named [default: /run/orch/orch.sock]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "ORCH_CONTROL",
+        hide_env_values = true
+    )]
+    control: Option<PathBuf>,
     /// Runs containers of this image, with defaults for all else
     #[arg(long, value_name = "NAME", conflicts_with_all = ["file", "program"])]
     image: Option<String>,
@@ -35,7 +46,13 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     logger::init(args.verbose, args.quiet)?;
-    let target = args.target.or(before);
+    let target = Target {
+        file: args.file,
+        socket: Socket {
+            control: args.control,
+        },
+    };
+    let target = target.or(before);
     let source = source(&target, args.image, args.program)?;
     let mut config = source.load()?;
     // A file that was named speaks for itself; else flag and environment do.

@@ -1,6 +1,6 @@
 //! A controller from its seat to its end: runtimes, data plane, API and the loop, joined.
 
-use std::{path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use tokio::sync::mpsc;
 
@@ -32,6 +32,7 @@ impl Session {
         let runtimes = self::runtimes(&config).await?;
         runtimes.check(&config).await?;
         let dataplane = Dataplane::open(&config.dataplane).map_err(reconcile::RunError::from)?;
+        log::info!("{}", balanced(&dataplane.uplinks(), config.status));
         let (control, door) = reconcile::door();
         let served = self.seat.serve(control).map_err(CliError::Runtime)?;
         let (sender, receiver) = mpsc::channel(4);
@@ -42,10 +43,30 @@ impl Session {
         let leaves = tokio::spawn(translator.run(self.signals));
         reconcile::run(config, dataplane, runtimes, door, receiver).await?;
         // SIGTERM leaves what `orch down` must find again.
-        if !leaves.await.unwrap_or(true) {
+        if leaves.await.unwrap_or(true) {
+            log::info!(
+                "ended alone: traffic goes on; `orch run` takes over, `orch down` removes all"
+            );
+        } else {
             served.remove()?;
+            log::info!("ended: the data plane is detached");
         }
         Ok(())
+    }
+}
+
+/// What the person who starts a controller wants to know first.
+fn balanced(uplinks: &[String], status: Option<SocketAddr>) -> String {
+    let outside = match uplinks {
+        [] => "no uplink: clients outside this host are not balanced".to_owned(),
+        names => format!(
+            "clients outside this host are balanced at {}",
+            names.join(", ")
+        ),
+    };
+    match status {
+        Some(address) => format!("{outside}; status at http://{address}/"),
+        None => outside,
     }
 }
 

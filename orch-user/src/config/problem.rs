@@ -110,6 +110,8 @@ impl Sink {
             .collect();
         problems.retain(|problem| problem.key.is_empty() || !broken.contains(&problem.line));
         problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+        // The parser says the same once per level that it gives up.
+        problems.dedup();
         problems
     }
 

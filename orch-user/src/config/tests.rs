@@ -249,3 +249,12 @@ fn something_must_run() {
         &["orch.toml: service[0].backend.command: runtime = \"process\" needs a command"],
     );
 }
+
+#[test]
+fn the_parser_s_trouble_is_told_once() {
+    let error = parse("broken", "status = [\n[[service\n")
+        .unwrap_err()
+        .to_string();
+    let told = error.matches("unclosed array").count();
+    assert_eq!(told, 1, "{error}");
+}

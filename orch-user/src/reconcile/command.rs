@@ -50,7 +50,7 @@ impl<T: Tables> Controller<T> {
             });
         }
         let decision = hosted.policy.hold(to);
-        let sentence = format!("{service}: {} copies, {}", decision.to, decision.reason);
+        let sentence = format!("{}, {}", copies(decision.to), decision.reason);
         self.decided(at, decision);
         Ok(sentence)
     }
@@ -70,10 +70,7 @@ impl<T: Tables> Controller<T> {
         } else {
             ""
         };
-        let sentence = format!(
-            "{service}: the window counts 0, {} copies{held}",
-            decision.to
-        );
+        let sentence = format!("the window counts 0, {}{held}", copies(decision.to));
         let text = "the window was zeroed by hand".to_owned();
         self.door.journal.record(service, None, "reset", text);
         self.decided(at, decision);
@@ -106,7 +103,7 @@ impl<T: Tables> Controller<T> {
         let name = hosted.config.name.clone();
         let Decision { from, to, reason } = decision;
         if from != to {
-            let text = format!("{from} -> {to} copies: {reason}");
+            let text = format!("{from} -> {}: {reason}", copies(to));
             self.door.journal.record(&name, None, "scaled", text);
         }
         self.door.journal.decide(DecisionRow {
@@ -215,4 +212,10 @@ impl<T: Tables> Controller<T> {
         self.door.journal.record("", None, "error", text);
         Onward::Detach
     }
+}
+
+/// A number of copies, in words.
+fn copies(number: u16) -> String {
+    let noun = if number == 1 { "copy" } else { "copies" };
+    format!("{number} {noun}")
 }

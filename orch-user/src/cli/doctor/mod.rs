@@ -7,6 +7,8 @@ mod mounts;
 mod network;
 mod ports;
 
+use std::path::PathBuf;
+
 use super::{CliError, Target, print, print::Colour};
 use crate::config::{Config, Source};
 
@@ -17,8 +19,9 @@ use crate::config::{Config, Source};
     sudo orch doctor -f orch.toml     checks for that file's services, too\n\n\
     Exit code 1 if something must be mended first. It changes nothing.")]
 pub(super) struct Args {
-    #[command(flatten)]
-    target: Target,
+    /// Configuration file [default: orch.toml, where there is one]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
 }
 
 /// How bad it is.
@@ -84,8 +87,11 @@ impl Finding {
 }
 
 pub(super) fn run(args: Args, before: Target) -> Result<(), CliError> {
-    let target = args.target.or(before);
-    let config = match target.config_or_here()? {
+    let target = Target {
+        file: args.file,
+        ..Target::default()
+    };
+    let config = match target.or(before).config_or_here()? {
         Some(config) => config,
         None => Source::Image("acts:demo".to_owned()).load()?,
     };

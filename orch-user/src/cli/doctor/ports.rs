@@ -1,6 +1,6 @@
 //! Ports that others use, or could come to use.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use super::{super::ports::meets, Finding};
 use crate::{
@@ -39,9 +39,14 @@ fn service_port(service: &ServiceConfig, listeners: &[Listener]) -> Finding {
 /// A warning, not a failure: what listens there may well be backends of orch.
 fn slot_ports(service: &ServiceConfig, listeners: &[Listener]) -> Finding {
     let (first, last) = range(service);
-    let taken: Vec<_> = listeners
+    // One per port: mostly the same program has it for IPv4 and for IPv6.
+    let taken: BTreeMap<_, _> = listeners
         .iter()
         .filter(|found| (first..=last).contains(&u32::from(found.port)))
+        .map(|found| (found.port, found))
+        .collect();
+    let taken: Vec<_> = taken
+        .into_values()
         .map(|found| format!("{} by {}", found.port, owner(found)))
         .collect();
     let name = &service.name;
@@ -107,5 +112,18 @@ mod tests {
         assert!(warns("1024\t65535\n", "\n"));
         assert!(warns("1024\t65535\n", "8000-8008\n"));
         assert!(!warns("1024\t65535\n", "22,8000-8009\n"));
+    }
+
+    #[test]
+    fn a_port_is_told_once() {
+        let config = crate::config::Source::Image("acts:demo".to_owned());
+        let service = config.load().unwrap().services.remove(0);
+        let on = |address: &str| Listener {
+            address: address.parse().unwrap(),
+            port: 8001,
+            inode: 0,
+        };
+        let finding = slot_ports(&service, &[on("0.0.0.0"), on("::")]);
+        assert_eq!(finding.meaning.matches("8001 by").count(), 1);
     }
 }

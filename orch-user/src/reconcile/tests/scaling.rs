@@ -97,15 +97,12 @@ async fn commands_answer_in_sentences_and_refuse_what_cannot_be() {
     );
     assert_eq!(
         life.scale(Some(3)).await.unwrap(),
-        "acts: 3 copies, set to 3 by hand"
+        "3 copies, set to 3 by hand"
     );
     life.until("three", |life| life.tables.ring(0).len() == 3)
         .await;
     let back = life.scale(None).await.unwrap();
-    assert_eq!(
-        back,
-        "acts: 1 copies, handed back to the policy, which wants 1"
-    );
+    assert_eq!(back, "1 copy, handed back to the policy, which wants 1");
     life.until_ring(&[0]).await;
 }
 
@@ -118,7 +115,7 @@ async fn a_reset_leaves_one_copy_and_a_window_of_zero() {
         .await;
     assert_eq!(
         life.reset("acts").await.unwrap(),
-        "acts: the window counts 0, 1 copies"
+        "the window counts 0, 1 copy"
     );
     life.until("one runs", |life| life.runtime.running() == 1)
         .await;

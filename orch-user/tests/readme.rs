@@ -1,0 +1,59 @@
+//! The texts say what the code does: the README's example, its verbs, ARCHITECTURE's maps.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers, too")]
+
+use std::{fs, path::Path};
+
+use clap::CommandFactory;
+use orch::{
+    cli::Cli,
+    config::{EXAMPLE, parse},
+};
+use orch_common::layout;
+
+fn text(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    fs::read_to_string(root.join(name)).unwrap()
+}
+
+/// The fenced block of this language.
+fn block<'a>(text: &'a str, language: &str) -> &'a str {
+    let fence = format!("\n```{language}\n");
+    let (_, rest) = text.split_once(&fence).expect(language);
+    let (block, rest) = rest.split_once("\n```\n").unwrap();
+    assert!(!rest.contains(&fence), "one block of {language}");
+    block
+}
+
+#[test]
+fn the_readme_has_the_example_file_of_the_code() {
+    let readme = text("README.md");
+    let block = block(&readme, "toml");
+    assert_eq!(block, EXAMPLE.trim_end(), "copy `orch check --example`");
+}
+
+#[test]
+fn the_readme_s_example_says_what_holds_without_it() {
+    let readme = text("README.md");
+    let written = parse("README.md", block(&readme, "toml")).unwrap();
+    let least = "[[service]]\nbackend.image = \"acts:demo\"\n";
+    assert_eq!(written, parse("least", least).unwrap());
+}
+
+#[test]
+fn the_readme_has_every_verb() {
+    let readme = text("README.md");
+    for verb in Cli::command().get_subcommands() {
+        let row = format!("\n| `orch {}", verb.get_name());
+        assert!(readme.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn the_architecture_has_every_map() {
+    let architecture = text("ARCHITECTURE.md");
+    for name in layout::map::ALL {
+        let row = format!("\n| `{name}`");
+        assert!(architecture.contains(&row), "{row}");
+    }
+    assert!(architecture.lines().count() < 200);
+}
