@@ -2,8 +2,6 @@
 //! was forgotten after a change of its sources.
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers, too")]
 
-#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers, too")]
-
 #[path = "../../xtask/src/digest.rs"]
 #[allow(dead_code, reason = "xtask writes with what is not used here")]
 mod digest;
