@@ -21,3 +21,42 @@ pub struct Event {
     /// Generation of the backend.
     pub generation: u32,
 }
+
+impl Event {
+    /// A record as it comes out of the ring buffer. `None` if it is of another size or kind.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; size_of::<Self>()] = bytes.try_into().ok()?;
+        let [k0, k1, k2, k3, s0, s1, n0, n1, g0, g1, g2, g3] = *bytes;
+        (u32::from_ne_bytes([k0, k1, k2, k3]) == EventKind::Refused as u32).then(|| Self {
+            kind: EventKind::Refused,
+            slot: SlotKey {
+                service: u16::from_ne_bytes([s0, s1]),
+                slot: u16::from_ne_bytes([n0, n1]),
+            },
+            generation: u32::from_ne_bytes([g0, g1, g2, g3]),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let mut bytes = [0; 12];
+        bytes[0..4].copy_from_slice(&1_u32.to_ne_bytes());
+        bytes[4..6].copy_from_slice(&3_u16.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&9_u16.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&77_u32.to_ne_bytes());
+        let event = Event::from_bytes(&bytes).unwrap();
+        assert_eq!(
+            (event.slot.service, event.slot.slot, event.generation),
+            (3, 9, 77)
+        );
+        bytes[0] = 2;
+        assert_eq!(Event::from_bytes(&bytes), None);
+        assert_eq!(Event::from_bytes(&bytes[..11]), None);
+    }
+}

@@ -80,9 +80,10 @@ fn at_unknown<T>(skb: *mut __sk_buff, offset: usize) -> Option<*const T> {
 /// A number in network order. IP headers are aligned to four bytes in memory (`NET_IP_ALIGN`).
 macro_rules! read {
     ($skb:expr, $offset:expr, $kind:ty) => {
-        // SAFETY: `at` has checked the bounds, and the verifier checks them again.
-        $crate::packet::at::<$kind>($skb, $offset)
-            .map(|pointer| <$kind>::from_be(unsafe { *pointer }))
+        $crate::packet::at::<$kind>($skb, $offset).map(|pointer| {
+            // SAFETY: `at` has checked the bounds, and the verifier checks them again.
+            <$kind>::from_be(unsafe { *pointer })
+        })
     };
 }
 pub(crate) use read;

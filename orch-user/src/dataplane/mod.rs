@@ -8,12 +8,13 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, MapError, PerCpuArray},
+    maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{TestRun, TestRunOptions},
 };
 use orch_common::{
     command::{SlotCommand, Verb},
     counter::{Reason, SlotCounters},
+    event::Event,
     flow::{Flow, FlowKey},
     latency::Histogram,
     layout::{map, program},
@@ -102,6 +103,7 @@ pub struct Dataplane {
     tables: Tables,
     slots: HashMap<MapData, SlotKey, Slot>,
     reasons: PerCpuArray<MapData, u64>,
+    events: RingBuf<MapData>,
     interfaces: Interfaces,
     attached: Vec<(Interface, Role)>,
     /// Whether some service lets outsiders at its slots: their flows are not counted.
@@ -145,6 +147,7 @@ impl Dataplane {
         let tables = Tables::new(&mut ebpf)?;
         let slots = take(&mut ebpf, map::SLOTS)?;
         let reasons = take(&mut ebpf, map::REASONS)?;
+        let events = take(&mut ebpf, map::EVENTS)?;
         netns::follow(take(&mut ebpf, map::NETNS)?)?;
         let cgroup = local_root(config.local)?;
         let mut parts = Parts {
@@ -152,6 +155,7 @@ impl Dataplane {
             tables,
             slots,
             reasons,
+            events,
             config: config.clone(),
             attached: Vec::new(),
         };
@@ -372,6 +376,16 @@ impl Dataplane {
             .sum())
     }
 
+    /// Slots that have answered a SYN from outside with RST since the last call, with the generation
+    /// of the backend that did.
+    pub fn refused(&mut self) -> Vec<(SlotKey, u32)> {
+        let mut refused = Vec::new();
+        while let Some(record) = self.events.next() {
+            refused.extend(Event::from_bytes(&record).map(|event| (event.slot, event.generation)));
+        }
+        refused
+    }
+
     /// Detaches everything and removes the pins. Leaves nothing.
     pub fn detach(self) -> Result<(), DataplaneError> {
         let interfaces: Vec<Interface> = self.attached.into_iter().map(|(i, _)| i).collect();
@@ -402,6 +416,7 @@ struct Parts {
     tables: Tables,
     slots: HashMap<MapData, SlotKey, Slot>,
     reasons: PerCpuArray<MapData, u64>,
+    events: RingBuf<MapData>,
     config: DataplaneConfig,
     attached: Vec<(Interface, Role)>,
 }
@@ -414,6 +429,7 @@ impl Parts {
             tables: self.tables,
             slots: self.slots,
             reasons: self.reasons,
+            events: self.events,
             interfaces: self.config.interfaces,
             attached: self.attached,
             exposes: true,

@@ -42,6 +42,8 @@ pub(super) struct Kernel {
     pub(super) ring_log: Vec<(u16, Vec<u16>)>,
     pub(super) detached: bool,
     pub(super) refuses: bool,
+    /// Slots that answered a SYN with RST, for the next tick.
+    pub(super) refused: Vec<(SlotKey, u32)>,
     turn: usize,
 }
 
@@ -74,6 +76,16 @@ impl FakeTables {
     pub(super) fn ring(&self, service: u16) -> Vec<u16> {
         let kernel = self.kernel();
         kernel.rings.get(&service).cloned().unwrap_or_default()
+    }
+
+    /// The slot answers a SYN with RST.
+    pub(super) fn refuse(&self, key: SlotKey, generation: u32) {
+        self.kernel().refused.push((key, generation));
+    }
+
+    pub(super) fn generation(&self, key: SlotKey) -> u32 {
+        let kernel = self.kernel();
+        kernel.slots.get(&key).map_or(0, |slot| slot.0.generation)
     }
 
     pub(super) fn set_live(&self, key: SlotKey, live: u64) {
@@ -142,6 +154,10 @@ impl Tables for FakeTables {
 
     fn sweep(&mut self) -> Outcome<u64> {
         Ok(0)
+    }
+
+    fn refused(&mut self) -> Vec<(SlotKey, u32)> {
+        std::mem::take(&mut self.kernel().refused)
     }
 
     fn detach(self) -> Outcome<()> {

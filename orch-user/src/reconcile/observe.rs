@@ -119,6 +119,7 @@ impl<T: Tables> Controller<T> {
         self.ticked_at = now;
         self.read_counts(now);
         self.observe_policies(now);
+        self.suspect();
         let second = now.as_secs();
         if second == self.second {
             return;
@@ -138,6 +139,20 @@ impl<T: Tables> Controller<T> {
         }
         if second.is_multiple_of(RESYNC_SECONDS) {
             self.resync(None);
+        }
+    }
+
+    /// Probes at once where the kernel has seen a connection refused: the next regular probe may be
+    /// a second away. Only a backend that is well otherwise; the others are probed often enough.
+    fn suspect(&mut self) {
+        let mut refused = self.tables.refused();
+        refused.dedup();
+        for (key, generation) in refused {
+            let current = self.readings.get(&key).map(|slot| slot.generation);
+            let well = self.slot(key).and_then(|slot| slot.current.as_ref());
+            if current == Some(generation) && well.is_some_and(|one| one.health.since.is_some()) {
+                self.begin_probing(key, false);
+            }
         }
     }
 

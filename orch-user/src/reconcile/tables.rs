@@ -21,6 +21,7 @@ pub trait Tables: Send {
     fn latency(&self, key: SlotKey) -> Outcome<Histogram>;
     fn sync_host(&mut self) -> Outcome<Vec<String>>;
     fn sweep(&mut self) -> Outcome<u64>;
+    fn refused(&mut self) -> Vec<(SlotKey, u32)>;
     fn detach(self) -> Outcome<()>
     where
         Self: Sized;
@@ -57,6 +58,10 @@ impl Tables for Dataplane {
 
     fn sweep(&mut self) -> Outcome<u64> {
         Self::sweep(self)
+    }
+
+    fn refused(&mut self) -> Vec<(SlotKey, u32)> {
+        Self::refused(self)
     }
 
     fn detach(self) -> Outcome<()> {

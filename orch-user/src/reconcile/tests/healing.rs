@@ -53,6 +53,34 @@ async fn a_death_without_an_event_is_found_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn refused_connections_bring_the_next_probes_forward() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    life.scale(Some(2)).await.unwrap();
+    life.until_ring(&[0, 1]).await;
+    sleep(Duration::from_secs(3)).await;
+    life.runtime.set_answer(8001, Answer::Refused);
+    let refusing = Instant::now();
+    life.until("out of the ring", |life| {
+        let generation = life.tables.generation(SlotKey {
+            service: 0,
+            slot: 1,
+        });
+        life.tables.refuse(
+            SlotKey {
+                service: 0,
+                slot: 1,
+            },
+            generation,
+        );
+        life.tables.ring(0) == [0]
+    })
+    .await;
+    let took = refusing.elapsed();
+    assert!(took < Duration::from_millis(600), "two ticks: {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn silence_takes_two_probes() {
     let life = Life::begin(acts());
     life.until_ring(&[0]).await;
