@@ -43,8 +43,8 @@ struct Clock {
 
 impl Clock {
     const SHORT: Self = Self {
-        window: Duration::from_secs(8),
-        replace: Duration::from_secs(4),
+        window: Duration::from_secs(12),
+        replace: Duration::from_secs(8),
         sleeps: false,
     };
 

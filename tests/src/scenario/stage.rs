@@ -102,8 +102,8 @@ impl Stage {
         let backend = match self.kind {
             Kind::Docker => "image = \"acts:demo\"\nport = 8080".to_owned(),
             Kind::Process => format!(
-                "runtime = \"process\"\ncommand = [{:?}, \"--port\", \"{{port}}\", \"--data\", \"{{volume:{}}}\"]",
-                program("ACTS_BIN", "acts/acts"),
+                "runtime = \"process\"\ncommand = [\"{}\", \"--port\", \"{{port}}\", \"--data\", \"{{volume:{}}}\"]",
+                program("ACTS_BIN", "acts/acts").display(),
                 self.volume
             ),
         };
