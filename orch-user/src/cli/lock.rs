@@ -15,6 +15,8 @@ use crate::config::Config;
 pub struct Lock {
     file: File,
     path: PathBuf,
+    /// What the file said before it was signed.
+    before: Option<String>,
 }
 
 /// What the file says of who holds it, or held it last.
@@ -94,6 +96,24 @@ impl Lock {
             config.state_dir.display(),
             config.dataplane.pin_dir.display(),
         );
+        let mut before = String::new();
+        let read = self.file.rewind();
+        read.and_then(|()| self.file.read_to_string(&mut before))
+            .map_err(|source| self.error(source))?;
+        self.before = Some(before);
+        self.write(&text)
+    }
+
+    /// Takes the signature back, for a controller that could not begin: what an earlier one wrote
+    /// down is still true; where there was none, the file goes.
+    pub fn unsign(mut self) -> Result<(), LockError> {
+        match self.before.take() {
+            Some(before) if !before.is_empty() => self.write(&before),
+            _ => self.remove(),
+        }
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), LockError> {
         let mut write = || {
             self.file.set_len(0)?;
             self.file.rewind()?;
@@ -122,6 +142,7 @@ impl Lock {
         Ok(Self {
             file,
             path: path.to_owned(),
+            before: None,
         })
     }
 
@@ -177,10 +198,24 @@ mod tests {
         assert!(error.contains(&format!("(pid {pid})")), "{error}");
         assert_eq!(
             Holder::read(&control).pin_dir,
-            Some(config.dataplane.pin_dir)
+            Some(config.dataplane.pin_dir.clone())
         );
         drop(lock);
+        let mut next = Lock::take(&control).unwrap();
+        let mut other = config.clone();
+        other.dataplane.pin_dir = "/elsewhere".into();
+        next.sign(&other).unwrap();
+        next.unsign().unwrap();
+        assert_eq!(
+            Holder::read(&control).pin_dir,
+            Some(config.dataplane.pin_dir.clone()),
+            "one that could not begin takes its signature back"
+        );
         Lock::take(&control).unwrap().remove().unwrap();
+        let mut first = Lock::take(&control).unwrap();
+        first.sign(&config).unwrap();
+        first.unsign().unwrap();
+        assert!(!Lock::path_for(&control).exists());
         assert_eq!(Holder::read(&control), Holder::default());
     }
 }

@@ -17,7 +17,8 @@ use tokio::task::JoinSet;
 use super::lock::{Lock, LockError};
 use crate::{api, config::Config, control::Control};
 
-/// A taken seat that answers nobody yet. Dropping it removes the control socket.
+/// A taken seat that answers nobody yet. Dropping it removes the control socket, and takes back what
+/// was written into the lock's file.
 #[derive(Debug)]
 pub struct Seat {
     control: UnixListener,
@@ -32,11 +33,24 @@ struct Place {
     lock: Option<Lock>,
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        // The lock goes after this, so the socket is still ours.
+impl Place {
+    /// Removes the socket, then ends with the lock as it is told. The socket is ours only while the
+    /// lock is held, so it goes first, and nothing happens the second time.
+    fn close(&mut self, end: impl FnOnce(Lock) -> Result<(), LockError>) -> Result<(), LockError> {
+        let Some(lock) = self.lock.take() else {
+            return Ok(());
+        };
         if let Err(error) = fs::remove_file(&self.path) {
             log::debug!("cannot remove {}: {error}", self.path.display());
+        }
+        end(lock)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Err(error) = self.close(Lock::unsign) {
+            log::debug!("cannot take back the signature: {error}");
         }
     }
 }
@@ -100,9 +114,17 @@ impl Seat {
         let mut lock = Lock::take(&config.control)?;
         lock.sign(config)?;
         // The status address first: where it is taken, no socket is left behind.
-        let status = config.status.map(status).transpose()?;
+        let bound = config.status.map(status).transpose();
+        let bound = bound.and_then(|status| Ok((control(&config.control)?, status)));
+        let (control, status) = match bound {
+            Ok(bound) => bound,
+            Err(error) => {
+                lock.unsign()?;
+                return Err(error);
+            }
+        };
         Ok(Self {
-            control: control(&config.control)?,
+            control,
             status,
             place: Place {
                 path: config.control.clone(),
@@ -129,8 +151,8 @@ impl Seat {
     }
 }
 
-/// A seat that answers. Dropping it ends that, removes the control socket and gives up the lock.
-/// The lock's file stays, so that `orch down` finds what this controller left running.
+/// A seat that answers. Dropping it is for a controller that could not begin: that ends the answers,
+/// removes the control socket, and takes back what was written into the lock's file.
 #[derive(Debug)]
 pub struct Served {
     _tasks: JoinSet<()>,
@@ -138,9 +160,18 @@ pub struct Served {
 }
 
 impl Served {
-    /// The same, and removes the lock's file: for a controller that leaves nothing running.
+    /// Ends the answers. The lock's file stays, so that `orch down` finds what this controller left
+    /// running.
+    pub fn leave(mut self) -> Result<(), LockError> {
+        self.place.close(|lock| {
+            drop(lock);
+            Ok(())
+        })
+    }
+
+    /// Ends the answers and removes the lock's file: for a controller that leaves nothing running.
     pub fn remove(mut self) -> Result<(), LockError> {
-        self.place.lock.take().map_or(Ok(()), Lock::remove)
+        self.place.close(Lock::remove)
     }
 }
 
@@ -219,11 +250,11 @@ mod tests {
         assert!(config.control.exists(), "the refused one leaves it alone");
         drop(seat);
         assert!(!config.control.exists());
-        assert!(Lock::path_for(&config.control).exists());
+        assert!(!Lock::path_for(&config.control).exists());
     }
 
     #[test]
-    fn a_taken_status_address_leaves_no_socket() {
+    fn a_taken_status_address_leaves_no_socket_and_no_lock() {
         let dir = tempfile::tempdir().unwrap();
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut config = config(dir.path());
@@ -231,6 +262,7 @@ mod tests {
         let error = Seat::take(&config).unwrap_err();
         assert!(matches!(error, SeatError::StatusTaken { .. }), "{error}");
         assert!(!config.control.exists());
+        assert!(!Lock::path_for(&config.control).exists());
     }
 
     #[test]

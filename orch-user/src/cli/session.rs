@@ -41,17 +41,29 @@ impl Session {
             sender,
         };
         let leaves = tokio::spawn(translator.run(self.signals));
-        reconcile::run(config, dataplane, runtimes, door, receiver).await?;
-        // SIGTERM leaves what `orch down` must find again.
-        if leaves.await.unwrap_or(true) {
-            log::info!(
-                "ended alone: traffic goes on; `orch run` takes over, `orch down` removes all"
-            );
-        } else {
-            served.remove()?;
-            log::info!("ended: the data plane is detached");
+        let pin_dir = config.dataplane.pin_dir.clone();
+        let ran = reconcile::run(config, dataplane, runtimes, door, receiver).await;
+        match ran {
+            Err(error) => {
+                if Dataplane::exists(&pin_dir) {
+                    served.leave()?;
+                }
+                Err(error.into())
+            }
+            // SIGTERM leaves what `orch down` must find again.
+            Ok(()) if leaves.await.unwrap_or(true) => {
+                served.leave()?;
+                log::info!(
+                    "ended alone: traffic goes on; `orch run` takes over, `orch down` removes all"
+                );
+                Ok(())
+            }
+            Ok(()) => {
+                served.remove()?;
+                log::info!("ended: the data plane is detached");
+                Ok(())
+            }
         }
-        Ok(())
     }
 }
 
@@ -107,9 +119,7 @@ impl Translator {
                 return false;
             };
             let keep = signal == Signal::Leave;
-            if let Some(meaning) = self.translate(signal)
-                && self.sender.send(meaning).await.is_err()
-            {
+            if self.sender.send(self.translate(signal)).await.is_err() {
                 return false;
             }
             if keep {
@@ -118,16 +128,13 @@ impl Translator {
         }
     }
 
-    fn translate(&self, signal: Signal) -> Option<reconcile::Signal> {
+    fn translate(&self, signal: Signal) -> reconcile::Signal {
         match signal {
-            Signal::CleanUp => Some(reconcile::Signal::Shutdown { keep: false }),
-            Signal::Leave => Some(reconcile::Signal::Shutdown { keep: true }),
+            Signal::CleanUp => reconcile::Signal::Shutdown { keep: false },
+            Signal::Leave => reconcile::Signal::Shutdown { keep: true },
             Signal::Reload => match self.source.load() {
-                Ok(config) => Some(reconcile::Signal::Reload(Box::new(config))),
-                Err(error) => {
-                    log::error!("not reloaded, the old configuration stays: {error}");
-                    None
-                }
+                Ok(config) => reconcile::Signal::Reload(Box::new(config)),
+                Err(error) => reconcile::Signal::Unreadable(error),
             },
         }
     }

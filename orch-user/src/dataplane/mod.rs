@@ -393,6 +393,11 @@ impl Dataplane {
         self.pins.remove()
     }
 
+    /// Whether this directory has pins, of a controller that runs or of one that is gone.
+    pub fn exists(pin_dir: &Path) -> bool {
+        pin::exist(pin_dir)
+    }
+
     /// Removes what a controller that is gone has left: `detach` without loading anything. Fails
     /// if a controller still holds the pins; nothing to remove is no error.
     pub fn remove(pin_dir: &Path) -> Result<(), DataplaneError> {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Closing, Controller, Event, Onward, RunError, Signal, adopt::short, tables::Tables};
+use super::{
+    Closing, Controller, Event, Onward, RunError, Signal, adopt::short, execute::whole,
+    tables::Tables,
+};
 use crate::{
     control::{Command, CommandError},
     events::now_s,
@@ -127,6 +130,10 @@ impl<T: Tables> Controller<T> {
                         runtimes.check(&config).await.map(|()| config);
                     let _ = report.send(Event::Checked(result));
                 });
+                Onward::Continue
+            }
+            Signal::Unreadable(error) => {
+                self.refused(&whole(&error));
                 Onward::Continue
             }
             Signal::Shutdown { keep: true } => Onward::Leave,

@@ -37,7 +37,7 @@ pub use self::{
     tables::{Outcome, Tables},
 };
 use crate::{
-    config::Config,
+    config::{Config, ConfigError},
     control::{Command, Control},
     dataplane::{DataplaneError, SlotReading},
     events::Journal,
@@ -62,6 +62,8 @@ const TICK_FLOOR: Duration = Duration::from_millis(10);
 pub enum Signal {
     /// SIGHUP, with the file's new contents.
     Reload(Box<Config>),
+    /// SIGHUP, and the file cannot be used.
+    Unreadable(ConfigError),
     /// The end. A second one without `keep` ends at once.
     Shutdown {
         /// SIGTERM: backends and data plane stay, for the next controller. Else, SIGINT: drains

@@ -33,14 +33,17 @@ impl<T: Tables> Controller<T> {
                 .map_err(|error| whole(&*error)),
             Err(error) => Err(whole(&error)),
         };
-        let journal = &self.door.journal;
         match outcome {
-            Ok(text) => journal.record("", None, "reloaded", text),
-            Err(why) => {
-                let text = format!("the new configuration is refused, the old one stays: {why}");
-                journal.record("", None, "error", text);
-            }
+            Ok(text) => self.door.journal.record("", None, "reloaded", text),
+            Err(why) => self.refused(&why),
         }
+    }
+
+    /// Says why the old configuration stays; an event is one line.
+    pub(super) fn refused(&mut self, why: &str) {
+        let why = why.trim_end().replace('\n', "; ");
+        let text = format!("the new configuration is refused, the old one stays: {why}");
+        self.door.journal.record("", None, "error", text);
     }
 
     fn try_reload(&mut self, config: &Config) -> Result<(), Box<dyn std::error::Error>> {
