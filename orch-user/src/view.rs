@@ -116,7 +116,7 @@ pub struct EventRow {
     /// Number of the slot, where it concerns one.
     pub slot: Option<u16>,
     /// One word: `started`, `ready`, `unhealthy`, `exited`, `replaced`, `draining`, `stopped`,
-    /// `scaled`, `backoff`, `adopted`, `reloaded`, `reset`, `lost`, `back`, `error`.
+    /// `scaled`, `backoff`, `adopted`, `reloaded`, `reset`, `lost`, `back`, `uplink`, `error`.
     pub kind: String,
     /// A sentence.
     pub text: String,

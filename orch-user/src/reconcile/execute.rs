@@ -149,6 +149,8 @@ impl<T: Tables> Controller<T> {
 
     fn drain(&mut self, key: SlotKey, changed: bool) {
         let now = self.now();
+        // For the event: the last reading may be a tick old.
+        self.read_counts(now);
         let Some(slot) = self.slot_mut(key) else {
             return;
         };

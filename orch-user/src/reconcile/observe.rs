@@ -196,7 +196,11 @@ impl<T: Tables> Controller<T> {
 
     pub(super) fn sync_host(&mut self) {
         match self.tables.sync_host() {
-            Ok(sentences) => sentences.iter().for_each(|text| log::info!("{text}")),
+            Ok(sentences) => {
+                for text in sentences {
+                    self.door.journal.record("", None, "uplink", text);
+                }
+            }
             Err(error) => self.troubled(&error),
         }
     }
