@@ -1,12 +1,19 @@
-//! What the tests that need root have in common: namespaces, frames, waiting.
+//! What the tests that need root have in common: a running orch,
+//! namespaces, frames, load, waiting.
 #![allow(
     clippy::missing_panics_doc,
     clippy::unwrap_used,
     reason = "a test that cannot go on panics, with a trace that says where"
 )]
 
+pub mod client;
 pub mod fixture;
 pub mod frame;
+pub mod load;
+pub mod measure;
 pub mod netns;
+pub mod orch;
+pub mod outside;
 pub mod server;
+pub mod story;
 pub mod wait;

@@ -45,10 +45,10 @@ impl NetNs {
 
     /// Runs `body` on a thread of its own that is in the namespace.
     pub fn within<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
-        let file = File::open(format!("/run/netns/{}", self.name)).unwrap();
+        let entry = self.entry();
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                setns(file.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+                entry.enter();
                 body()
             });
             match inside.join() {
@@ -56,6 +56,11 @@ impl NetNs {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
+    }
+
+    /// The way in for a thread that outlives the call.
+    pub fn entry(&self) -> Entry {
+        Entry(File::open(format!("/run/netns/{}", self.name)).unwrap())
     }
 
     /// Joins two namespaces by a pair of veth interfaces of these names, up and without addresses.
@@ -74,6 +79,17 @@ impl NetNs {
         ]);
         self.ip(&["link", "set", own, "up"]);
         other.ip(&["link", "set", others, "up"]);
+    }
+}
+
+/// The way into a namespace.
+#[derive(Debug)]
+pub struct Entry(File);
+
+impl Entry {
+    /// Moves the calling thread in, for good.
+    pub fn enter(&self) {
+        setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) enum Rung {
     Unit,
     /// Kernel programs on prepared packets.
     Packets,
-    /// Real TCP between network namespaces.
+    /// Real TCP between network namespaces, and the whole program with processes.
     Netns,
     /// Containers of a real engine.
     Docker,
@@ -63,7 +63,7 @@ impl Rung {
         let files: &[&str] = match self {
             Self::Unit | Self::Vm => &[],
             Self::Packets => &["packets"],
-            Self::Netns => &["netns"],
+            Self::Netns => &["netns", "process"],
             Self::Docker => &["docker", "docker_runtime"],
             Self::Scenario => &["scenario"],
         };

@@ -1,0 +1,8 @@
+//! What must hold with every runtime: each function is a test.
+
+pub mod lifetime;
+pub mod refusals;
+pub mod reload;
+pub mod replace;
+pub mod scale;
+pub mod volume;
