@@ -18,5 +18,5 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     let client = args.target.or(before).client()?;
     let what = format!("/v1/services/{}/reset", args.service);
     let done = client.post(&what, &json!({})).await?;
-    print::text(&format!("{done}\n"))
+    print::text(&format!("{}: {done}\n", args.service))
 }

@@ -32,7 +32,7 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     for Wish { service, replicas } in args.wishes {
         let what = format!("/v1/services/{service}/scale");
         let done = client.post(&what, &Scale { replicas }).await?;
-        print::text(&format!("{done}\n"))?;
+        print::text(&format!("{service}: {done}\n"))?;
     }
     Ok(())
 }
