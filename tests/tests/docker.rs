@@ -179,7 +179,7 @@ fn an_end_without_the_engine_can_be_made_good() {
         log.contains("is left behind") && log.contains(&id[..12]),
         "{log}"
     );
-    println!("the controller ended with {status}");
+    assert_eq!(status.code(), Some(1), "something is left");
     way.mend();
     assert!(orch.down().status.success());
     assert_eq!(orch.remains(), Vec::<String>::new());

@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use nix::unistd::geteuid;
 
-use super::{CliError, Seat, Session, Target, logger, ports, signals, target::Socket};
+use super::{
+    CliError, Seat, Session, Target, logger,
+    ports::{self, Claims},
+    signals,
+    target::Socket,
+};
 use crate::config::{ConfigError, DEFAULT_FILE, Source};
 
 /// Runs the controller in the foreground
@@ -65,11 +70,13 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     let signals = signals::listen()?;
     let seat = Seat::take(&config)?;
     ports::free(&config)?;
+    let claims = Claims::take(&config)?;
     let session = Session {
         source,
         config,
         seat,
         signals,
+        claims,
     };
     session.run().await
 }

@@ -4,11 +4,11 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use tokio::sync::mpsc;
 
-use super::{CliError, Seat, Signal};
+use super::{CliError, Seat, Signal, ports::Claims};
 use crate::{
     config::{Config, Source},
     dataplane::Dataplane,
-    reconcile::{self, Runtimes},
+    reconcile::{self, RunError, Runtimes},
     runtime::{Runtime, RuntimeError, RuntimeKind, docker::DockerRuntime, process::ProcessRuntime},
 };
 
@@ -23,6 +23,8 @@ pub struct Session {
     pub seat: Seat,
     /// What signals ask for.
     pub signals: mpsc::Receiver<Signal>,
+    /// The services' ports, held against other controllers.
+    pub claims: Claims,
 }
 
 impl Session {
@@ -31,7 +33,7 @@ impl Session {
         let config = self.config;
         let runtimes = self::runtimes(&config).await?;
         runtimes.check(&config).await?;
-        let dataplane = Dataplane::open(&config.dataplane).map_err(reconcile::RunError::from)?;
+        let dataplane = Dataplane::open(&config.dataplane).map_err(RunError::from)?;
         log::info!("{}", balanced(&dataplane.uplinks(), config.status));
         let (control, door) = reconcile::door();
         let served = self.seat.serve(control).map_err(CliError::Runtime)?;
@@ -45,7 +47,9 @@ impl Session {
         let ran = reconcile::run(config, dataplane, runtimes, door, receiver).await;
         match ran {
             Err(error) => {
-                if Dataplane::exists(&pin_dir) {
+                // What is left must be found again by `orch down`.
+                let left = matches!(error, RunError::LeftBehind { .. });
+                if left || Dataplane::exists(&pin_dir) {
                     served.leave()?;
                 }
                 Err(error.into())

@@ -204,20 +204,16 @@ impl<T: Tables> Controller<T> {
         if self.now() < closing.deadline {
             return Onward::Continue;
         }
-        let slots = self
-            .observed
-            .services
-            .iter()
-            .flat_map(|seen| seen.slots.values());
-        let left: Vec<_> = slots
-            .filter_map(|slot| Some(short(&slot.current.as_ref()?.id.0).to_owned()))
-            .collect();
-        let text = format!(
-            "could not be stopped and is left behind: {}",
-            left.join(", ")
-        );
-        self.door.journal.record("", None, "error", text);
         Onward::Detach
+    }
+
+    /// Backends that still run, for all that is known.
+    pub(super) fn left_behind(&self) -> Vec<String> {
+        let services = self.observed.services.iter();
+        let slots = services.flat_map(|seen| seen.slots.values());
+        let placed = slots.filter_map(|slot| Some(&slot.current.as_ref()?.id));
+        let all = placed.chain(self.observed.strays.keys());
+        all.map(|id| short(&id.0).to_owned()).collect()
     }
 }
 

@@ -96,6 +96,14 @@ pub enum RunError {
         #[source]
         source: RuntimeError,
     },
+    /// The end came before every backend could be stopped.
+    #[error(
+        "{backends} could not be stopped and is left behind: once its runtime answers, run `orch down`"
+    )]
+    LeftBehind {
+        /// Their ids, separated by commas.
+        backends: String,
+    },
     /// A service needs a runtime that is not there.
     #[error("service {service} needs the {runtime} runtime, which is not available here")]
     NoRuntime {
@@ -293,7 +301,14 @@ impl<T: Tables> Controller<T> {
             }
         }
         self.publish();
-        Ok(self.tables.detach()?)
+        let left = self.left_behind();
+        self.tables.detach()?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(RunError::LeftBehind {
+            backends: left.join(", "),
+        })
     }
 
     fn now(&self) -> Moment {
