@@ -467,7 +467,7 @@ fn flows_of_a_removed_backend_are_dead() {
         .payload(b"x");
     world.expect("removed", INGRESS, &data, PASS, &data);
     assert_eq!(world.reason(Reason::DeadBackend), 2);
-    assert_eq!(world.live(), [0, 0, 0]);
+    assert_eq!(world.live(), [0, 0]);
 }
 
 #[test]
