@@ -187,7 +187,7 @@ fn world() -> World {
                     (answer, Err(error))
                 }
                 Wish::Scale { to, answer, .. } => (answer, Ok(format!("told {to:?}"))),
-                Wish::Reset { answer, .. } => (answer, Ok("acts: the window is empty".to_owned())),
+                Wish::Reset { answer, .. } => (answer, Ok("the window is empty".to_owned())),
             };
             answer.send(said).unwrap();
         }
