@@ -9,7 +9,7 @@ use orch_common::{
 };
 
 use crate::{
-    flow,
+    ends, flow,
     header::Miss,
     maps,
     packet::{self, ETHERNET, Located},
@@ -35,7 +35,7 @@ pub fn guarded(ctx: &TcContext) -> Verdict {
 /// may be a SYN to a slot.
 #[inline(always)]
 pub fn missed(skb: *mut __sk_buff, miss: Miss) -> Verdict {
-    match (miss, packet::v6_addresses(skb, ETHERNET)) {
+    match (miss, ends::v6_addresses(skb, ETHERNET)) {
         (Miss::Hidden, Some((_, local))) if maps::is_local(&local) => {
             Verdict::Drop(Reason::SlotGuard)
         }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes};
 
-use crate::packet::read;
+use crate::reach::read;
 
 const TCP: u8 = 6;
 const V6_HEADER: usize = 40;

@@ -1,10 +1,8 @@
 //! Clients on this host and in its containers: rewritten once, when they connect.
 
 use aya_ebpf::{
-    EbpfContext,
-    bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock_addr},
-    helpers::{bpf_get_netns_cookie, generated::bpf_sk_storage_get},
-    programs::{SockAddrContext, SockContext},
+    EbpfContext, bindings::BPF_SK_STORAGE_GET_F_CREATE, helpers::bpf_get_netns_cookie,
+    programs::SockAddrContext,
 };
 use orch_common::{
     address::{self, Address},
@@ -15,7 +13,7 @@ use orch_common::{
 
 use crate::{
     backend::{self, Pick},
-    maps, service,
+    maps, service, storage,
     verdict::count,
 };
 
@@ -52,7 +50,7 @@ pub fn connect6(ctx: &SockAddrContext) {
 #[inline(always)]
 fn connect(ctx: &SockAddrContext, asked: Address) {
     let call = ctx.sock_addr;
-    let port = asked_port(call);
+    let port = storage::asked_port(call);
     // SAFETY: the context is the kernel's.
     let tcp = unsafe { (*call).protocol } == TCP;
     if !tcp || !matches!(maps::port(port).class, PortClass::Service) {
@@ -64,7 +62,7 @@ fn connect(ctx: &SockAddrContext, asked: Address) {
     let Some(service) = maps::service(index) else {
         return;
     };
-    if let Some(socket) = storage(ctx, 0) {
+    if let Some(socket) = storage::of(ctx, 0) {
         // An earlier attempt of the same socket.
         backend::discount(&mut socket.flow);
     }
@@ -72,14 +70,14 @@ fn connect(ctx: &SockAddrContext, asked: Address) {
         count(Reason::LocalNoBackend);
         return;
     };
-    let Some(socket) = storage(ctx, BPF_SK_STORAGE_GET_F_CREATE) else {
+    let Some(socket) = storage::of(ctx, BPF_SK_STORAGE_GET_F_CREATE) else {
         count(Reason::TableFull);
         return;
     };
     give(socket, &mut pick, service);
     socket.asked = asked;
     socket.asked_port = port;
-    set_port(call, pick.port);
+    storage::set_port(call, pick.port);
     count(Reason::LocalConnect);
 }
 
@@ -111,57 +109,4 @@ fn give(socket: &mut Socket, pick: &mut Pick, service: &Service) {
         ..Flow::default()
     };
     backend::admit(pick.slot);
-}
-
-/// A program asks whom its socket is connected to: the address it asked for.
-#[inline(always)]
-pub fn peer(ctx: &SockAddrContext) {
-    if let Some(socket) = storage(ctx, 0)
-        && socket.flow.slot_port == asked_port(ctx.sock_addr)
-    {
-        set_port(ctx.sock_addr, socket.asked_port);
-    }
-}
-
-/// The last holder of a socket has closed it.
-#[inline(always)]
-pub fn released(ctx: &SockContext) {
-    // SAFETY: the helper takes this context for the socket.
-    let found = unsafe {
-        bpf_sk_storage_get(maps::sockets(), ctx.as_ptr(), core::ptr::null_mut(), 0)
-            .cast::<Socket>()
-            .as_mut()
-    };
-    if let Some(socket) = found {
-        backend::discount(&mut socket.flow);
-    }
-}
-
-/// What is remembered of the socket that makes the call.
-#[inline(always)]
-fn storage(ctx: &SockAddrContext, flags: u32) -> Option<&'static mut Socket> {
-    // SAFETY: the context is the kernel's, and its socket lives as long as the call.
-    unsafe {
-        let socket = (*ctx.sock_addr).__bindgen_anon_1.sk;
-        bpf_sk_storage_get(
-            maps::sockets(),
-            socket.cast(),
-            core::ptr::null_mut(),
-            u64::from(flags),
-        )
-        .cast::<Socket>()
-        .as_mut()
-    }
-}
-
-#[inline(always)]
-fn asked_port(call: *mut bpf_sock_addr) -> u16 {
-    // SAFETY: the context is the kernel's.
-    u16::from_be(unsafe { (*call).user_port } as u16)
-}
-
-#[inline(always)]
-fn set_port(call: *mut bpf_sock_addr, port: u16) {
-    // SAFETY: the context is the kernel's.
-    unsafe { (*call).user_port = u32::from(port.to_be()) };
 }

@@ -18,6 +18,7 @@
 mod atomic;
 mod backend;
 mod direct;
+mod ends;
 mod exchange;
 mod flow;
 mod header;
@@ -26,10 +27,13 @@ mod maps;
 mod opaque;
 mod outside;
 mod packet;
+mod reach;
+mod reply;
 mod rewrite;
 mod segment;
 mod service;
 mod socket;
+mod storage;
 mod upkeep;
 mod verdict;
 
@@ -50,7 +54,7 @@ pub fn orch_ingress(ctx: TcContext) -> i32 {
 /// TC egress of an uplink.
 #[classifier]
 pub fn orch_egress(ctx: TcContext) -> i32 {
-    outside::leaving(&ctx).into_action()
+    reply::leaving(&ctx).into_action()
 }
 
 /// TC ingress of an interface that is not balanced.
@@ -76,21 +80,21 @@ pub fn orch_connect6(ctx: SockAddrContext) -> i32 {
 /// A program asks whom its IPv4 socket is connected to.
 #[cgroup_sock_addr(getpeername4)]
 pub fn orch_peer4(ctx: SockAddrContext) -> i32 {
-    local::peer(&ctx);
+    storage::peer(&ctx);
     PROCEED
 }
 
 /// A program asks whom its IPv6 socket is connected to.
 #[cgroup_sock_addr(getpeername6)]
 pub fn orch_peer6(ctx: SockAddrContext) -> i32 {
-    local::peer(&ctx);
+    storage::peer(&ctx);
     PROCEED
 }
 
 /// The last holder of a socket has closed it.
 #[cgroup_sock(sock_release)]
 pub fn orch_release(ctx: SockContext) -> i32 {
-    local::released(&ctx);
+    storage::released(&ctx);
     PROCEED
 }
 

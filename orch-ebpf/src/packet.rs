@@ -2,12 +2,12 @@
 //! no more than the first: `locate` gives the ports, `Located::segment` the rest. Header lengths
 //! are checked against the packet and each other; nothing here can fail but by answering `None`.
 
-use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_pull_data};
-use orch_common::{address::Address, flow::Flags};
+use aya_ebpf::bindings::__sk_buff;
+use orch_common::flow::Flags;
 
 use crate::{
     header::{self, Miss},
-    opaque::opaque,
+    reach::{at, at_unknown, pull, read},
     segment::Segment,
 };
 
@@ -41,9 +41,12 @@ struct TcpHeader {
 /// Where the headers of a TCP packet are.
 #[derive(Clone, Copy)]
 pub struct Located {
-    skb: *mut __sk_buff,
-    v6: bool,
-    ip: usize,
+    /// The packet.
+    pub skb: *mut __sk_buff,
+    /// Whether it is IPv6.
+    pub v6: bool,
+    /// Offset of the IP header.
+    pub ip: usize,
     /// Offset of the TCP header.
     pub tcp: usize,
     /// Whether it is the first fragment of a datagram.
@@ -53,40 +56,6 @@ pub struct Located {
     /// Destination port.
     pub destination_port: u16,
 }
-
-/// A pointer to `T` at an offset, if all of it lies within reach.
-#[inline(always)]
-pub fn at<T>(skb: *mut __sk_buff, offset: usize) -> Option<*const T> {
-    // SAFETY: the context is the kernel's; the verifier knows these two fields.
-    let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
-    if data + offset + size_of::<T>() > end {
-        return None;
-    }
-    Some((data + offset) as *const T)
-}
-
-/// A pointer to `T` at an offset that is not known at compile time.
-#[inline(always)]
-fn at_unknown<T>(skb: *mut __sk_buff, offset: usize) -> Option<*const T> {
-    // SAFETY: as in `at`.
-    let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
-    let start = opaque(data + offset);
-    if start + size_of::<T>() > end {
-        return None;
-    }
-    Some(start as *const T)
-}
-
-/// A number in network order. IP headers are aligned to four bytes in memory (`NET_IP_ALIGN`).
-macro_rules! read {
-    ($skb:expr, $offset:expr, $kind:ty) => {
-        $crate::packet::at::<$kind>($skb, $offset).map(|pointer| {
-            // SAFETY: `at` has checked the bounds, and the verifier checks them again.
-            <$kind>::from_be(unsafe { *pointer })
-        })
-    };
-}
-pub(crate) use read;
 
 /// Finds the headers of a TCP packet whose IP header begins after `link` bytes: as far as the
 /// ports, which the first fragment of a datagram always has, and nobody can keep out of it.
@@ -118,16 +87,6 @@ pub fn locate(skb: *mut __sk_buff, link: usize) -> Result<Located, Miss> {
     })
 }
 
-/// Brings headers into direct reach. Only TC programs may; at a socket they always are.
-#[inline(always)]
-fn pull(skb: *mut __sk_buff, bytes: u32) {
-    // SAFETY: the context is the kernel's. A packet shorter than asked for stays as it is.
-    unsafe {
-        let len = (*skb).len.min(bytes);
-        bpf_skb_pull_data(skb, len);
-    }
-}
-
 /// Whether the packet says of itself that it is IPv6. `None` if it is not IP.
 #[inline(always)]
 fn is_v6(skb: *mut __sk_buff, link: usize) -> Option<bool> {
@@ -145,19 +104,6 @@ fn is_v6(skb: *mut __sk_buff, link: usize) -> Option<bool> {
 }
 
 impl Located {
-    /// Source and destination address.
-    #[inline(always)]
-    pub fn addresses(&self) -> Option<(Address, Address)> {
-        if self.v6 {
-            return v6_addresses(self.skb, self.ip);
-        }
-        let (mut source, mut destination) = ([0, 0, MAPPED, 0], [0, 0, MAPPED, 0]);
-        let found = at::<[u32; 2]>(self.skb, self.ip + 12)?;
-        // SAFETY: `at` has checked the bounds.
-        [source[3], destination[3]] = unsafe { *found };
-        Some((bytes(source), bytes(destination)))
-    }
-
     /// The segment. `None` if its header is cut off or contradicts itself.
     #[inline(always)]
     pub fn segment(&self) -> Option<Segment> {
@@ -195,23 +141,4 @@ impl Located {
             from as u32 + u32::from(stated)
         })
     }
-}
-
-/// Source and destination of an IPv6 header.
-#[inline(always)]
-pub fn v6_addresses(skb: *mut __sk_buff, ip: usize) -> Option<(Address, Address)> {
-    let found = at::<[[u32; 4]; 2]>(skb, ip + 8)?;
-    // SAFETY: `at` has checked the bounds.
-    let [source, destination] = unsafe { *found };
-    Some((bytes(source), bytes(destination)))
-}
-
-/// `::ffff:0:0/96` as the third word of an address.
-const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
-
-/// Words as they lie in memory, as bytes.
-#[inline(always)]
-fn bytes(words: [u32; 4]) -> Address {
-    // SAFETY: both are sixteen plain bytes.
-    unsafe { core::mem::transmute::<[u32; 4], Address>(words) }
 }
