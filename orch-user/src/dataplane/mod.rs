@@ -24,10 +24,11 @@ use orch_common::{
 use self::{
     attach::Role,
     host::{Interface, to_address},
+    open::Parts,
     pin::Pins,
-    tables::{Tables, take},
+    tables::Tables,
 };
-use crate::config::{DataplaneConfig, Interfaces, Local, ServiceConfig};
+use crate::config::{DataplaneConfig, Interfaces, ServiceConfig};
 
 mod attach;
 mod error;
@@ -35,8 +36,10 @@ mod host;
 mod load;
 mod measure;
 mod netns;
+mod open;
 mod pin;
 mod tables;
+mod uplinks;
 
 pub use self::{
     attach::{cgroup2_root, has_tcx},
@@ -121,7 +124,7 @@ impl Dataplane {
         let fresh = !pin::exist(&config.pin_dir);
         let pins = Pins::open(&config.pin_dir)?;
         let others = Pins::others(&config.pin_dir)?;
-        match Self::build(config, &pins, &others) {
+        match Parts::build(config, &pins, &others) {
             Ok(parts) => {
                 for other in others {
                     other.remove()?;
@@ -135,49 +138,6 @@ impl Dataplane {
                 Err(error)
             }
         }
-    }
-
-    fn build(
-        config: &DataplaneConfig,
-        pins: &Pins,
-        others: &[Pins],
-    ) -> Result<Parts, DataplaneError> {
-        require(&config.interfaces)?;
-        let mut ebpf = load::load(pins, config.flows)?;
-        let tables = Tables::new(&mut ebpf)?;
-        let slots = take(&mut ebpf, map::SLOTS)?;
-        let reasons = take(&mut ebpf, map::REASONS)?;
-        let events = take(&mut ebpf, map::EVENTS)?;
-        netns::follow(take(&mut ebpf, map::NETNS)?)?;
-        let cgroup = local_root(config.local)?;
-        let mut parts = Parts {
-            ebpf,
-            tables,
-            slots,
-            reasons,
-            events,
-            config: config.clone(),
-            attached: Vec::new(),
-        };
-        for other in others {
-            attach::take_over(pins, other)?;
-        }
-        parts.attached = sync(
-            &mut parts.ebpf,
-            pins,
-            &mut parts.tables,
-            &config.interfaces,
-            &[],
-        )?
-        .0;
-        match cgroup {
-            Some(root) => {
-                load::load_local(&mut parts.ebpf)?;
-                attach::local(&mut parts.ebpf, pins, &root)?;
-            }
-            None => attach::no_local(pins)?,
-        }
-        Ok(parts)
     }
 
     /// Makes the kernel's table of services equal to this list: listeners, ports, path rules. The
@@ -331,7 +291,7 @@ impl Dataplane {
     /// go of those that are gone) and local addresses. Returns a sentence per change. Cheap;
     /// called every second.
     pub fn sync_host(&mut self) -> Result<Vec<String>, DataplaneError> {
-        let (attached, sentences) = sync(
+        let (attached, sentences) = uplinks::sync(
             &mut self.ebpf,
             &self.pins,
             &mut self.tables,
@@ -412,124 +372,5 @@ impl Dataplane {
         let (interfaces, _) = host::look()?;
         attach::remove_clsact(&interfaces);
         pins.remove()
-    }
-}
-
-/// A data plane before it owns its pins.
-struct Parts {
-    ebpf: Ebpf,
-    tables: Tables,
-    slots: HashMap<MapData, SlotKey, Slot>,
-    reasons: PerCpuArray<MapData, u64>,
-    events: RingBuf<MapData>,
-    config: DataplaneConfig,
-    attached: Vec<(Interface, Role)>,
-}
-
-impl Parts {
-    fn into_dataplane(self, pins: Pins) -> Dataplane {
-        Dataplane {
-            ebpf: self.ebpf,
-            pins,
-            tables: self.tables,
-            slots: self.slots,
-            reasons: self.reasons,
-            events: self.events,
-            interfaces: self.config.interfaces,
-            attached: self.attached,
-            exposes: true,
-            swept: None,
-        }
-    }
-}
-
-/// Every named interface must exist when the controller starts; later they may come and go.
-fn require(wanted: &Interfaces) -> Result<(), DataplaneError> {
-    let Interfaces::Named(names) = wanted else {
-        return Ok(());
-    };
-    let (interfaces, _) = host::look()?;
-    let missing = names
-        .iter()
-        .find(|name| interfaces.iter().all(|known| known.name != **name));
-    let Some(name) = missing else {
-        return Ok(());
-    };
-    let known: Vec<&str> = interfaces.iter().map(|known| known.name.as_str()).collect();
-    Err(DataplaneError::NoInterface {
-        name: name.clone(),
-        known: known.join(", "),
-    })
-}
-
-/// The cgroup whose sockets are balanced, if any are to be.
-fn local_root(local: Local) -> Result<Option<std::path::PathBuf>, DataplaneError> {
-    let find = || cgroup2_root().map_err(|source| DataplaneError::file("/proc/mounts", source));
-    match local {
-        Local::Off => Ok(None),
-        Local::Connect => find()?.map(Some).ok_or(DataplaneError::NoCgroup2),
-        Local::Auto => {
-            let root = find()?;
-            if root.is_none() {
-                log::warn!(
-                    "no cgroup2 hierarchy is mounted: clients on this host are not balanced"
-                );
-            }
-            Ok(root)
-        }
-    }
-}
-
-/// What is attached, and a sentence per change.
-type Synced = (Vec<(Interface, Role)>, Vec<String>);
-
-fn sync(
-    ebpf: &mut Ebpf,
-    pins: &Pins,
-    tables: &mut Tables,
-    wanted: &Interfaces,
-    attached: &[(Interface, Role)],
-) -> Result<Synced, DataplaneError> {
-    let (interfaces, addresses) = host::look()?;
-    tables.set_addresses(&addresses)?;
-    let wanted: Vec<(Interface, Role)> = interfaces
-        .into_iter()
-        .filter_map(|interface| host::role(&interface, wanted).map(|role| (interface, role)))
-        .collect();
-    let same = |a: &(Interface, Role), b: &(Interface, Role)| a.0.index == b.0.index && a.1 == b.1;
-    let mut now = Vec::new();
-    let mut sentences = Vec::new();
-    for entry in wanted {
-        let (interface, role) = (&entry.0, entry.1);
-        if !attached.iter().any(|known| same(known, &entry)) {
-            // An interface may vanish between the look and the attachment: then it is no error.
-            if let Err(error) = attach::interface(ebpf, pins, interface, role) {
-                let (left, _) = host::look()?;
-                if left.iter().any(|known| known.index == interface.index) {
-                    return Err(error);
-                }
-                continue;
-            }
-            sentences.push(format!("{} is {}", interface.name, describe(role)));
-        }
-        now.push(entry);
-    }
-    for gone in attached
-        .iter()
-        .filter(|known| !now.iter().any(|entry| same(known, entry)))
-    {
-        sentences.push(format!("{} is no longer {}", gone.0.name, describe(gone.1)));
-    }
-    if !sentences.is_empty() || attached.is_empty() {
-        let keep: Vec<(u32, Role)> = now.iter().map(|(i, role)| (i.index, *role)).collect();
-        attach::forget_others(pins, &keep)?;
-    }
-    Ok((now, sentences))
-}
-
-const fn describe(role: Role) -> &'static str {
-    match role {
-        Role::Uplink => "balanced",
-        Role::Guarded => "guarded",
     }
 }

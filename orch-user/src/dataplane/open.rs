@@ -1,0 +1,110 @@
+//! The beginning: programs loaded, maps taken over, everything attached.
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+};
+use orch_common::{
+    layout::map,
+    slot::{Slot, SlotKey},
+};
+
+use super::{
+    Dataplane, DataplaneError,
+    attach::{self, Role, cgroup2_root},
+    host::Interface,
+    load, netns,
+    pin::Pins,
+    tables::{Tables, take},
+    uplinks,
+};
+use crate::config::{DataplaneConfig, Local};
+
+/// A data plane before it owns its pins.
+pub(super) struct Parts {
+    ebpf: Ebpf,
+    tables: Tables,
+    slots: HashMap<MapData, SlotKey, Slot>,
+    reasons: PerCpuArray<MapData, u64>,
+    events: RingBuf<MapData>,
+    config: DataplaneConfig,
+    attached: Vec<(Interface, Role)>,
+}
+
+impl Parts {
+    pub(super) fn build(
+        config: &DataplaneConfig,
+        pins: &Pins,
+        others: &[Pins],
+    ) -> Result<Self, DataplaneError> {
+        uplinks::require(&config.interfaces)?;
+        let mut ebpf = load::load(pins, config.flows)?;
+        let tables = Tables::new(&mut ebpf)?;
+        let slots = take(&mut ebpf, map::SLOTS)?;
+        let reasons = take(&mut ebpf, map::REASONS)?;
+        let events = take(&mut ebpf, map::EVENTS)?;
+        netns::follow(take(&mut ebpf, map::NETNS)?)?;
+        let cgroup = local_root(config.local)?;
+        let mut parts = Self {
+            ebpf,
+            tables,
+            slots,
+            reasons,
+            events,
+            config: config.clone(),
+            attached: Vec::new(),
+        };
+        for other in others {
+            attach::take_over(pins, other)?;
+        }
+        parts.attached = uplinks::sync(
+            &mut parts.ebpf,
+            pins,
+            &mut parts.tables,
+            &config.interfaces,
+            &[],
+        )?
+        .0;
+        match cgroup {
+            Some(root) => {
+                load::load_local(&mut parts.ebpf)?;
+                attach::local(&mut parts.ebpf, pins, &root)?;
+            }
+            None => attach::no_local(pins)?,
+        }
+        Ok(parts)
+    }
+
+    pub(super) fn into_dataplane(self, pins: Pins) -> Dataplane {
+        Dataplane {
+            ebpf: self.ebpf,
+            pins,
+            tables: self.tables,
+            slots: self.slots,
+            reasons: self.reasons,
+            events: self.events,
+            interfaces: self.config.interfaces,
+            attached: self.attached,
+            exposes: true,
+            swept: None,
+        }
+    }
+}
+
+/// The cgroup whose sockets are balanced, if any are to be.
+fn local_root(local: Local) -> Result<Option<std::path::PathBuf>, DataplaneError> {
+    let find = || cgroup2_root().map_err(|source| DataplaneError::file("/proc/mounts", source));
+    match local {
+        Local::Off => Ok(None),
+        Local::Connect => find()?.map(Some).ok_or(DataplaneError::NoCgroup2),
+        Local::Auto => {
+            let root = find()?;
+            if root.is_none() {
+                log::warn!(
+                    "no cgroup2 hierarchy is mounted: clients on this host are not balanced"
+                );
+            }
+            Ok(root)
+        }
+    }
+}
