@@ -143,7 +143,7 @@ impl Running {
     }
 }
 
-/// A data plane with three ready slots.
+/// A data plane whose slots are all ready.
 pub(crate) fn orch(topology: &Topology, local: Local) -> Result<Box<Dataplane>> {
     let config = fixture::dataplane("bench", local);
     remember(config.pin_dir.clone());
@@ -165,7 +165,8 @@ pub(crate) fn orch(topology: &Topology, local: Local) -> Result<Box<Dataplane>> 
         };
         dataplane.set_slot(SlotKey { service: 0, slot }, &entry)?;
     }
-    dataplane.set_ring(0, &[0, 1, 2])?;
+    let ring: Vec<u16> = (0..PORTS.len() as u16).collect();
+    dataplane.set_ring(0, &ring)?;
     Ok(Box::new(dataplane))
 }
 
