@@ -101,8 +101,8 @@ impl Rung {
         cargo.env("ACTS_BIN", paths::acts());
         cargo.env("ORCH_REAL_TIME", if real_time { "1" } else { "0" });
         as_root(&mut cargo);
-        // They share port 80, cgroups and the engine.
-        cargo.args(["--", "--test-threads=1"]);
+        // They share port 80, cgroups and the engine. What they measure is shown also when they pass.
+        cargo.args(["--", "--test-threads=1", "--show-output"]);
         if self == Self::Scenario && !docker::answers() {
             cargo.args(["--skip", "docker"]);
         }
