@@ -20,6 +20,11 @@ impl Times {
         sorted.get(rank.max(1) - 1).copied().unwrap_or_default()
     }
 
+    /// The shortest.
+    pub fn least(&self) -> Duration {
+        self.0.iter().min().copied().unwrap_or_default()
+    }
+
     /// The middle one.
     pub fn median(&self) -> Duration {
         self.quantile(0.5)

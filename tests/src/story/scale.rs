@@ -138,12 +138,15 @@ pub fn a_request_in_flight_is_finished(kind: Kind) {
 }
 
 /// Copies start beside each other: three more take about as long as one more, or as long as the
-/// engine alone needs for three at once where that is longer.
+/// engine alone needs for three at once where that is longer. The shortest of several rounds is
+/// what the program needs; longer ones are what else the machine did.
 pub fn three_more_take_as_long_as_one(kind: Kind) {
+    /// Probes of a starting copy are this far apart: a time may be longer by one for no reason.
+    const PROBE_EVERY: Duration = Duration::from_millis(50);
     let orch = Orch::start(Settings::new(kind));
     let (mut one, mut three) = (Times::default(), Times::default());
     let (mut engine_one, mut engine_three) = (Times::default(), Times::default());
-    for _ in 0..5 {
+    for _ in 0..7 {
         for (copies, times) in [(2, &mut one), (4, &mut three)] {
             let begin = Instant::now();
             orch.scale(copies);
@@ -158,20 +161,26 @@ pub fn three_more_take_as_long_as_one(kind: Kind) {
         }
     }
     let ratio = |three: &Times, one: &Times| {
-        let (three, one) = (three.median().as_secs_f64(), one.median().as_secs_f64());
+        let (three, one) = (three.least().as_secs_f64(), one.least().as_secs_f64());
         if one > 0.0 { three / one } else { 1.0 }
     };
-    let (ours, engine) = (ratio(&three, &one), ratio(&engine_three, &engine_one));
+    let engine = ratio(&engine_three, &engine_one);
     println!(
-        "{kind:?}: 1 to 2 copies {:.2?}, 1 to 4 copies {:.2?}, ratio {ours:.2}; \
-         the engine alone: ratio {engine:.2}",
+        "{kind:?}: 1 to 2 copies {:.2?}, 1 to 4 copies {:.2?} at the least, ratio {:.2}; \
+         medians {:.2?} and {:.2?}; the engine alone: ratio {engine:.2}",
+        one.least(),
+        three.least(),
+        ratio(&three, &one),
         one.median(),
         three.median(),
     );
-    let limit = f64::max(2.0, 1.5 * engine);
+    // One after the other would be three times as long.
+    let limit = one.least().mul_f64(f64::max(2.0, 1.5 * engine)) + PROBE_EVERY;
     assert!(
-        ours < limit,
-        "1 to 4 copies take {ours:.2} times as long as 1 to 2"
+        three.least() < limit,
+        "1 to 4 copies take {:?}, and 1 to 2 take {:?}: the limit is {limit:?}",
+        three.least(),
+        one.least(),
     );
 }
 
