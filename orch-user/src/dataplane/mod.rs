@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -47,11 +47,28 @@ pub use self::{
     measure::{MapMemory, ProgramSize},
 };
 
+/// How connections reach a backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// At an address of this host: only the port is rewritten.
+    #[default]
+    Port,
+    /// At its own address, past bridge, connection tracking and docker-proxy.
+    Direct {
+        /// The file of its network namespace, as the engine names it (`SandboxKey`).
+        netns: PathBuf,
+    },
+}
+
 /// A slot as the controller wants it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotEntry {
-    /// Where the backend listens.
+    /// Where the backend listens: for [`Reach::Direct`], its own address and port.
     pub address: SocketAddr,
+    /// How connections get there.
+    pub reach: Reach,
+    /// Its first process, as this host numbers it: when that ends, the backend has ended.
+    pub pid: Option<u32>,
     /// The slot's port on this host.
     pub port: u16,
     /// What the slot is doing.

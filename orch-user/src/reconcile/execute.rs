@@ -10,7 +10,7 @@ use super::{
     tables::{Outcome, Tables},
 };
 use crate::{
-    dataplane::SlotEntry,
+    dataplane::{Reach, SlotEntry},
     plan::{Action, plan},
     state::{Cause, Fault, KernelSlot, Life, Moment, SlotSeen},
 };
@@ -80,6 +80,8 @@ impl<T: Tables> Controller<T> {
         };
         let entry = SlotEntry {
             address: to.address,
+            reach: Reach::Port,
+            pid: None,
             port: seen.port(key.slot),
             state: to.state,
             generation: to.generation,

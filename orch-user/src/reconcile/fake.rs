@@ -107,8 +107,8 @@ impl Tables for FakeTables {
                 source: std::io::ErrorKind::PermissionDenied.into(),
             });
         }
-        let new = (*entry, SlotCounters::default(), 0);
-        kernel.slots.entry(key).or_insert(new).0 = *entry;
+        let new = (entry.clone(), SlotCounters::default(), 0);
+        kernel.slots.entry(key).or_insert(new).0 = entry.clone();
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use nix::{
 };
 use orch::{
     config::{DataplaneConfig, Interfaces, Listen, Local, ServiceConfig},
-    dataplane::{Dataplane, Reading, SlotEntry},
+    dataplane::{Dataplane, Reach, Reading, SlotEntry},
 };
 use orch_common::{
     counter::Reason,
@@ -103,6 +103,8 @@ impl World {
         for slot in 0..3 {
             let entry = SlotEntry {
                 address: SocketAddr::from(([127, 0, 0, 1], port + 1 + slot)),
+                reach: Reach::Port,
+                pid: None,
                 port: port + 1 + slot,
                 state: SlotState::Ready,
                 generation: 1,

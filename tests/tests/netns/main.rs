@@ -11,7 +11,7 @@ use std::{
 
 use orch::{
     config::{Local, ServiceConfig},
-    dataplane::{Dataplane, Reading, SlotEntry},
+    dataplane::{Dataplane, Reach, Reading, SlotEntry},
 };
 use orch_common::{
     counter::Reason,
@@ -102,6 +102,8 @@ impl World {
         let port = start_port + slot;
         let entry = SlotEntry {
             address: SocketAddr::from(([127, 0, 0, 1], port)),
+            reach: Reach::Port,
+            pid: None,
             port,
             state: SlotState::Ready,
             generation: 1,

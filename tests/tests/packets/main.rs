@@ -12,7 +12,7 @@ use std::{
 
 use orch::{
     config::{Local, ServiceConfig},
-    dataplane::{Dataplane, SlotEntry, Trial},
+    dataplane::{Dataplane, Reach, SlotEntry, Trial},
 };
 use orch_common::{
     address,
@@ -115,6 +115,8 @@ impl World {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let entry = SlotEntry {
             address,
+            reach: Reach::Port,
+            pid: None,
             port,
             state,
             generation,

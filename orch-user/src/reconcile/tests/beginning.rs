@@ -130,6 +130,8 @@ async fn slots_of_another_configuration_are_forgotten_at_the_start() {
     };
     let entry = SlotEntry {
         address: (Ipv4Addr::LOCALHOST, 9004).into(),
+        reach: Reach::Port,
+        pid: None,
         port: 9004,
         state: SlotState::Ready,
         generation: 7,

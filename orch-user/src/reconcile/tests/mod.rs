@@ -23,7 +23,7 @@ use crate::{
         BackendConfig, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces, Listen,
         Local, Publish, RuntimeChoice, ScaleConfig, ServiceConfig,
     },
-    dataplane::SlotEntry,
+    dataplane::{Reach, SlotEntry},
     view::SlotRow,
 };
 

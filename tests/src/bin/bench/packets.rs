@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use orch::{
     config::Local,
-    dataplane::{Dataplane, SlotEntry},
+    dataplane::{Dataplane, Reach, SlotEntry},
 };
 use orch_common::{
     layout::{
@@ -192,6 +192,8 @@ fn same_port(dataplane: &mut Dataplane) -> Result<()> {
 fn slot(dataplane: &mut Dataplane, port: u16) -> Result<()> {
     let entry = SlotEntry {
         address: ([127, 0, 0, 1], port).into(),
+        reach: Reach::Port,
+        pid: None,
         port,
         state: SlotState::Ready,
         generation: if port == 80 { 2 } else { 1 },

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use orch::{
     config::{CountConfig, Local, ServiceConfig},
-    dataplane::{Dataplane, SlotEntry},
+    dataplane::{Dataplane, Reach, SlotEntry},
 };
 use orch_common::slot::{SlotKey, SlotState};
 use orch_tests::fixture;
@@ -159,6 +159,8 @@ pub(crate) fn orch(topology: &Topology, local: Local) -> Result<Box<Dataplane>> 
     for (slot, port) in (0..).zip(PORTS) {
         let entry = SlotEntry {
             address: ([127, 0, 0, 1], port).into(),
+            reach: Reach::Port,
+            pid: None,
             port,
             state: SlotState::Ready,
             generation: 1,
