@@ -4,14 +4,15 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
-use orch_common::slot::SlotState;
+use orch_common::slot::{SlotKey, SlotState};
 
 use crate::{
     health::{Answer, Health},
-    runtime::{BackendId, RuntimeKind},
+    runtime::{Backend, BackendId, RuntimeKind},
 };
 
 /// A time, counted from the controller's start.
@@ -44,6 +45,8 @@ pub struct Wish {
     pub limit: u16,
     /// Digest that backends must have been ordered with.
     pub spec: String,
+    /// A new backend needs no port of this host, so that the one before it may still be there.
+    pub overlap: bool,
     /// How long live flows may take to finish before a stop.
     pub drain_limit: Duration,
     /// Between SIGTERM and SIGKILL, for a backend that is well.
@@ -68,6 +71,10 @@ pub struct Stray {
     pub stopping: bool,
     /// When to try (again).
     pub retry_at: Moment,
+    /// Between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// The slot that it was in, if it made room for another.
+    pub left: Option<SlotKey>,
 }
 
 /// A service as it is.
@@ -105,6 +112,8 @@ pub struct SlotSeen {
     pub broken: Option<Fault>,
     /// What is wrong, for a person: last answer, tail of the log. Empty if nothing is.
     pub note: String,
+    /// Since when the data plane has refused the backend in the slot.
+    pub refused_since: Option<Moment>,
     /// When a runtime last did something here. Lists that were asked for earlier say nothing.
     pub touched_at: Moment,
 }
@@ -148,6 +157,10 @@ pub struct Running {
     pub runtime: RuntimeKind,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Its first process, as this host numbers it.
+    pub pid: Option<u32>,
+    /// The file of its network namespace, if connections go straight to its address.
+    pub netns: Option<PathBuf>,
     /// The digest it was ordered with.
     pub spec: String,
     /// When this controller first saw it.
@@ -251,6 +264,32 @@ impl ServiceSeen {
     }
 }
 
+impl Running {
+    /// A backend that is seen for the first time.
+    pub fn new(backend: Backend, runtime: RuntimeKind, health: Health, now: Moment) -> Self {
+        Self {
+            id: backend.id,
+            runtime,
+            address: backend.address,
+            pid: backend.pid,
+            netns: backend.netns,
+            spec: backend.spec,
+            seen_at: now,
+            age: backend.age,
+            health,
+            life: Life::Running,
+            fault: None,
+            stop_at: Moment::ZERO,
+        }
+    }
+
+    /// Whether connections can go straight to its address: it has one, and it is there.
+    pub fn is_reached_directly(&self) -> bool {
+        let there = self.fault.is_none() && self.life != Life::Stopping;
+        self.netns.is_some() && there && self.health.since.is_some()
+    }
+}
+
 impl SlotSeen {
     /// A slot in which nothing runs.
     pub const fn new(generation: u32) -> Self {
@@ -264,6 +303,7 @@ impl SlotSeen {
             retry_at: Moment::ZERO,
             broken: None,
             note: String::new(),
+            refused_since: None,
             touched_at: Moment::ZERO,
         }
     }
@@ -308,9 +348,18 @@ impl SlotSeen {
         self.touched_at = now;
     }
 
+    /// Adds the end of a failed backend's log to what is wrong, as long as that is.
+    pub fn note_tail(&mut self, tail: Option<&str>) {
+        if let Some(tail) = tail.filter(|tail| !tail.trim().is_empty() && self.broken.is_some()) {
+            let lines: Vec<_> = tail.lines().map(str::trim_end).collect();
+            self.note = format!("{}; its log ends: {}", self.note, lines.join(" | "));
+        }
+    }
+
     /// Notes that the backend in the slot is stopped and removed.
     pub fn stopped(&mut self, now: Moment) {
         self.current = None;
+        self.refused_since = None;
         self.generation = self.generation.wrapping_add(1);
         self.touched_at = now;
     }
@@ -372,6 +421,8 @@ mod tests {
             id: BackendId("a".into()),
             runtime: RuntimeKind::Process,
             address: ([127, 0, 0, 1], 8000).into(),
+            pid: None,
+            netns: None,
             spec: String::new(),
             seen_at: Moment::ZERO,
             age: Duration::ZERO,

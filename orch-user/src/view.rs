@@ -71,6 +71,12 @@ pub struct SlotRow {
     pub runtime: String,
     /// `ip:port` of the backend; empty while there is none.
     pub address: String,
+    /// How connections reach its backends: `direct` or `port`.
+    #[serde(default)]
+    pub delivery: String,
+    /// Why not directly; empty if they do.
+    #[serde(default)]
+    pub delivery_reason: String,
     /// Whether its last probe answered 200.
     pub healthy: bool,
     /// Live connections.
@@ -116,7 +122,7 @@ pub struct EventRow {
     /// Number of the slot, where it concerns one.
     pub slot: Option<u16>,
     /// One word: `started`, `ready`, `unhealthy`, `exited`, `replaced`, `draining`, `stopped`,
-    /// `scaled`, `backoff`, `adopted`, `reloaded`, `reset`, `lost`, `back`, `uplink`, `error`.
+    /// `scaled`, `backoff`, `adopted`, `reloaded`, `reset`, `lost`, `back`, `uplink`, `delivery`, `error`.
     pub kind: String,
     /// A sentence.
     pub text: String,

@@ -44,6 +44,7 @@ fn order_of(backend: BackendConfig) -> Order {
         slot: 2,
         slot_port: free_port(),
         backend: Arc::new(backend),
+        direct: false,
         publish: PublishOn::Localhost,
         spec: "digest".to_owned(),
     }

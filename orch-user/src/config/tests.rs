@@ -165,7 +165,7 @@ fn all_problems_come_at_once() {
 fn what_this_version_lacks_is_said() {
     check_service(
         "mode = \"http\"\nscale.spares = 1\nscale.min = 0\nscale.idle = \"5m\"\nscale.policy = \"pid\"\n\
-         balance = \"maglev\"\nscale.spare_kind = \"frozen\"\n[dataplane]\nlocal = \"packet\"\ndelivery = \"direct\"",
+         balance = \"maglev\"\nscale.spare_kind = \"frozen\"\n[dataplane]\nlocal = \"packet\"",
         &[
             "orch.toml:3: service[0].mode: \"http\" is not in this version yet: \"tcp\"",
             "orch.toml:4: service[0].scale.spares: spares are not in this version yet: leave it at 0",
@@ -175,7 +175,18 @@ fn what_this_version_lacks_is_said() {
             "orch.toml:8: service[0].balance: \"maglev\" is not in this version yet: \"round_robin\"",
             "orch.toml:9: service[0].scale.spare_kind: \"frozen\" is not in this version yet: \"gated\"",
             "orch.toml:11: dataplane.local: \"packet\" is not in this version yet: \"auto\" or \"connect\" or \"off\"",
-            "orch.toml:12: dataplane.delivery: \"direct\" is not in this version yet: \"auto\" or \"port\"",
+        ],
+    );
+}
+
+#[test]
+fn direct_is_for_containers() {
+    let direct = "[dataplane]\ndelivery = \"direct\"\n";
+    assert!(parse("containers", &format!("{direct}{LEAST}")).is_ok());
+    check(
+        &format!("{direct}[[service]]\nname = \"a\"\nbackend.command = [\"/bin/a\"]\n"),
+        &[
+            "orch.toml:2: dataplane.delivery: \"direct\" is for containers, and service a runs processes: write \"auto\"",
         ],
     );
 }

@@ -2,8 +2,8 @@
 //! the same arguments give the same list.
 //!
 //! A plan holds only steps that are allowed *now*. Each order that matters (out of the ring, then
-//! drained, then stopped; stopped, then the next one started; known to the kernel as ready, then
-//! in the ring) is kept by not naming the second step before the first is seen to be done. The
+//! drained, then stopped; stopped, then the next one started, where both need the same port; known
+//! to the kernel as ready, then in the ring) is kept by not naming the second step before the first is seen to be done. The
 //! controller plans again after every change, so a step that failed is simply planned again.
 
 mod roll;
@@ -62,6 +62,15 @@ pub enum Action {
     },
     /// Stop the backend of a slot.
     Stop {
+        /// Index of the service.
+        service: u16,
+        /// Number of the slot.
+        slot: u16,
+        /// Between SIGTERM and SIGKILL; zero for a backend that failed.
+        grace: Duration,
+    },
+    /// Let the backend of a slot go, so that another can take its place before it is stopped.
+    Part {
         /// Index of the service.
         service: u16,
         /// Number of the slot.

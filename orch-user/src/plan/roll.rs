@@ -33,8 +33,8 @@ pub(super) fn slots_to_serve(wish: &Wish, seen: &ServiceSeen) -> u16 {
         .map_or(wish.copies, |(number, _)| number + 1)
 }
 
-/// The slot whose backend is to go next for a new one. None while any other slot that should
-/// serve does not: one disturbance at a time.
+/// The slot whose backend is to go next for a new one. None of the ring while any other slot that
+/// should serve does not: one disturbance at a time.
 pub(super) fn choose(wish: &Wish, seen: &ServiceSeen, serve: u16) -> Option<u16> {
     let wanted = 0..serve.max(wish.warm);
     let candidate = |number: &u16| {
@@ -43,7 +43,10 @@ pub(super) fn choose(wish: &Wish, seen: &ServiceSeen, serve: u16) -> Option<u16>
         (calm && is_outdated(slot, wish)).then_some((seen.in_ring(*number), Reverse(*number)))
     };
     // One that is out of the ring already goes first: that disturbs nobody.
-    let (_, Reverse(chosen)) = wanted.filter_map(|number| candidate(&number)).min()?;
+    let (in_ring, Reverse(chosen)) = wanted.filter_map(|number| candidate(&number)).min()?;
+    if !in_ring {
+        return Some(chosen);
+    }
     let disturbed = (0..serve)
         .filter(|number| *number != chosen)
         .any(|number| !seen.in_ring(number) || !seen.slots.get(&number).is_some_and(can_serve));

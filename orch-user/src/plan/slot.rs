@@ -29,6 +29,14 @@ impl Planner<'_> {
             });
             return;
         };
+        if let Some(grace) = self.parts(number, slot, want) {
+            actions.push(Action::Part {
+                service: self.index,
+                slot: number,
+                grace,
+            });
+            return;
+        }
         self.plan_kernel(number, slot, want, actions);
         match &slot.current {
             Some(current) => self.plan_current(number, slot, current, want, actions),
@@ -80,15 +88,21 @@ impl Planner<'_> {
             slot.state(false, self.now)
         };
         let address = match &slot.current {
+            // Where it cannot be reached yet, or any more, nobody is led to a container that may be
+            // gone: the slot's port on this host refuses at once.
+            Some(current)
+                if current.netns.is_some() && !in_ring && !current.is_reached_directly() =>
+            {
+                self.seen.expected_address(number)
+            }
             Some(current) => current.address,
             None if want.is_gone() && slot.next == Next::None => return None,
             // Nothing to say before a first backend is about to listen; from then on the kernel
             // keeps outsiders off the port.
-            None => match slot.kernel {
-                Some(kernel) => kernel.address,
-                None if slot.is_idle() || slot.next == Next::Creating => return None,
-                None => self.seen.expected_address(number),
-            },
+            None if slot.kernel.is_none() && (slot.is_idle() || slot.next == Next::Creating) => {
+                return None;
+            }
+            None => self.seen.expected_address(number),
         };
         Some(KernelSlot {
             state,
@@ -132,11 +146,32 @@ impl Planner<'_> {
                 });
             }
             Life::Draining { since } => {
-                let drained = slot.live == 0 && self.seen.read_at > since;
-                if drained || self.now >= since + self.wish.drain_limit {
+                if self.is_drained(slot, since) {
                     self.plan_stop(number, current, self.wish.stop_grace, actions);
                 }
             }
+        }
+    }
+
+    fn is_drained(&self, slot: &SlotSeen, since: Moment) -> bool {
+        let drained = slot.live == 0 && self.seen.read_at > since;
+        drained || self.now >= since + self.wish.drain_limit
+    }
+
+    /// Whether the backend makes room now, so that another takes its place while it is being
+    /// stopped; with which grace.
+    fn parts(&self, number: u16, slot: &SlotSeen, want: Want) -> Option<Moment> {
+        let current = slot.current.as_ref()?;
+        if !self.wish.overlap || want.is_gone() || self.seen.in_ring(number) {
+            return None;
+        }
+        match current.life {
+            Life::Stopping => None,
+            _ if current.fault.is_some() => Some(Moment::ZERO),
+            Life::Draining { since } if current.spec != self.wish.spec => {
+                self.is_drained(slot, since).then_some(self.wish.stop_grace)
+            }
+            Life::Running | Life::Draining { .. } => None,
         }
     }
 

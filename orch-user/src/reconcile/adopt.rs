@@ -11,7 +11,7 @@ use crate::{
     health::Health,
     runtime::{Backend, RuntimeKind},
     scale::step::Step,
-    state::{KernelSlot, Life, Moment, Running, ServiceSeen, SlotSeen, Stray},
+    state::{KernelSlot, Moment, Running, ServiceSeen, SlotSeen, Stray},
 };
 
 impl<T: Tables> Controller<T> {
@@ -28,7 +28,8 @@ impl<T: Tables> Controller<T> {
                 start_port: service.start_port,
                 ..ServiceSeen::default()
             });
-            self.services.push(Hosted::new(service, now));
+            let delivery = self.delivery_of(&service);
+            self.services.push(Hosted::new(service, delivery, now));
         }
         self.learn_kernel(&reading.slots)?;
         let needed: Vec<_> = self.services.iter().map(|hosted| hosted.kind).collect();
@@ -93,6 +94,8 @@ impl<T: Tables> Controller<T> {
                     runtime: kind,
                     stopping: false,
                     retry_at: Moment::ZERO,
+                    grace: self.stray_grace(),
+                    left: None,
                 };
                 self.observed.strays.insert(backend.id, stray);
             }
@@ -123,7 +126,10 @@ impl<T: Tables> Controller<T> {
         let mut health = Health::default();
         if let Some(kernel) = &mut slot.kernel {
             slot.generation = kernel.generation;
-            kernel.address = backend.address;
+            // What is reached directly is told again: the data plane has to learn its namespace.
+            if backend.netns.is_none() {
+                kernel.address = backend.address;
+            }
             if kernel.state == SlotState::Ready {
                 health = Health::trusted(now);
             }
@@ -139,18 +145,7 @@ impl<T: Tables> Controller<T> {
                 "which is probed first"
             }
         );
-        slot.current = Some(Running {
-            id: backend.id,
-            runtime: kind,
-            address: backend.address,
-            spec: backend.spec,
-            seen_at: now,
-            age: backend.age,
-            health,
-            life: Life::Running,
-            fault: None,
-            stop_at: Moment::ZERO,
-        });
+        slot.current = Some(Running::new(backend, kind, health, now));
         self.record(key, "adopted", text);
         self.begin_probing(key, !trusted);
     }

@@ -261,12 +261,15 @@ impl<T: Tables> Controller<T> {
         for key in self.missing(runtime, asked_at, &backends) {
             self.condemn(key, Cause::Gone);
         }
+        let grace = self.stray_grace();
         for backend in backends {
             if self.is_stray(&backend, asked_at) {
                 self.observed.strays.entry(backend.id).or_insert(Stray {
                     runtime,
                     stopping: false,
                     retry_at: asked_at,
+                    grace,
+                    left: None,
                 });
             }
         }

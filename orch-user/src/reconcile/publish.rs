@@ -127,6 +127,8 @@ impl<T: Tables> Controller<T> {
             address: current
                 .map(|current| current.address.to_string())
                 .unwrap_or_default(),
+            delivery: hosted.delivery.way.name().to_owned(),
+            delivery_reason: hosted.delivery.reason.clone(),
             healthy: current.is_some_and(healthy),
             connections: slot.live,
             requests: counters.requests,

@@ -83,24 +83,25 @@ impl<T: Tables> Controller<T> {
         now: crate::state::Moment,
     ) {
         let start_port = service.start_port;
+        let delivery = self.delivery_of(&service);
         match self.services.get_mut(index) {
             Some(hosted) if leaving => hosted.leaving = true,
             Some(hosted) if hosted.config.name == service.name => {
                 let health = hosted.config.health != service.health;
-                hosted.reconfigure(service);
+                hosted.reconfigure(service, delivery);
                 if health {
                     self.probe_anew(index as u16);
                 }
             }
             Some(hosted) => {
                 // The place of one that has drained. Its slots keep their generations.
-                *hosted = Hosted::new(service, now);
+                *hosted = Hosted::new(service, delivery, now);
                 if let Some(seen) = self.observed.services.get_mut(index) {
                     seen.start_port = start_port;
                 }
             }
             None => {
-                self.services.push(Hosted::new(service, now));
+                self.services.push(Hosted::new(service, delivery, now));
                 self.observed.services.push(ServiceSeen {
                     start_port,
                     ..ServiceSeen::default()

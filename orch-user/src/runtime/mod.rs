@@ -3,7 +3,7 @@
 pub mod docker;
 pub mod process;
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -50,6 +50,8 @@ pub struct Order {
     pub slot_port: u16,
     /// What to run.
     pub backend: Arc<BackendConfig>,
+    /// Whether connections are to go straight to its own address.
+    pub direct: bool,
     /// On which addresses of the host the slot port is to be published.
     pub publish: PublishOn,
     /// Digest of what decides whether a running backend still fits the configuration.
@@ -59,6 +61,8 @@ pub struct Order {
 /// On which addresses of the host a container's port is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishOn {
+    /// Nowhere: whoever connects is led to the container's own address.
+    Nowhere,
     /// 127.0.0.1 and, where there is IPv6, `::1`.
     Localhost,
     /// All addresses.
@@ -76,6 +80,10 @@ pub struct Backend {
     pub slot: u16,
     /// Where it listens, seen from the host: what probes connect to.
     pub address: SocketAddr,
+    /// Its first process, as this host numbers it; `None` if it does not run.
+    pub pid: Option<u32>,
+    /// The file of its network namespace, if connections can go straight to `address` in it.
+    pub netns: Option<PathBuf>,
     /// Whether it runs now.
     pub running: bool,
     /// How long it has existed.

@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use orch_common::layout::{MAX_SERVICES, MIN_FLOWS};
 
 use super::{
-    Config, DataplaneConfig, Delivery, Interfaces, Local,
+    Config, DataplaneConfig, Delivery, Interfaces, Local, ServiceConfig,
     problem::{At, Sink},
     raw::{RawConfig, RawDataplane},
 };
@@ -41,11 +41,15 @@ pub(crate) fn check(raw: &RawConfig, sink: &Sink) -> Config {
         sink.at(&extra.name, text);
     }
     overlap::check(&raw.services, &services, status, sink);
+    let dataplane = dataplane(&raw.dataplane, sink);
+    if dataplane.delivery == Delivery::Direct {
+        all_direct(&raw.dataplane, &services, sink);
+    }
     Config {
         state_dir: value::path(&raw.state_dir, sink),
         control: control(&raw.control, sink),
         status,
-        dataplane: dataplane(&raw.dataplane, sink),
+        dataplane,
         services,
     }
 }
@@ -86,13 +90,29 @@ fn dataplane(raw: &RawDataplane, sink: &Sink) -> DataplaneConfig {
         ("connect", Local::Connect),
         ("off", Local::Off),
     ];
-    let delivery = [("auto", Delivery::Auto), ("port", Delivery::Port)];
+    let delivery = [
+        ("auto", Delivery::Auto),
+        ("direct", Delivery::Direct),
+        ("port", Delivery::Port),
+    ];
     DataplaneConfig {
         interfaces: interfaces(&raw.interfaces, sink),
         local: value::choice(&raw.local, &local, &["packet"], Local::Auto, sink),
-        delivery: value::choice(&raw.delivery, &delivery, &["direct"], Delivery::Auto, sink),
+        delivery: value::choice(&raw.delivery, &delivery, &[], Delivery::Auto, sink),
         flows: u32::try_from(flows).unwrap_or_default(),
         pin_dir: value::path(&raw.pin_dir, sink),
+    }
+}
+
+/// `direct` is a demand that nothing on this host can meet for a process.
+fn all_direct(raw: &RawDataplane, services: &[ServiceConfig], sink: &Sink) {
+    let process = |service: &&ServiceConfig| service.backend.is_process();
+    if let Some(service) = services.iter().find(process) {
+        let name = &service.name;
+        let text = format!(
+            "\"direct\" is for containers, and service {name} runs processes: write \"auto\""
+        );
+        sink.at(&raw.delivery, text);
     }
 }
 

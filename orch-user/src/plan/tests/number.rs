@@ -145,6 +145,8 @@ fn the_end_takes_everything() {
             runtime: RuntimeKind::Docker,
             stopping: false,
             retry_at: Moment::ZERO,
+            grace: Duration::ZERO,
+            left: None,
         },
     );
     world.scale(0);
@@ -181,8 +183,12 @@ fn random_lives_end_where_they_should() {
         seed ^= seed << 17;
         seed % below
     };
-    for _ in 0..300 {
-        let mut world = World::serving(1 + random(4) as u16);
+    for life in 0..300 {
+        let copies = 1 + random(4) as u16;
+        let mut world = match life % 2 {
+            0 => World::serving(copies),
+            _ => World::serving_directly(copies),
+        };
         for _ in 0..60 {
             world.settle();
             let slots: Vec<_> = world.observed.services[0].slots.keys().copied().collect();

@@ -1,6 +1,7 @@
 //! Whole lives of a controller, over a kernel and a runtime in memory, in time that jumps.
 
 mod beginning;
+mod direct;
 mod healing;
 mod reloading;
 mod scaling;
@@ -89,6 +90,13 @@ fn acts() -> Config {
     config(vec![service("acts", 80, 8000)])
 }
 
+/// The same in containers.
+fn containers() -> Config {
+    let mut config = acts();
+    config.services[0].backend.image = Some("acts:demo".into());
+    config
+}
+
 struct Life {
     tables: FakeTables,
     runtime: FakeRuntime,
@@ -102,13 +110,27 @@ impl Life {
         Self::over(config, FakeTables::default(), FakeRuntime::default())
     }
 
+    /// A controller with an engine of containers.
+    fn with_containers(config: Config) -> Self {
+        let runtime = FakeRuntime::default();
+        runtime.engine().docker = true;
+        Self::over(config, FakeTables::default(), runtime)
+    }
+
     /// A controller over what may be there already.
     fn over(config: Config, tables: FakeTables, runtime: FakeRuntime) -> Self {
         let (control, door) = door();
         let (signals, receiver) = mpsc::channel(4);
         let runtimes = Runtimes::new().with(Arc::new(runtime.clone()));
-        let prober = Arc::new(runtime.clone());
-        let controller = Controller::new(config, tables.clone(), runtimes, prober, door, receiver);
+        let edges = Edges {
+            runtimes,
+            prober: Arc::new(runtime.clone()),
+            host: Host {
+                tcx: true,
+                cgroup2: true,
+            },
+        };
+        let controller = Controller::new(config, tables.clone(), edges, door, receiver);
         Self {
             tables,
             runtime,

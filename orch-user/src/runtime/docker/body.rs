@@ -7,7 +7,7 @@ use std::{
 };
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, PortBinding, RestartPolicy,
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, PortBinding, PortMap, RestartPolicy,
     RestartPolicyNameEnum,
 };
 
@@ -63,7 +63,7 @@ fn host_config(order: &Order, ipv6: bool) -> HostConfig {
         // Swap would soften the limit: none beyond it.
         memory_swap: memory,
         nano_cpus: (backend.cpus > 0.0).then(|| (backend.cpus * 1e9).round() as i64),
-        port_bindings: Some([(inner_port(order), Some(bindings(order, ipv6)))].into()),
+        port_bindings: port_bindings(order, ipv6),
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
@@ -84,8 +84,9 @@ fn inner_port(order: &Order) -> String {
 }
 
 /// An empty address is every address of both families.
-fn bindings(order: &Order, ipv6: bool) -> Vec<PortBinding> {
+fn port_bindings(order: &Order, ipv6: bool) -> Option<PortMap> {
     let addresses: &[&str] = match (order.publish, ipv6) {
+        (PublishOn::Nowhere, _) => return None,
         (PublishOn::All, _) => &[""],
         (PublishOn::Localhost, true) => &["127.0.0.1", "::1"],
         (PublishOn::Localhost, false) => &["127.0.0.1"],
@@ -94,7 +95,8 @@ fn bindings(order: &Order, ipv6: bool) -> Vec<PortBinding> {
         host_ip: Some((*address).to_owned()),
         host_port: Some(order.slot_port.to_string()),
     };
-    addresses.iter().map(binding).collect()
+    let bindings = addresses.iter().map(binding).collect();
+    Some([(inner_port(order), Some(bindings))].into())
 }
 
 /// Whether the host has the address `::1`.
@@ -134,6 +136,7 @@ mod tests {
             slot: 1,
             slot_port: 8001,
             backend: Arc::new(backend),
+            direct: publish == PublishOn::Nowhere,
             publish,
             spec: "abc".to_owned(),
         }
@@ -180,6 +183,8 @@ mod tests {
             ["127.0.0.1", "::1"]
         );
         assert_eq!(host_addresses(PublishOn::Localhost, false), ["127.0.0.1"]);
+        let nowhere = host_config(&order(PublishOn::Nowhere), true);
+        assert_eq!(nowhere.port_bindings, None);
     }
 
     #[test]

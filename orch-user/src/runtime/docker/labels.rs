@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use crate::runtime::Order;
+use crate::{delivery::Way, runtime::Order};
 
 const SERVICE: &str = "orch.service";
 const SLOT: &str = "orch.slot";
@@ -15,6 +15,8 @@ const PORT: &str = "orch.port";
 const INNER_PORT: &str = "orch.inner_port";
 const SPEC: &str = "orch.spec";
 const INSTANCE: &str = "orch.instance";
+/// Absent from containers of versions that knew delivery `port` alone.
+const DELIVERY: &str = "orch.delivery";
 
 /// What the labels of a container say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,7 @@ pub(super) struct Labels {
     port: u16,
     inner_port: u16,
     pub(super) spec: String,
+    pub(super) direct: bool,
 }
 
 impl Labels {
@@ -34,12 +37,15 @@ impl Labels {
             port: order.slot_port,
             inner_port: order.backend.port,
             spec: order.spec.clone(),
+            direct: order.direct,
         }
     }
 
     /// As the engine wants them.
     pub(super) fn to_map(&self, instance: &str) -> HashMap<String, String> {
+        let way = if self.direct { Way::Direct } else { Way::Port };
         let labels = [
+            (DELIVERY, way.name().to_owned()),
             (SERVICE, self.service.clone()),
             (SLOT, self.slot.to_string()),
             (PORT, self.port.to_string()),
@@ -62,6 +68,9 @@ impl Labels {
             port: number(PORT)?,
             inner_port: number(INNER_PORT)?,
             spec: labels.get(SPEC)?.clone(),
+            direct: labels
+                .get(DELIVERY)
+                .is_some_and(|way| way == Way::Direct.name()),
         })
     }
 
@@ -90,6 +99,7 @@ mod tests {
             port: 8003,
             inner_port: 80,
             spec: "abc".to_owned(),
+            direct: true,
         }
     }
 
@@ -104,6 +114,11 @@ mod tests {
             assert_eq!(Labels::parse(&map), None, "without {name}");
         }
         let mut map = map;
+        map.remove(DELIVERY);
+        assert!(
+            !Labels::parse(&map).unwrap().direct,
+            "of an earlier version"
+        );
         map.insert(SLOT.to_owned(), "x".to_owned());
         assert_eq!(Labels::parse(&map), None);
     }
