@@ -80,8 +80,8 @@ fn slot_cells(row: &SlotRow, wide: bool, noted: bool) -> Vec<String> {
     };
     let mut cells = vec![
         row.service.clone(),
-        row.slot.to_string(),
-        row.port.to_string(),
+        numbered(row, row.slot),
+        numbered(row, row.port),
         row.state.clone(),
         or_dash(backend),
         or_dash(row.runtime.clone()),
@@ -111,6 +111,15 @@ fn slot_cells(row: &SlotRow, wide: bool, noted: bool) -> Vec<String> {
         });
     }
     cells
+}
+
+/// Slot and port: a spare has neither.
+fn numbered(row: &SlotRow, number: u16) -> String {
+    if row.is_spare() {
+        "-".to_owned()
+    } else {
+        number.to_string()
+    }
 }
 
 /// How connections get there, and why not directly.

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use orch_common::slot::{SlotKey, SlotState};
+use orch_common::{
+    layout::SLOTS_PER_SERVICE,
+    slot::{SlotKey, SlotState},
+};
 
 use crate::{
     health::{Answer, Health},
@@ -24,6 +27,9 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Health that ends a crash loop.
 pub const BACKOFF_RESET: Duration = Duration::from_secs(10);
+/// Number of the first spare. A spare has no slot, but a place of its own in the same table, above
+/// all slots: it is made, probed and stopped as a slot's backend is. The kernel knows none of them.
+pub const FIRST_SPARE: u16 = SLOTS_PER_SERVICE as u16;
 /// Between two tries to stop a backend.
 pub const STOP_RETRY: Duration = Duration::from_secs(1);
 
@@ -47,6 +53,10 @@ pub struct Wish {
     pub spec: String,
     /// A new backend needs no port of this host, so that the one before it may still be there.
     pub overlap: bool,
+    /// Ready backends at hand for any slot. None without `overlap`: a port cannot change hands.
+    pub spares: u16,
+    /// Spares do not run until they are needed.
+    pub freeze: bool,
     /// How long live flows may take to finish before a stop.
     pub drain_limit: Duration,
     /// Between SIGTERM and SIGKILL, for a backend that is well.
@@ -86,7 +96,7 @@ pub struct ServiceSeen {
     pub ring: Option<Vec<u16>>,
     /// When live flows were last read.
     pub read_at: Moment,
-    /// Slots by number. A slot that is not needed any more stays here, since generations must not
+    /// Slots by number, and spares from [`FIRST_SPARE`] on. A slot that is not needed any more stays here, since generations must not
     /// repeat and a crash loop must not be forgotten.
     pub slots: BTreeMap<u16, SlotSeen>,
 }
@@ -161,6 +171,8 @@ pub struct Running {
     pub pid: Option<u32>,
     /// The file of its network namespace, if connections go straight to its address.
     pub netns: Option<PathBuf>,
+    /// It is a spare that has no processor until it is needed.
+    pub frozen: bool,
     /// The digest it was ordered with.
     pub spec: String,
     /// When this controller first saw it.
@@ -211,6 +223,8 @@ pub enum Cause {
     Exited(String),
     /// The runtime does not know it any more.
     Gone,
+    /// It cannot be frozen or thawed; why.
+    Freezer(String),
     /// The configuration wants another.
     Changed,
 }
@@ -223,6 +237,7 @@ impl Cause {
             Self::StartLimit(_) => "start_limit",
             Self::Exited(_) => "exited",
             Self::Gone => "gone",
+            Self::Freezer(_) => "freezer",
             Self::Changed => "changed",
         }
     }
@@ -237,6 +252,7 @@ impl fmt::Display for Cause {
             }
             Self::Exited(how) => write!(f, "it ended: {how}"),
             Self::Gone => f.write_str("it is gone"),
+            Self::Freezer(why) => f.write_str(why),
             Self::Changed => f.write_str("the configuration wants another"),
         }
     }
@@ -273,6 +289,7 @@ impl Running {
             address: backend.address,
             pid: backend.pid,
             netns: backend.netns,
+            frozen: false,
             spec: backend.spec,
             seen_at: now,
             age: backend.age,
@@ -375,6 +392,24 @@ impl SlotSeen {
         }
     }
 
+    /// Whether the backend is well, and nothing is about to end it.
+    pub fn can_serve(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| {
+            current.life == Life::Running
+                && current.fault.is_none()
+                && current.health.since.is_some()
+        })
+    }
+
+    /// What a spare is doing.
+    pub fn spare_state(&self, now: Moment) -> SlotState {
+        if self.can_serve() {
+            SlotState::Spare
+        } else {
+            self.state(false, now)
+        }
+    }
+
     /// What the slot is doing.
     pub fn state(&self, in_ring: bool, now: Moment) -> SlotState {
         match &self.current {
@@ -423,6 +458,7 @@ mod tests {
             address: ([127, 0, 0, 1], 8000).into(),
             pid: None,
             netns: None,
+            frozen: false,
             spec: String::new(),
             seen_at: Moment::ZERO,
             age: Duration::ZERO,

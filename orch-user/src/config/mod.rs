@@ -227,4 +227,19 @@ pub struct ScaleConfig {
     pub min: u16,
     /// Most copies.
     pub max: u16,
+    /// Ready backends without a slot.
+    pub spares: u16,
+    /// How they wait.
+    pub spare_kind: SpareKind,
+}
+
+/// How spares wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpareKind {
+    /// As any other backend, and are probed.
+    Running,
+    /// Started, well, and without the processor.
+    Frozen,
+    /// In front of their program. Not in this version.
+    Gated,
 }

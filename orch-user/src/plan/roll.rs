@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use crate::state::{Life, Running, ServiceSeen, SlotSeen, Wish};
+use crate::state::{FIRST_SPARE, Life, Running, ServiceSeen, SlotSeen, Wish};
 
 /// How many slots should be in the ring: `copies`, and more in two cases, so that traffic always
 /// has somewhere to go. A single copy that must be replaced although it is well gets company for
@@ -21,14 +21,14 @@ pub(super) fn slots_to_serve(wish: &Wish, seen: &ServiceSeen) -> u16 {
             return 2;
         }
     }
-    if wanted.any(|(_, slot)| can_serve(slot)) {
+    if wanted.any(|(_, slot)| slot.can_serve()) {
         return wish.copies;
     }
     // None of the wanted ones can serve: keep the lowest surplus one that can, and what is below.
     seen.slots
-        .range(wish.copies..)
+        .range(wish.copies..FIRST_SPARE)
         .find(|(number, slot)| {
-            seen.ring.as_ref().is_some_and(|ring| ring.contains(number)) && can_serve(slot)
+            seen.ring.as_ref().is_some_and(|ring| ring.contains(number)) && slot.can_serve()
         })
         .map_or(wish.copies, |(number, _)| number + 1)
 }
@@ -47,20 +47,13 @@ pub(super) fn choose(wish: &Wish, seen: &ServiceSeen, serve: u16) -> Option<u16>
     if !in_ring {
         return Some(chosen);
     }
-    let disturbed = (0..serve)
-        .filter(|number| *number != chosen)
-        .any(|number| !seen.in_ring(number) || !seen.slots.get(&number).is_some_and(can_serve));
+    let disturbed = (0..serve).filter(|number| *number != chosen).any(|number| {
+        !seen.in_ring(number) || !seen.slots.get(&number).is_some_and(SlotSeen::can_serve)
+    });
     (!disturbed).then_some(chosen)
 }
 
 fn is_outdated(slot: &SlotSeen, wish: &Wish) -> bool {
     let outdated = |current: &Running| current.fault.is_none() && current.spec != wish.spec;
     slot.current.as_ref().is_some_and(outdated)
-}
-
-/// Whether the backend in the slot is well and stays.
-pub(super) fn can_serve(slot: &SlotSeen) -> bool {
-    slot.current.as_ref().is_some_and(|current| {
-        current.life == Life::Running && current.fault.is_none() && current.health.since.is_some()
-    })
 }

@@ -2,8 +2,8 @@
 
 use orch_common::slot::SlotState;
 
-use super::{Action, Planner, Want, roll::can_serve};
-use crate::state::{KernelSlot, Life, Moment, Next, Running, SlotSeen, Wish};
+use super::{Action, Planner, Want};
+use crate::state::{FIRST_SPARE, KernelSlot, Life, Moment, Next, Running, SlotSeen, Wish};
 
 /// When time alone allows another step in this slot.
 pub(super) fn moments(wish: &Wish, slot: &SlotSeen) -> impl Iterator<Item = Moment> {
@@ -21,6 +21,17 @@ pub(super) fn moments(wish: &Wish, slot: &SlotSeen) -> impl Iterator<Item = Mome
 impl Planner<'_> {
     pub(super) fn plan_slot(&self, number: u16, actions: &mut Vec<Action>) {
         let want = self.want(number);
+        if let Some(spare) = self.taken.get(&number) {
+            let slot = self.seen.slots.get(&number);
+            let grace = slot.and_then(|slot| self.parts(number, slot, want));
+            actions.push(Action::TakeSpare {
+                service: self.index,
+                slot: number,
+                spare: *spare,
+                grace: grace.unwrap_or_default(),
+            });
+            return;
+        }
         let Some(slot) = self.seen.slots.get(&number) else {
             // Only a wanted number can be unknown.
             actions.push(Action::Create {
@@ -56,7 +67,7 @@ impl Planner<'_> {
     }
 
     fn may_serve(&self, number: u16, slot: &SlotSeen) -> bool {
-        self.want(number) == Want::Serve && self.roll != Some(number) && can_serve(slot)
+        self.want(number) == Want::Serve && self.roll != Some(number) && slot.can_serve()
     }
 
     fn plan_kernel(&self, number: u16, slot: &SlotSeen, want: Want, actions: &mut Vec<Action>) {
@@ -160,7 +171,7 @@ impl Planner<'_> {
 
     /// Whether the backend makes room now, so that another takes its place while it is being
     /// stopped; with which grace.
-    fn parts(&self, number: u16, slot: &SlotSeen, want: Want) -> Option<Moment> {
+    pub(super) fn parts(&self, number: u16, slot: &SlotSeen, want: Want) -> Option<Moment> {
         let current = slot.current.as_ref()?;
         if !self.wish.overlap || want.is_gone() || self.seen.in_ring(number) {
             return None;
@@ -175,7 +186,13 @@ impl Planner<'_> {
         }
     }
 
-    fn plan_stop(&self, slot: u16, current: &Running, grace: Moment, actions: &mut Vec<Action>) {
+    pub(super) fn plan_stop(
+        &self,
+        slot: u16,
+        current: &Running,
+        grace: Moment,
+        actions: &mut Vec<Action>,
+    ) {
         if self.now >= current.stop_at {
             actions.push(Action::Stop {
                 service: self.index,
@@ -194,7 +211,13 @@ impl Planner<'_> {
         }
     }
 
-    fn plan_next(&self, number: u16, slot: &SlotSeen, want: Want, actions: &mut Vec<Action>) {
+    pub(super) fn plan_next(
+        &self,
+        number: u16,
+        slot: &SlotSeen,
+        want: Want,
+        actions: &mut Vec<Action>,
+    ) {
         let service = self.index;
         match &slot.next {
             Next::None => self.plan_create(number, slot, want, actions),
@@ -206,11 +229,12 @@ impl Planner<'_> {
             }
             Next::Prepared { .. } => {
                 // The kernel must know the new generation before anything listens: flows of the
-                // backend before it are dead, and outsiders stay off the port.
+                // backend before it are dead, and outsiders stay off the port. Of a spare it knows
+                // nothing.
                 let known = slot
                     .kernel
                     .is_some_and(|kernel| kernel.generation == slot.generation);
-                if known {
+                if known || number >= FIRST_SPARE {
                     actions.push(Action::Start {
                         service,
                         slot: number,

@@ -6,7 +6,7 @@ use orch_common::slot::SlotKey;
 
 use super::{Controller, RunError, execute::whole, runtimes::Runtimes, tables::Tables};
 use crate::{
-    config::{Config, Delivery, ServiceConfig},
+    config::{Config, DataplaneConfig, Delivery, ServiceConfig},
     dataplane::DataplaneError,
     delivery::{self, Choice, Host, Way},
 };
@@ -15,31 +15,46 @@ use crate::{
 /// has just died is refused, too, until its end is reported.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(1);
 
-/// Whether this host can deliver as the file demands.
+/// Whether this host can deliver as the file demands, and as spares need it.
 pub fn can_deliver(config: &Config, host: Host) -> Result<(), RunError> {
-    let demanded = config.dataplane.delivery == Delivery::Direct;
-    let refused = config.services.iter().find_map(|service| {
-        let choice = choice(config, service, host);
-        (demanded && choice.way != Way::Direct).then_some((service, choice.reason))
-    });
-    match refused {
-        None => Ok(()),
-        Some((service, reason)) => Err(RunError::Delivery {
-            service: service.name.clone(),
-            reason,
-        }),
-    }
+    can_deliver_with(&config.dataplane, &config.services, host)
 }
 
-fn choice(config: &Config, service: &ServiceConfig, host: Host) -> Choice {
-    let dataplane = &config.dataplane;
+pub(super) fn can_deliver_with(
+    dataplane: &DataplaneConfig,
+    services: &[ServiceConfig],
+    host: Host,
+) -> Result<(), RunError> {
+    for service in services {
+        let Choice { way, reason } = choice(dataplane, service, host);
+        if way == Way::Direct {
+            continue;
+        }
+        let name = service.name.clone();
+        if dataplane.delivery == Delivery::Direct {
+            return Err(RunError::Delivery {
+                service: name,
+                reason,
+            });
+        }
+        if service.scale.spares > 0 {
+            return Err(RunError::Spares {
+                service: name,
+                reason,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn choice(dataplane: &DataplaneConfig, service: &ServiceConfig, host: Host) -> Choice {
     let kind = Runtimes::kind_for(&service.backend);
     delivery::choose(dataplane.delivery, dataplane.local, kind, host)
 }
 
 impl<T: Tables> Controller<T> {
     pub(super) fn delivery_of(&self, service: &ServiceConfig) -> Choice {
-        choice(&self.config, service, self.host)
+        choice(&self.config.dataplane, service, self.host)
     }
 
     pub(super) fn is_direct(&self, service: u16) -> bool {
@@ -69,7 +84,11 @@ impl<T: Tables> Controller<T> {
         }
         hosted.fall_back(reason.to_owned());
         let name = hosted.config.name.clone();
-        let text = format!("delivery falls back from direct to port: {reason}");
+        let spares = match hosted.config.scale.spares {
+            0 => "",
+            _ => "; without spares, which cannot be reached so",
+        };
+        let text = format!("delivery falls back from direct to port: {reason}{spares}");
         self.door.journal.record(&name, None, "delivery", text);
         self.dirty = true;
     }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     dataplane::{Reach, SlotEntry},
     plan::{Action, plan},
-    state::{Cause, Fault, KernelSlot, Life, Moment, SlotSeen, Stray},
+    state::{Cause, FIRST_SPARE, Fault, KernelSlot, Life, Moment, SlotSeen, Stray},
 };
 
 /// Plans in a row after one event. Each makes the next possible; far fewer are ever needed, so
@@ -74,6 +74,26 @@ impl<T: Tables> Controller<T> {
                 slot,
                 grace,
             } => self.part(SlotKey { service, slot }, grace),
+            Action::TakeSpare {
+                service,
+                slot,
+                spare,
+                grace,
+            } => {
+                let spare = SlotKey {
+                    service,
+                    slot: spare,
+                };
+                self.take_spare(SlotKey { service, slot }, spare, grace);
+            }
+            Action::Freeze {
+                service,
+                spare,
+                frozen,
+            } => {
+                let slot = spare;
+                self.freeze(SlotKey { service, slot }, frozen);
+            }
             Action::Create { service, slot } => self.create(SlotKey { service, slot }),
             Action::Start { service, slot } => self.start(SlotKey { service, slot }),
             Action::Discard { service, slot } => self.discard(SlotKey { service, slot }),
@@ -114,7 +134,7 @@ impl<T: Tables> Controller<T> {
     }
 
     /// The backend makes room for another and is stopped beside it.
-    fn part(&mut self, key: SlotKey, grace: Duration) {
+    pub(super) fn part(&mut self, key: SlotKey, grace: Duration) {
         let now = self.now();
         let Some(slot) = self.slot_mut(key) else {
             return;
@@ -244,7 +264,11 @@ impl<T: Tables> Controller<T> {
     pub(super) fn record(&mut self, key: SlotKey, kind: &str, text: String) {
         let hosted = self.services.get(usize::from(key.service));
         let name = hosted.map_or("", |hosted| hosted.config.name.as_str());
-        self.door.journal.record(name, Some(key.slot), kind, text);
+        let (slot, text) = match key.slot {
+            FIRST_SPARE.. => (None, format!("spare {text}")),
+            slot => (Some(slot), text),
+        };
+        self.door.journal.record(name, slot, kind, text);
         self.dirty = true;
     }
 

@@ -138,6 +138,7 @@ impl Tables for FakeTables {
                 key: *key,
                 port: entry.port,
                 state: entry.state,
+                address: Some(entry.address),
                 generation: entry.generation,
                 live: *live,
                 connections: 0,
@@ -181,8 +182,8 @@ pub(super) struct Engine {
     pub(super) gone: bool,
     /// It is an engine of containers, rather than of processes.
     pub(super) docker: bool,
-    /// Its containers have no addresses of their own.
-    pub(super) bare: bool,
+    /// What its containers have not.
+    pub(super) lacks: Option<Lack>,
     /// Exit code with which whatever is started ends at once.
     pub(super) crashes: Option<i32>,
     /// What a new backend answers.
@@ -194,9 +195,17 @@ pub(super) struct Engine {
     events: Option<mpsc::Sender<RuntimeEvent>>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// Addresses of their own.
+    Addresses,
+    Freezer,
+}
+
 pub(super) struct FakeBackend {
     pub(super) backend: Backend,
     pub(super) answer: Answer,
+    pub(super) frozen: bool,
     started: Instant,
 }
 
@@ -224,6 +233,13 @@ impl FakeRuntime {
         let mut backends = engine.backends.iter().map(|fake| &fake.backend);
         let found = backends.find(|b| b.running && b.address == entry.address);
         found.cloned()
+    }
+
+    pub(super) fn set_answer_of(&self, id: &BackendId, answer: Answer) {
+        let mut engine = self.engine();
+        let mut backends = engine.backends.iter_mut();
+        let fake = backends.find(|fake| fake.backend.id == *id).unwrap();
+        fake.answer = answer;
     }
 
     /// Ends a backend, as `docker kill` would.
@@ -283,7 +299,7 @@ impl FakeRuntime {
             backend: Backend {
                 id: id.clone(),
                 service: service.into(),
-                slot,
+                slot: Some(slot),
                 address: SocketAddr::from(([127, 0, 0, 1], port)),
                 pid: None,
                 netns: None,
@@ -292,6 +308,7 @@ impl FakeRuntime {
                 spec: spec.into(),
             },
             answer: Answer::Status(200),
+            frozen: false,
             started: Instant::now(),
         });
         id
@@ -317,7 +334,7 @@ impl FakeRuntime {
         }
         let mut engine = self.engine();
         let crashes = engine.crashes;
-        let direct = order.direct && !engine.bare;
+        let direct = order.direct && engine.lacks != Some(Lack::Addresses);
         let address = if direct {
             ([10, 0, 0, engine.born as u8], order.backend.port)
         } else {
@@ -338,6 +355,7 @@ impl FakeRuntime {
         engine.backends.push(FakeBackend {
             backend: backend.clone(),
             answer,
+            frozen: false,
             started: Instant::now(),
         });
         if let Some(code) = crashes {
@@ -398,6 +416,20 @@ impl Runtime for FakeRuntime {
         })
     }
 
+    fn set_frozen(&self, id: &BackendId, _: u32, frozen: bool) -> Result<(), RuntimeError> {
+        let mut engine = self.engine();
+        if engine.lacks == Some(Lack::Freezer) {
+            return Err(RuntimeError::Freezer {
+                id: id.clone(),
+                source: std::io::ErrorKind::NotFound.into(),
+            });
+        }
+        let mut backends = engine.backends.iter_mut();
+        let fake = backends.find(|fake| fake.backend.id == *id).unwrap();
+        fake.frozen = frozen;
+        Ok(())
+    }
+
     fn list(&self) -> RuntimeAnswer<'_, Vec<Backend>> {
         Box::pin(async {
             self.check_gone()?;
@@ -430,7 +462,11 @@ impl Prober for FakeRuntime {
                         && b.backend.address == target.address
                         && b.started.elapsed() >= BOOT
                 };
-                backends.find(there).map_or(Answer::Refused, |b| b.answer)
+                match backends.find(there) {
+                    None => Answer::Refused,
+                    Some(fake) if fake.frozen => Answer::TimedOut,
+                    Some(fake) => fake.answer,
+                }
             };
             if answer == Answer::TimedOut {
                 std::future::pending::<()>().await;

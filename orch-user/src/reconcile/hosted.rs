@@ -12,11 +12,11 @@ use orch_common::counter::SlotCounters;
 
 use super::{Closing, runtimes::Runtimes};
 use crate::{
-    config::{BackendConfig, Publish, ServiceConfig},
+    config::{BackendConfig, Publish, ServiceConfig, SpareKind},
     delivery::{Choice, Way},
     runtime::{Order, PublishOn, RuntimeKind},
     scale::step::Step,
-    state::{Moment, Wish},
+    state::{FIRST_SPARE, Moment, Wish},
 };
 
 /// Rates are averages over this time.
@@ -92,6 +92,7 @@ impl Hosted {
         let backend = &self.backend;
         let hurry = closing.is_some_and(|closing| closing.hurry);
         let ends = closing.is_some() || self.leaving;
+        let overlap = self.publish_on() == PublishOn::Nowhere;
         let unless = |not: bool, value: u16| if not { 0 } else { value };
         let patience = |limit: Duration| if hurry { Duration::ZERO } else { limit };
         Wish {
@@ -99,17 +100,21 @@ impl Hosted {
             warm: unless(ends, self.policy.warm(&self.config.scale)),
             limit: self.config.scale.max,
             spec: self.spec.clone(),
-            overlap: self.publish_on() == PublishOn::Nowhere,
+            overlap,
+            spares: unless(ends || !overlap, self.config.scale.spares),
+            freeze: self.config.scale.spare_kind == SpareKind::Frozen,
             drain_limit: patience(backend.drain_limit),
             stop_grace: patience(backend.stop_grace),
         }
     }
 
-    pub(super) fn order(&self, slot: u16) -> Order {
+    /// For a slot, or for a spare from `FIRST_SPARE` on.
+    pub(super) fn order(&self, number: u16) -> Order {
+        let slot = (number < FIRST_SPARE).then_some(number);
         Order {
             service: self.config.name.clone(),
             slot,
-            slot_port: self.config.start_port.saturating_add(slot),
+            slot_port: slot.map_or(0, |slot| self.config.start_port.saturating_add(slot)),
             backend: Arc::clone(&self.backend),
             direct: self.delivery.way == Way::Direct,
             publish: self.publish_on(),

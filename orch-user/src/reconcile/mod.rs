@@ -15,6 +15,7 @@ mod outcome;
 mod publish;
 mod reload;
 mod runtimes;
+mod spare;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -112,6 +113,16 @@ pub enum RunError {
         "service {service} cannot have delivery = \"direct\" here: {reason}; write \"auto\" in [dataplane]"
     )]
     Delivery {
+        /// The service.
+        service: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A service's spares could not be reached.
+    #[error(
+        "service {service} cannot have spares here: they need direct delivery, and {reason}; write spares = 0"
+    )]
+    Spares {
         /// The service.
         service: String,
         /// Why not.

@@ -44,9 +44,9 @@ impl RuntimeKind {
 pub struct Order {
     /// Name of the service.
     pub service: String,
-    /// Number of the slot.
-    pub slot: u16,
-    /// The slot's port on this host.
+    /// Number of the slot; `None` for a spare.
+    pub slot: Option<u16>,
+    /// The slot's port on this host; a spare has none, and none is published for it.
     pub slot_port: u16,
     /// What to run.
     pub backend: Arc<BackendConfig>,
@@ -76,8 +76,8 @@ pub struct Backend {
     pub id: BackendId,
     /// Name of its service.
     pub service: String,
-    /// Number of its slot.
-    pub slot: u16,
+    /// Number of the slot it was made for; `None` for a spare, whatever slot it is in by now.
+    pub slot: Option<u16>,
     /// Where it listens, seen from the host: what probes connect to.
     pub address: SocketAddr,
     /// Its first process, as this host numbers it; `None` if it does not run.
@@ -167,6 +167,15 @@ pub enum RuntimeError {
         #[source]
         source: std::io::Error,
     },
+    /// A backend cannot be frozen, or thawed.
+    #[error("cannot freeze or thaw {id}")]
+    Freezer {
+        /// Which.
+        id: BackendId,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The engine refused.
     #[error("the Docker engine could not {verb} {object}")]
     Engine {
@@ -202,6 +211,15 @@ pub trait Runtime: Send + Sync {
     /// Ends a backend and removes what it leaves: SIGTERM, SIGKILL after `grace`; at once where
     /// `grace` is zero. Removing what is gone already succeeds.
     fn stop<'a>(&'a self, id: &'a BackendId, grace: Duration) -> Answer<'a, ()>;
+
+    /// Takes the processor from a backend that runs, or gives it back: a few files are written.
+    fn set_frozen(&self, id: &BackendId, pid: u32, frozen: bool) -> Result<(), RuntimeError> {
+        let _ = (pid, frozen);
+        Err(RuntimeError::Freezer {
+            id: id.clone(),
+            source: std::io::ErrorKind::Unsupported.into(),
+        })
+    }
 
     /// Every backend of this instance of orch: dead ones, and those that were created and not
     /// started, included. May be some milliseconds behind the events.

@@ -64,7 +64,7 @@ impl Bench {
         };
         Order {
             service: "web".to_owned(),
-            slot: 4,
+            slot: Some(4),
             slot_port: free_port(),
             backend: Arc::new(backend),
             direct: publish == PublishOn::Nowhere,
@@ -198,7 +198,7 @@ async fn a_life_from_create_to_stop() {
         backend.running && backend.address.port() == 8080,
         "its own address"
     );
-    assert_eq!((backend.service.as_str(), backend.slot), ("web", 4));
+    assert_eq!((backend.service.as_str(), backend.slot), ("web", Some(4)));
     for host in ["127.0.0.1", "[::1]"] {
         if TcpListener::bind(format!("{host}:0")).is_ok() {
             ready(format!("{host}:{}", order.slot_port).parse().unwrap()).await;

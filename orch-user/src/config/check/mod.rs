@@ -12,7 +12,7 @@ use orch_common::layout::{MAX_SERVICES, MIN_FLOWS};
 use super::{
     Config, DataplaneConfig, Delivery, Interfaces, Local, ServiceConfig,
     problem::{At, Sink},
-    raw::{RawConfig, RawDataplane},
+    raw::{RawConfig, RawDataplane, RawService},
 };
 
 /// Longest name of a network interface (`IFNAMSIZ` less its end).
@@ -42,8 +42,10 @@ pub(crate) fn check(raw: &RawConfig, sink: &Sink) -> Config {
     }
     overlap::check(&raw.services, &services, status, sink);
     let dataplane = dataplane(&raw.dataplane, sink);
-    if dataplane.delivery == Delivery::Direct {
-        all_direct(&raw.dataplane, &services, sink);
+    match dataplane.delivery {
+        Delivery::Direct => all_direct(&raw.dataplane, &services, sink),
+        Delivery::Port => no_spares(&raw.services, sink),
+        Delivery::Auto => {}
     }
     Config {
         state_dir: value::path(&raw.state_dir, sink),
@@ -113,6 +115,17 @@ fn all_direct(raw: &RawDataplane, services: &[ServiceConfig], sink: &Sink) {
             "\"direct\" is for containers, and service {name} runs processes: write \"auto\""
         );
         sink.at(&raw.delivery, text);
+    }
+}
+
+/// What is reached by port cannot change its slot.
+fn no_spares(services: &[RawService], sink: &Sink) {
+    for service in services {
+        let spares = &service.scale.spares;
+        if spares.value > 0 {
+            let text = "spares need direct delivery, and the file says delivery = \"port\"";
+            sink.at(spares, text);
+        }
     }
 }
 

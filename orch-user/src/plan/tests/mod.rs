@@ -3,6 +3,7 @@
 mod number;
 mod overlap;
 mod replacement;
+mod spare;
 
 use std::net::SocketAddr;
 
@@ -38,6 +39,8 @@ impl World {
             limit: 10,
             spec: SPEC.into(),
             overlap: false,
+            spares: 0,
+            freeze: false,
             drain_limit: Duration::from_secs(30),
             stop_grace: Duration::from_secs(10),
         };
@@ -187,6 +190,8 @@ impl World {
                 );
                 self.slot(slot).stopped(now);
             }
+            Action::TakeSpare { slot, spare, .. } => self.take_spare(slot, spare),
+            Action::Freeze { spare, frozen, .. } => self.current(spare).frozen = frozen,
             Action::Create { slot, .. } => {
                 let slots = &mut self.observed.services[0].slots;
                 slots.entry(slot).or_insert_with(|| SlotSeen::new(1)).next = Next::Creating;
@@ -200,6 +205,22 @@ impl World {
                 self.observed.strays.get_mut(&id).unwrap().stopping = true;
             }
         }
+    }
+
+    fn take_spare(&mut self, slot: u16, spare: u16) {
+        let now = self.now;
+        let taken = self.slot(spare).current.take();
+        *self.slot(spare) = SlotSeen::new(1);
+        let slots = &mut self.observed.services[0].slots;
+        let state = slots.entry(slot).or_insert_with(|| SlotSeen::new(1));
+        if state.current.is_some() {
+            state.stopped(now);
+        }
+        assert_eq!(state.next, Next::None, "two on their way");
+        let mut taken = taken.unwrap();
+        assert!(taken.fault.is_none() && taken.health.since.is_some());
+        taken.frozen = false;
+        state.current = Some(taken);
     }
 
     /// The runtime finishes what it is at in this slot; returns whether it was at something.
@@ -231,6 +252,7 @@ impl World {
                     address,
                     pid: None,
                     netns,
+                    frozen: false,
                     spec,
                     seen_at: now,
                     age: Duration::ZERO,
@@ -270,6 +292,8 @@ impl World {
                 | Action::Resume { slot, .. }
                 | Action::Stop { slot, .. }
                 | Action::Part { slot, .. }
+                | Action::TakeSpare { slot, .. }
+                | Action::Freeze { spare: slot, .. }
                 | Action::Create { slot, .. }
                 | Action::Start { slot, .. }
                 | Action::Discard { slot, .. } => Some(*slot),

@@ -1,6 +1,6 @@
 //! Containers that are reached at their own addresses.
 
-use super::*;
+use super::{super::fake::Lack, *};
 
 const SLOT: SlotKey = SlotKey {
     service: 0,
@@ -125,7 +125,7 @@ async fn what_the_data_plane_refuses_directly_is_reached_by_port() {
 async fn containers_without_addresses_of_their_own_are_reached_by_port() {
     let runtime = FakeRuntime::default();
     runtime.engine().docker = true;
-    runtime.engine().bare = true;
+    runtime.engine().lacks = Some(Lack::Addresses);
     let life = Life::over(containers(), FakeTables::default(), runtime);
     life.until_ring(&[0]).await;
     assert_eq!(entry(&life).reach, Reach::Port);
@@ -182,6 +182,10 @@ fn a_demand_for_direct_delivery_is_met_or_refused_at_the_start() {
     };
     let old = Host { tcx: false, ..able };
     assert!(can_deliver(&config, old).is_ok(), "auto falls back");
+    config.services[0].scale.spares = 1;
+    assert!(can_deliver(&config, able).is_ok());
+    let error = can_deliver(&config, old).unwrap_err().to_string();
+    assert!(error.contains("cannot have spares here"), "{error}");
     config.dataplane.delivery = Delivery::Direct;
     assert!(can_deliver(&config, able).is_ok());
     let error = can_deliver(&config, old).unwrap_err().to_string();

@@ -5,6 +5,7 @@ mod direct;
 mod healing;
 mod reloading;
 mod scaling;
+mod spares;
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     config::{
         BackendConfig, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces, Listen,
-        Local, Publish, RuntimeChoice, ScaleConfig, ServiceConfig,
+        Local, Publish, RuntimeChoice, ScaleConfig, ServiceConfig, SpareKind,
     },
     dataplane::{Reach, SlotEntry},
     view::SlotRow,
@@ -66,6 +67,8 @@ fn service(name: &str, port: u16, start_port: u16) -> ServiceConfig {
             requests_per_replica: 20,
             min: 1,
             max: 10,
+            spares: 0,
+            spare_kind: SpareKind::Running,
         },
     }
 }

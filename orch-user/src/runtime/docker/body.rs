@@ -21,16 +21,19 @@ const LOG_SIZE: &str = "8m";
 /// A name for a container, another one each time: the old backend of a slot may still have its.
 pub(super) fn name(order: &Order) -> String {
     let suffix = RandomState::new().hash_one(0) as u32;
-    format!("orch-{}-{}-{suffix:08x}", order.service, order.slot_port)
+    let place = match order.slot {
+        Some(_) => order.slot_port.to_string(),
+        None => "spare".to_owned(),
+    };
+    format!("orch-{}-{place}-{suffix:08x}", order.service)
 }
 
 /// The container of an order.
 pub(super) fn of(order: &Order, instance: &str, ipv6: bool) -> ContainerCreateBody {
     let backend = &order.backend;
-    let mut env: Vec<String> = vec![
-        format!("ORCH_SERVICE={}", order.service),
-        format!("ORCH_SLOT={}", order.slot),
-    ];
+    let mut env = vec![format!("ORCH_SERVICE={}", order.service)];
+    // A spare learns no slot: what is in its environment cannot change.
+    env.extend(order.slot.map(|slot| format!("ORCH_SLOT={slot}")));
     env.extend(
         backend
             .env
@@ -133,7 +136,7 @@ mod tests {
         };
         Order {
             service: "acts".to_owned(),
-            slot: 1,
+            slot: Some(1),
             slot_port: 8001,
             backend: Arc::new(backend),
             direct: publish == PublishOn::Nowhere,
@@ -193,6 +196,11 @@ mod tests {
         let name = name(&order);
         assert!(name.starts_with("orch-acts-8001-"));
         assert_ne!(name, super::name(&order));
+        let spare = Order {
+            slot: None,
+            ..order
+        };
+        assert!(super::name(&spare).starts_with("orch-acts-spare-"));
     }
 
     #[test]

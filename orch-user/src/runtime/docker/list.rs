@@ -10,7 +10,8 @@ use std::{
 use bollard::{
     errors::Error,
     models::{
-        ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings,
+        ContainerInspectResponse, ContainerState, ContainerSummary, ContainerSummaryStateEnum,
+        EndpointSettings,
     },
     query_parameters::{InspectContainerOptions, ListContainersOptions, LogsOptions},
 };
@@ -147,16 +148,20 @@ impl Inside {
             (network.networks, network.sandbox_key)
         });
         let address = networks.and_then(own_address);
-        let state = found.state.filter(|state| state.running == Some(true));
-        let pid = state.and_then(|state| u32::try_from(state.pid?).ok());
         // Without an address of its own it is on somebody else's network: the namespace is not its.
         let netns = sandbox.filter(|path| direct && address.is_some() && !path.is_empty());
         Self {
             address,
-            pid: pid.filter(|pid| *pid > 0),
+            pid: first_process(found.state),
             netns: netns.map(PathBuf::from),
         }
     }
+}
+
+/// The first process of a container that runs, as the host numbers it.
+pub(super) fn first_process(state: Option<ContainerState>) -> Option<u32> {
+    let state = state.filter(|state| state.running == Some(true))?;
+    u32::try_from(state.pid?).ok().filter(|pid| *pid > 0)
 }
 
 /// The address a container has of its own, IPv4 first: none on the host's network, or when it is
@@ -175,7 +180,7 @@ fn since(seconds: i64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use bollard::models::{ContainerState, NetworkSettings};
+    use bollard::models::NetworkSettings;
 
     use super::*;
 

@@ -5,6 +5,7 @@ mod body;
 mod connect;
 mod events;
 mod failure;
+mod freezer;
 mod labels;
 mod list;
 mod start;
@@ -95,6 +96,13 @@ impl Runtime for DockerRuntime {
 
     fn stop<'a>(&'a self, id: &'a BackendId, grace: Duration) -> Answer<'a, ()> {
         Box::pin(self.end(id, grace))
+    }
+
+    fn set_frozen(&self, id: &BackendId, pid: u32, frozen: bool) -> Result<(), RuntimeError> {
+        freezer::set(id, pid, frozen).map_err(|source| RuntimeError::Freezer {
+            id: id.clone(),
+            source,
+        })
     }
 
     fn list(&self) -> Answer<'_, Vec<Backend>> {
