@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     path::PathBuf,
+    sync::{MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -38,12 +39,15 @@ impl DockerRuntime {
         let found = found.map_err(|error| self.failed("inspect", &prepared.id.0, error))?;
         let labels = Labels::of_order(&prepared.order);
         let inside = Inside::of(found, labels.direct);
+        let (pid, netns) = (inside.pid, inside.netns.clone());
+        let address = labels.address(inside.address);
+        self.insides().insert(prepared.id.clone(), inside);
         Ok(Backend {
             id: prepared.id.clone(),
-            address: labels.address(inside.address),
-            running: inside.pid.is_some(),
-            pid: inside.pid,
-            netns: inside.netns,
+            address,
+            running: pid.is_some(),
+            pid,
+            netns,
             age: Duration::ZERO,
             service: labels.service,
             slot: labels.slot,
@@ -66,21 +70,36 @@ impl DockerRuntime {
         };
         let found = within(ASK_LIMIT, self.docker.list_containers(Some(options))).await;
         let found = found.map_err(|error| self.failed("list", "containers", error))?;
-        let backends = found.into_iter().filter_map(backend);
-        Ok(join_all(backends.map(|found| self.look_inside(found))).await)
+        let found: Vec<_> = found.into_iter().filter_map(backend).collect();
+        let runs = |id: &BackendId| found.iter().any(|(one, _)| one.running && one.id == *id);
+        self.insides().retain(|id, _| runs(id));
+        let backends = found.into_iter().map(|found| self.look_inside(found));
+        Ok(join_all(backends).await)
     }
 
-    /// The list has neither the first process nor the network namespace.
+    /// The list has neither the first process nor the network namespace: each container is looked at
+    /// once.
     async fn look_inside(&self, (mut backend, labels): (Backend, Labels)) -> Backend {
-        // One that is gone since will be missing from the next list.
-        if backend.running
-            && let Ok(found) = self.inspect(&backend.id).await
-        {
-            let inside = Inside::of(found, labels.direct);
-            backend.address = labels.address(inside.address);
-            (backend.pid, backend.netns) = (inside.pid, inside.netns);
+        if !backend.running {
+            return backend;
         }
+        let known = self.insides().get(&backend.id).cloned();
+        let inside = match known {
+            Some(inside) => inside,
+            // One that is gone since will be missing from the next list.
+            None => match self.inspect(&backend.id).await {
+                Ok(found) => Inside::of(found, labels.direct),
+                Err(_) => return backend,
+            },
+        };
+        backend.address = labels.address(inside.address);
+        (backend.pid, backend.netns) = (inside.pid, inside.netns.clone());
+        self.insides().insert(backend.id.clone(), inside);
         backend
+    }
+
+    fn insides(&self) -> MutexGuard<'_, HashMap<BackendId, Inside>> {
+        self.insides.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn tail(&self, id: &BackendId, lines: usize) -> Result<String, RuntimeError> {
@@ -136,7 +155,8 @@ fn backend(found: ContainerSummary) -> Option<(Backend, Labels)> {
 }
 
 /// What only a look at the single container tells.
-struct Inside {
+#[derive(Clone, Debug)]
+pub(super) struct Inside {
     address: Option<IpAddr>,
     pid: Option<u32>,
     netns: Option<PathBuf>,

@@ -11,7 +11,12 @@ mod list;
 mod start;
 mod stop;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bollard::{Docker, errors::Error};
 use futures_util::future::BoxFuture;
@@ -33,6 +38,8 @@ pub struct DockerRuntime {
     docker: Docker,
     endpoint: String,
     instance: String,
+    /// Containers that were looked at while they ran.
+    insides: Mutex<HashMap<BackendId, list::Inside>>,
 }
 
 impl DockerRuntime {
@@ -50,6 +57,7 @@ impl DockerRuntime {
                 docker,
                 endpoint,
                 instance: instance.to_owned(),
+                insides: Mutex::default(),
             }),
             Err(source) => Err(RuntimeError::EngineGone {
                 endpoint,
