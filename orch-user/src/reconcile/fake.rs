@@ -135,6 +135,7 @@ impl Tables for FakeTables {
                 state: entry.state,
                 generation: entry.generation,
                 live: *live,
+                alive: true,
                 connections: 0,
                 counters: *counters,
             });
