@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+pub mod delivery;
 pub mod events;
 pub mod health;
 pub mod listeners;

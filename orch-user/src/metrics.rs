@@ -61,7 +61,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
 fn requests(page: &mut Page, snapshot: &Snapshot) {
     let name = "orch_requests_total";
     page.head(name, "counter", "Requests that count, by slot.");
-    for row in &snapshot.slots {
+    for row in snapshot.slots.iter().filter(|row| !row.is_spare()) {
         let labels: [Label; 2] = [("service", &row.service), ("slot", &row.slot)];
         page.line(name, &labels, row.requests);
     }
@@ -134,7 +134,7 @@ fn slots(page: &mut Page, snapshot: &Snapshot) {
     }
     let name = "orch_connections";
     page.head(name, "gauge", "Connections that are open now, by slot.");
-    for row in &snapshot.slots {
+    for row in snapshot.slots.iter().filter(|row| !row.is_spare()) {
         let labels: [Label; 2] = [("service", &row.service), ("slot", &row.slot)];
         page.line(name, &labels, row.connections);
     }

@@ -38,7 +38,7 @@ pub fn services(rows: &[ServiceRow]) -> Table {
     table
 }
 
-/// A row per slot; `wide` adds the full identity, the address and what is wrong.
+/// A row per slot; `wide` adds the full identity, the address, the delivery and what is wrong.
 pub fn slots(rows: &[SlotRow], wide: bool) -> Table {
     let mut columns = vec![
         ("SERVICE", Side::Left),
@@ -54,7 +54,11 @@ pub fn slots(rows: &[SlotRow], wide: bool) -> Table {
         ("AGE", Side::Right),
     ];
     if wide {
-        columns.extend([("HEALTHY", Side::Left), ("ADDRESS", Side::Left)]);
+        columns.extend([
+            ("HEALTHY", Side::Left),
+            ("ADDRESS", Side::Left),
+            ("DELIVERY", Side::Left),
+        ]);
     }
     // What is wrong is always worth a column, once something is.
     let noted = wide || rows.iter().any(|row| !row.note.is_empty());
@@ -76,8 +80,8 @@ fn slot_cells(row: &SlotRow, wide: bool, noted: bool) -> Vec<String> {
     };
     let mut cells = vec![
         row.service.clone(),
-        row.slot.to_string(),
-        row.port.to_string(),
+        numbered(row, row.slot),
+        numbered(row, row.port),
         row.state.clone(),
         or_dash(backend),
         or_dash(row.runtime.clone()),
@@ -93,7 +97,11 @@ fn slot_cells(row: &SlotRow, wide: bool, noted: bool) -> Vec<String> {
     ];
     if wide {
         let healthy = if row.healthy { "yes" } else { "no" };
-        cells.extend([healthy.to_owned(), or_dash(row.address.clone())]);
+        cells.extend([
+            healthy.to_owned(),
+            or_dash(row.address.clone()),
+            delivery(row),
+        ]);
     }
     if noted {
         cells.push(if wide {
@@ -103,6 +111,23 @@ fn slot_cells(row: &SlotRow, wide: bool, noted: bool) -> Vec<String> {
         });
     }
     cells
+}
+
+/// Slot and port: a spare has neither.
+fn numbered(row: &SlotRow, number: u16) -> String {
+    if row.is_spare() {
+        "-".to_owned()
+    } else {
+        number.to_string()
+    }
+}
+
+/// How connections get there, and why not directly.
+fn delivery(row: &SlotRow) -> String {
+    if row.delivery_reason.is_empty() {
+        return row.delivery.clone();
+    }
+    format!("{} ({})", row.delivery, one_line(&row.delivery_reason))
 }
 
 /// As many characters of a container's id as `docker ps` shows.

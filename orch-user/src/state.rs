@@ -4,14 +4,18 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
-use orch_common::slot::SlotState;
+use orch_common::{
+    layout::SLOTS_PER_SERVICE,
+    slot::{SlotKey, SlotState},
+};
 
 use crate::{
     health::{Answer, Health},
-    runtime::{BackendId, RuntimeKind},
+    runtime::{Backend, BackendId, RuntimeKind},
 };
 
 /// A time, counted from the controller's start.
@@ -23,6 +27,9 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Health that ends a crash loop.
 pub const BACKOFF_RESET: Duration = Duration::from_secs(10);
+/// Number of the first spare. A spare has no slot, but a place of its own in the same table, above
+/// all slots: it is made, probed and stopped as a slot's backend is. The kernel knows none of them.
+pub const FIRST_SPARE: u16 = SLOTS_PER_SERVICE as u16;
 /// Between two tries to stop a backend.
 pub const STOP_RETRY: Duration = Duration::from_secs(1);
 
@@ -44,6 +51,12 @@ pub struct Wish {
     pub limit: u16,
     /// Digest that backends must have been ordered with.
     pub spec: String,
+    /// A new backend needs no port of this host, so that the one before it may still be there.
+    pub overlap: bool,
+    /// Ready backends at hand for any slot. None without `overlap`: a port cannot change hands.
+    pub spares: u16,
+    /// Spares do not run until they are needed.
+    pub freeze: bool,
     /// How long live flows may take to finish before a stop.
     pub drain_limit: Duration,
     /// Between SIGTERM and SIGKILL, for a backend that is well.
@@ -68,6 +81,10 @@ pub struct Stray {
     pub stopping: bool,
     /// When to try (again).
     pub retry_at: Moment,
+    /// Between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// The slot that it was in, if it made room for another.
+    pub left: Option<SlotKey>,
 }
 
 /// A service as it is.
@@ -79,7 +96,7 @@ pub struct ServiceSeen {
     pub ring: Option<Vec<u16>>,
     /// When live flows were last read.
     pub read_at: Moment,
-    /// Slots by number. A slot that is not needed any more stays here, since generations must not
+    /// Slots by number, and spares from [`FIRST_SPARE`] on. A slot that is not needed any more stays here, since generations must not
     /// repeat and a crash loop must not be forgotten.
     pub slots: BTreeMap<u16, SlotSeen>,
 }
@@ -105,6 +122,8 @@ pub struct SlotSeen {
     pub broken: Option<Fault>,
     /// What is wrong, for a person: last answer, tail of the log. Empty if nothing is.
     pub note: String,
+    /// Since when the data plane has refused the backend in the slot.
+    pub refused_since: Option<Moment>,
     /// When a runtime last did something here. Lists that were asked for earlier say nothing.
     pub touched_at: Moment,
 }
@@ -148,6 +167,12 @@ pub struct Running {
     pub runtime: RuntimeKind,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Its first process, as this host numbers it.
+    pub pid: Option<u32>,
+    /// The file of its network namespace, if connections go straight to its address.
+    pub netns: Option<PathBuf>,
+    /// It is a spare that has no processor until it is needed.
+    pub frozen: bool,
     /// The digest it was ordered with.
     pub spec: String,
     /// When this controller first saw it.
@@ -198,6 +223,8 @@ pub enum Cause {
     Exited(String),
     /// The runtime does not know it any more.
     Gone,
+    /// It cannot be frozen or thawed; why.
+    Freezer(String),
     /// The configuration wants another.
     Changed,
 }
@@ -210,6 +237,7 @@ impl Cause {
             Self::StartLimit(_) => "start_limit",
             Self::Exited(_) => "exited",
             Self::Gone => "gone",
+            Self::Freezer(_) => "freezer",
             Self::Changed => "changed",
         }
     }
@@ -224,6 +252,7 @@ impl fmt::Display for Cause {
             }
             Self::Exited(how) => write!(f, "it ended: {how}"),
             Self::Gone => f.write_str("it is gone"),
+            Self::Freezer(why) => f.write_str(why),
             Self::Changed => f.write_str("the configuration wants another"),
         }
     }
@@ -251,6 +280,33 @@ impl ServiceSeen {
     }
 }
 
+impl Running {
+    /// A backend that is seen for the first time.
+    pub fn new(backend: Backend, runtime: RuntimeKind, health: Health, now: Moment) -> Self {
+        Self {
+            id: backend.id,
+            runtime,
+            address: backend.address,
+            pid: backend.pid,
+            netns: backend.netns,
+            frozen: false,
+            spec: backend.spec,
+            seen_at: now,
+            age: backend.age,
+            health,
+            life: Life::Running,
+            fault: None,
+            stop_at: Moment::ZERO,
+        }
+    }
+
+    /// Whether connections can go straight to its address: it has one, and it is there.
+    pub fn is_reached_directly(&self) -> bool {
+        let there = self.fault.is_none() && self.life != Life::Stopping;
+        self.netns.is_some() && there && self.health.since.is_some()
+    }
+}
+
 impl SlotSeen {
     /// A slot in which nothing runs.
     pub const fn new(generation: u32) -> Self {
@@ -264,6 +320,7 @@ impl SlotSeen {
             retry_at: Moment::ZERO,
             broken: None,
             note: String::new(),
+            refused_since: None,
             touched_at: Moment::ZERO,
         }
     }
@@ -308,9 +365,18 @@ impl SlotSeen {
         self.touched_at = now;
     }
 
+    /// Adds the end of a failed backend's log to what is wrong, as long as that is.
+    pub fn note_tail(&mut self, tail: Option<&str>) {
+        if let Some(tail) = tail.filter(|tail| !tail.trim().is_empty() && self.broken.is_some()) {
+            let lines: Vec<_> = tail.lines().map(str::trim_end).collect();
+            self.note = format!("{}; its log ends: {}", self.note, lines.join(" | "));
+        }
+    }
+
     /// Notes that the backend in the slot is stopped and removed.
     pub fn stopped(&mut self, now: Moment) {
         self.current = None;
+        self.refused_since = None;
         self.generation = self.generation.wrapping_add(1);
         self.touched_at = now;
     }
@@ -323,6 +389,24 @@ impl SlotSeen {
                 since: Moment::ZERO,
             };
             current.stop_at = now + STOP_RETRY;
+        }
+    }
+
+    /// Whether the backend is well, and nothing is about to end it.
+    pub fn can_serve(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| {
+            current.life == Life::Running
+                && current.fault.is_none()
+                && current.health.since.is_some()
+        })
+    }
+
+    /// What a spare is doing.
+    pub fn spare_state(&self, now: Moment) -> SlotState {
+        if self.can_serve() {
+            SlotState::Spare
+        } else {
+            self.state(false, now)
         }
     }
 
@@ -372,6 +456,9 @@ mod tests {
             id: BackendId("a".into()),
             runtime: RuntimeKind::Process,
             address: ([127, 0, 0, 1], 8000).into(),
+            pid: None,
+            netns: None,
+            frozen: false,
             spec: String::new(),
             seen_at: Moment::ZERO,
             age: Duration::ZERO,

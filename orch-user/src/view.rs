@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::state::FIRST_SPARE;
+
 /// Everything there is to show at one moment. The controller publishes one after every change and
 /// at least once a second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,9 +61,9 @@ pub struct ServiceRow {
 pub struct SlotRow {
     /// Name of the service.
     pub service: String,
-    /// Number of the slot.
+    /// Number of the slot; that of a spare is 64 or more.
     pub slot: u16,
-    /// The slot's port on this host.
+    /// The slot's port on this host; 0 for a spare.
     pub port: u16,
     /// A `SlotState` in words.
     pub state: String,
@@ -71,6 +73,12 @@ pub struct SlotRow {
     pub runtime: String,
     /// `ip:port` of the backend; empty while there is none.
     pub address: String,
+    /// How connections reach its backends: `direct` or `port`.
+    #[serde(default)]
+    pub delivery: String,
+    /// Why not directly; empty if they do.
+    #[serde(default)]
+    pub delivery_reason: String,
     /// Whether its last probe answered 200.
     pub healthy: bool,
     /// Live connections.
@@ -85,6 +93,13 @@ pub struct SlotRow {
     pub age_s: f64,
     /// What is wrong: last probe answer, tail of the log, time to the next try. Empty if nothing.
     pub note: String,
+}
+
+impl SlotRow {
+    /// Whether it is a spare's, which has no slot and no port yet.
+    pub const fn is_spare(&self) -> bool {
+        self.slot >= FIRST_SPARE
+    }
 }
 
 /// Responses of a slot.
@@ -116,7 +131,8 @@ pub struct EventRow {
     /// Number of the slot, where it concerns one.
     pub slot: Option<u16>,
     /// One word: `started`, `ready`, `unhealthy`, `exited`, `replaced`, `draining`, `stopped`,
-    /// `scaled`, `backoff`, `adopted`, `reloaded`, `reset`, `lost`, `back`, `uplink`, `error`.
+    /// `scaled`, `backoff`, `adopted`, `reloaded`, `reset`, `lost`, `back`, `uplink`, `delivery`,
+    /// `spare`, `error`.
     pub kind: String,
     /// A sentence.
     pub text: String,

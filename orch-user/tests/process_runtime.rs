@@ -41,9 +41,10 @@ fn config(command: &[&str]) -> BackendConfig {
 fn order_of(backend: BackendConfig) -> Order {
     Order {
         service: "web".to_owned(),
-        slot: 2,
+        slot: Some(2),
         slot_port: free_port(),
         backend: Arc::new(backend),
+        direct: false,
         publish: PublishOn::Localhost,
         spec: "digest".to_owned(),
     }
@@ -119,7 +120,7 @@ async fn starts_lists_and_stops() {
         backend.address.to_string(),
         format!("127.0.0.1:{}", order.slot_port)
     );
-    assert_eq!((backend.service.as_str(), backend.slot), ("web", 2));
+    assert_eq!((backend.service.as_str(), backend.slot), ("web", Some(2)));
     assert!(backend.running);
     let listed = runtime.list().await.unwrap();
     assert_eq!(listed.len(), 1);

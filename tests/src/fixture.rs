@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use orch::config::{
     BackendConfig, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces, Listen, Local,
-    Publish, RuntimeChoice, ScaleConfig, ServiceConfig,
+    Publish, RuntimeChoice, ScaleConfig, ServiceConfig, SpareKind,
 };
 
 /// A service on port 80 with slots from 8000 on, of which nothing is started.
@@ -46,6 +46,8 @@ pub fn service() -> ServiceConfig {
             requests_per_replica: 20,
             min: 1,
             max: 10,
+            spares: 0,
+            spare_kind: SpareKind::Gated,
         },
     }
 }

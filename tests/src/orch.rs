@@ -322,10 +322,11 @@ impl Orch {
         self.slots().into_iter().map(|row| row.backend).collect()
     }
 
-    /// Waits until exactly so many copies are there, all ready.
+    /// Waits until exactly so many copies are there, all ready; spares are not looked at.
     pub fn wait_ready(&self, copies: u16) -> Vec<SlotRow> {
         let right = || {
-            let rows = self.slots();
+            let mut rows = self.slots();
+            rows.retain(|row| !row.is_spare());
             let ready = rows.iter().all(|row| row.state == "ready" && row.healthy);
             (ready && rows.len() == usize::from(copies)).then_some(rows)
         };

@@ -13,7 +13,7 @@ use std::{
 use nix::sys::signal::Signal;
 use orch_tests::{
     orch::{Kind::Docker, Orch, Settings, docker},
-    story::{lifetime, refusals, reload, replace, scale, volume},
+    story::{lifetime, refusals, reload, replace, scale, spare, volume},
 };
 use serde_json::{Value, json};
 
@@ -25,6 +25,16 @@ fn a_crashed_copy_is_replaced_on_its_port() {
 #[test]
 fn a_killed_copy_is_out_of_the_ring_at_once() {
     replace::killed_copies(Docker);
+}
+
+#[test]
+fn replacements_in_a_row_leave_nothing() {
+    spare::replacements_in_a_row();
+}
+
+#[test]
+fn frozen_spares_take_over_and_are_found_again() {
+    spare::frozen_spares();
 }
 
 #[test]

@@ -155,6 +155,7 @@ async fn stop_all(runtime: &impl Runtime, removed: &mut Vec<String>) -> Result<(
         let Backend {
             service, slot, id, ..
         } = backend;
+        let slot = slot.map_or_else(|| "spare".to_owned(), |slot| slot.to_string());
         removed.push(format!(
             "{service}/{slot}: {} {id} is removed",
             runtime.kind().name()

@@ -70,7 +70,7 @@ fn coloured() -> bool {
 /// Colours the cell of a table that holds a state.
 pub(super) fn cell(column: &str, cell: &str) -> String {
     let colour = match (column, cell.trim()) {
-        ("STATE", "ready") => Colour::Green,
+        ("STATE", "ready" | "spare") => Colour::Green,
         ("STATE", "failed") | ("KIND", "unhealthy" | "exited" | "lost" | "error") => Colour::Red,
         ("STATE", "starting" | "draining" | "stopping" | "backoff") | ("KIND", "backoff") => {
             Colour::Yellow

@@ -9,7 +9,7 @@ use crate::{overview, view::SlotRow};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     orch ps\n  \
-    orch ps -o wide                              full ids, addresses, and what is wrong\n  \
+    orch ps -o wide                              full ids, addresses, delivery, and what is wrong\n  \
     orch ps -o json | jq -r '.[] | select(.state != \"ready\") | .port'")]
 pub(super) struct Args {
     #[command(flatten)]

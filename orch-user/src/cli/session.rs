@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 use super::{CliError, Seat, Signal, ports::Claims};
 use crate::{
     config::{Config, Source},
-    dataplane::Dataplane,
+    dataplane::{self, Dataplane},
+    delivery::Host,
     reconcile::{self, RunError, Runtimes},
     runtime::{Runtime, RuntimeError, RuntimeKind, docker::DockerRuntime, process::ProcessRuntime},
 };
@@ -33,6 +34,8 @@ impl Session {
         let config = self.config;
         let runtimes = self::runtimes(&config).await?;
         runtimes.check(&config).await?;
+        let host = host();
+        reconcile::can_deliver(&config, host)?;
         let dataplane = Dataplane::open(&config.dataplane).map_err(RunError::from)?;
         log::info!("{}", balanced(&dataplane.uplinks(), config.status));
         let (control, door) = reconcile::door();
@@ -44,7 +47,7 @@ impl Session {
         };
         let leaves = tokio::spawn(translator.run(self.signals));
         let pin_dir = config.dataplane.pin_dir.clone();
-        let ran = reconcile::run(config, dataplane, runtimes, door, receiver).await;
+        let ran = reconcile::run(config, dataplane, runtimes, host, door, receiver).await;
         match ran {
             Err(error) => {
                 // What is left must be found again by `orch down`.
@@ -83,6 +86,14 @@ fn balanced(uplinks: &[String], status: Option<SocketAddr>) -> String {
     match status {
         Some(address) => format!("{outside}; status at http://{address}/"),
         None => outside,
+    }
+}
+
+/// What of this host decides how connections reach containers.
+pub(super) fn host() -> Host {
+    Host {
+        tcx: dataplane::has_tcx(),
+        cgroup2: matches!(dataplane::cgroup2_root(), Ok(Some(_))),
     }
 }
 

@@ -50,7 +50,7 @@ pub struct DataplaneConfig {
     pub interfaces: Interfaces,
     /// How clients on this host are balanced.
     pub local: Local,
-    /// How flows reach their backends. Only `port` exists; `auto` means it.
+    /// How flows reach their backends.
     pub delivery: Delivery,
     /// Flows remembered, `MIN_FLOWS` at the least.
     pub flows: u32,
@@ -83,6 +83,8 @@ pub enum Local {
 pub enum Delivery {
     /// The best that works here.
     Auto,
+    /// To the container's own address, or not at all.
+    Direct,
     /// Only the port is rewritten.
     Port,
 }
@@ -123,7 +125,7 @@ pub struct Listen {
 /// Whether Docker publishes the slot ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Publish {
-    /// No further than delivery `port` needs, which is on the host's addresses.
+    /// No further than the delivery needs: nowhere for `direct`, on the host's addresses for `port`.
     None,
     /// On 127.0.0.1 and `::1`.
     Localhost,
@@ -154,6 +156,17 @@ pub struct BackendConfig {
     pub drain_limit: Duration,
     /// Between SIGTERM and SIGKILL.
     pub stop_grace: Duration,
+}
+
+impl BackendConfig {
+    /// Whether it is a process, rather than a container: `auto` is a container if an image is named.
+    pub const fn is_process(&self) -> bool {
+        match self.runtime {
+            RuntimeChoice::Docker => false,
+            RuntimeChoice::Process => true,
+            RuntimeChoice::Auto => self.image.is_none(),
+        }
+    }
 }
 
 /// Which runtime a service asks for.
@@ -214,4 +227,19 @@ pub struct ScaleConfig {
     pub min: u16,
     /// Most copies.
     pub max: u16,
+    /// Ready backends without a slot.
+    pub spares: u16,
+    /// How they wait.
+    pub spare_kind: SpareKind,
+}
+
+/// How spares wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpareKind {
+    /// As any other backend, and are probed.
+    Running,
+    /// Started, well, and without the processor.
+    Frozen,
+    /// In front of their program. Not in this version.
+    Gated,
 }

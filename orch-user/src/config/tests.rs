@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{EXAMPLE, parse, problem::Sink, raw::RawConfig};
+use super::{EXAMPLE, SpareKind, parse, problem::Sink, raw::RawConfig};
 
 /// The least there is to say.
 const LEAST: &str = "[[service]]\nbackend.image = \"acts:demo\"\n";
@@ -165,17 +165,59 @@ fn all_problems_come_at_once() {
 fn what_this_version_lacks_is_said() {
     check_service(
         "mode = \"http\"\nscale.spares = 1\nscale.min = 0\nscale.idle = \"5m\"\nscale.policy = \"pid\"\n\
-         balance = \"maglev\"\nscale.spare_kind = \"frozen\"\n[dataplane]\nlocal = \"packet\"\ndelivery = \"direct\"",
+         balance = \"maglev\"\nscale.spare_kind = \"gated\"\n[dataplane]\nlocal = \"packet\"",
         &[
             "orch.toml:3: service[0].mode: \"http\" is not in this version yet: \"tcp\"",
-            "orch.toml:4: service[0].scale.spares: spares are not in this version yet: leave it at 0",
             "orch.toml:5: service[0].scale.min: scaling to zero is not in this version yet: at least 1",
             "orch.toml:6: service[0].scale.idle: scaling to zero is not in this version yet: leave it at \"0s\"",
             "orch.toml:7: service[0].scale.policy: must be \"step\", not \"pid\"",
             "orch.toml:8: service[0].balance: \"maglev\" is not in this version yet: \"round_robin\"",
-            "orch.toml:9: service[0].scale.spare_kind: \"frozen\" is not in this version yet: \"gated\"",
+            "orch.toml:9: service[0].scale.spare_kind: \"gated\" is not in this version yet: write spare_kind = \"running\" or \"frozen\"",
             "orch.toml:11: dataplane.local: \"packet\" is not in this version yet: \"auto\" or \"connect\" or \"off\"",
-            "orch.toml:12: dataplane.delivery: \"direct\" is not in this version yet: \"auto\" or \"port\"",
+        ],
+    );
+}
+
+#[test]
+fn direct_is_for_containers() {
+    let direct = "[dataplane]\ndelivery = \"direct\"\n";
+    assert!(parse("containers", &format!("{direct}{LEAST}")).is_ok());
+    check(
+        &format!("{direct}[[service]]\nname = \"a\"\nbackend.command = [\"/bin/a\"]\n"),
+        &[
+            "orch.toml:2: dataplane.delivery: \"direct\" is for containers, and service a runs processes: write \"auto\"",
+        ],
+    );
+}
+
+#[test]
+fn spares_need_containers_that_are_reached_directly() {
+    let spares = "scale = { spares = 2, spare_kind = \"frozen\" }\n";
+    let config = parse("spares", &format!("{LEAST}{spares}")).unwrap();
+    let scale = &config.services[0].scale;
+    assert_eq!((scale.spares, scale.spare_kind), (2, SpareKind::Frozen));
+    check_service(
+        "scale.spares = 1",
+        &[
+            "orch.toml:3: service[0].scale.spares: spare_kind is \"gated\" by default, and \"gated\" is not in this version yet: write spare_kind = \"running\" or \"frozen\"",
+        ],
+    );
+    check_service(
+        &format!("publish = \"all\"\n{spares}"),
+        &[
+            "orch.toml:4: service[0].scale.spares: spares need publish = \"none\": Docker cannot publish a slot's port for a container that has no slot yet",
+        ],
+    );
+    check_service(
+        &format!("{spares}[dataplane]\ndelivery = \"port\""),
+        &[
+            "orch.toml:3: service[0].scale.spares: spares need direct delivery, and the file says delivery = \"port\"",
+        ],
+    );
+    check(
+        &format!("[[service]]\nbackend.command = [\"/bin/a\"]\n{spares}"),
+        &[
+            "orch.toml:3: service[0].scale.spares: spares are containers: this service runs processes, so leave it at 0",
         ],
     );
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -88,6 +88,8 @@ pub struct SlotReading {
     pub key: SlotKey,
     /// Its port on this host.
     pub port: u16,
+    /// Where its backend listens; `None` for a slot of which only counts are left.
+    pub address: Option<SocketAddr>,
     /// What it is doing.
     pub state: SlotState,
     /// Generation of its backend.
@@ -379,6 +381,10 @@ impl Dataplane {
             reading.slots.push(SlotReading {
                 key,
                 port: slot.map_or(0, |slot| slot.port),
+                address: slot.map(|slot| {
+                    let ip = Ipv6Addr::from(slot.address).to_canonical();
+                    SocketAddr::new(ip, slot.backend_port)
+                }),
                 generation: slot.map_or(0, |slot| slot.generation),
                 state: slot.map_or(SlotState::Failed, |slot| slot.state),
                 live: slot.map_or(0, |slot| slot.live),

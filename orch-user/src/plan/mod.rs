@@ -2,20 +2,25 @@
 //! the same arguments give the same list.
 //!
 //! A plan holds only steps that are allowed *now*. Each order that matters (out of the ring, then
-//! drained, then stopped; stopped, then the next one started; known to the kernel as ready, then
-//! in the ring) is kept by not naming the second step before the first is seen to be done. The
+//! drained, then stopped; stopped, then the next one started, where both need the same port; known
+//! to the kernel as ready, then in the ring) is kept by not naming the second step before the first is seen to be done. The
 //! controller plans again after every change, so a step that failed is simply planned again.
 
 mod roll;
 mod slot;
+mod spare;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Duration,
+};
 
 use crate::{
     runtime::BackendId,
-    state::{Desired, KernelSlot, Moment, Observed, ServiceSeen, Wish},
+    state::{Desired, FIRST_SPARE, KernelSlot, Moment, Observed, ServiceSeen, Wish},
 };
 
 /// Something to do. `service` is the service's index, `slot` the slot's number in it.
@@ -68,6 +73,35 @@ pub enum Action {
         slot: u16,
         /// Between SIGTERM and SIGKILL; zero for a backend that failed.
         grace: Duration,
+    },
+    /// Let the backend of a slot go, so that another can take its place before it is stopped.
+    Part {
+        /// Index of the service.
+        service: u16,
+        /// Number of the slot.
+        slot: u16,
+        /// Between SIGTERM and SIGKILL; zero for a backend that failed.
+        grace: Duration,
+    },
+    /// Put a spare in a slot. What is there makes room, as by [`Action::Part`].
+    TakeSpare {
+        /// Index of the service.
+        service: u16,
+        /// Number of the slot.
+        slot: u16,
+        /// Number of the spare.
+        spare: u16,
+        /// Between SIGTERM and SIGKILL for the one before.
+        grace: Duration,
+    },
+    /// Take the processor from a spare, or give it back.
+    Freeze {
+        /// Index of the service.
+        service: u16,
+        /// Number of the spare.
+        spare: u16,
+        /// Which of the two.
+        frozen: bool,
     },
     /// Prepare the next backend of a slot; needs no free port.
     Create {
@@ -151,26 +185,30 @@ struct Planner<'a> {
     serve: u16,
     /// The slot whose backend is well but has to go for a new one.
     roll: Option<u16>,
+    /// Slots that get a spare now, and which.
+    taken: BTreeMap<u16, u16>,
 }
 
 impl<'a> Planner<'a> {
     fn new(index: u16, wish: &'a Wish, seen: &'a ServiceSeen, now: Moment) -> Self {
         let serve = roll::slots_to_serve(wish, seen);
         let roll = roll::choose(wish, seen, serve);
-        Self {
+        let mut planner = Self {
             index,
             wish,
             seen,
             now,
             serve,
             roll,
-        }
+            taken: BTreeMap::new(),
+        };
+        planner.taken = planner.hand_out();
+        planner
     }
 
     fn plan(&self, actions: &mut Vec<Action>) {
-        let wanted = 0..self.serve.max(self.wish.warm);
-        let known = self.seen.slots.keys().copied();
-        let numbers: BTreeSet<u16> = known.chain(wanted).collect();
+        let known = self.seen.slots.range(..FIRST_SPARE).map(|(slot, _)| *slot);
+        let numbers: BTreeSet<u16> = known.chain(self.wanted()).collect();
         let mut ring = Vec::new();
         for &number in &numbers {
             self.plan_slot(number, actions);
@@ -184,6 +222,12 @@ impl<'a> Planner<'a> {
                 slots: ring,
             });
         }
+        self.plan_spares(actions);
+    }
+
+    /// Slots that should run.
+    fn wanted(&self) -> Range<u16> {
+        0..self.serve.max(self.wish.warm)
     }
 
     fn want(&self, slot: u16) -> Want {

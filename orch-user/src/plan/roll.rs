@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use crate::state::{Life, Running, ServiceSeen, SlotSeen, Wish};
+use crate::state::{FIRST_SPARE, Life, Running, ServiceSeen, SlotSeen, Wish};
 
 /// How many slots should be in the ring: `copies`, and more in two cases, so that traffic always
 /// has somewhere to go. A single copy that must be replaced although it is well gets company for
@@ -21,20 +21,20 @@ pub(super) fn slots_to_serve(wish: &Wish, seen: &ServiceSeen) -> u16 {
             return 2;
         }
     }
-    if wanted.any(|(_, slot)| can_serve(slot)) {
+    if wanted.any(|(_, slot)| slot.can_serve()) {
         return wish.copies;
     }
     // None of the wanted ones can serve: keep the lowest surplus one that can, and what is below.
     seen.slots
-        .range(wish.copies..)
+        .range(wish.copies..FIRST_SPARE)
         .find(|(number, slot)| {
-            seen.ring.as_ref().is_some_and(|ring| ring.contains(number)) && can_serve(slot)
+            seen.ring.as_ref().is_some_and(|ring| ring.contains(number)) && slot.can_serve()
         })
         .map_or(wish.copies, |(number, _)| number + 1)
 }
 
-/// The slot whose backend is to go next for a new one. None while any other slot that should
-/// serve does not: one disturbance at a time.
+/// The slot whose backend is to go next for a new one. None of the ring while any other slot that
+/// should serve does not: one disturbance at a time.
 pub(super) fn choose(wish: &Wish, seen: &ServiceSeen, serve: u16) -> Option<u16> {
     let wanted = 0..serve.max(wish.warm);
     let candidate = |number: &u16| {
@@ -43,21 +43,17 @@ pub(super) fn choose(wish: &Wish, seen: &ServiceSeen, serve: u16) -> Option<u16>
         (calm && is_outdated(slot, wish)).then_some((seen.in_ring(*number), Reverse(*number)))
     };
     // One that is out of the ring already goes first: that disturbs nobody.
-    let (_, Reverse(chosen)) = wanted.filter_map(|number| candidate(&number)).min()?;
-    let disturbed = (0..serve)
-        .filter(|number| *number != chosen)
-        .any(|number| !seen.in_ring(number) || !seen.slots.get(&number).is_some_and(can_serve));
+    let (in_ring, Reverse(chosen)) = wanted.filter_map(|number| candidate(&number)).min()?;
+    if !in_ring {
+        return Some(chosen);
+    }
+    let disturbed = (0..serve).filter(|number| *number != chosen).any(|number| {
+        !seen.in_ring(number) || !seen.slots.get(&number).is_some_and(SlotSeen::can_serve)
+    });
     (!disturbed).then_some(chosen)
 }
 
 fn is_outdated(slot: &SlotSeen, wish: &Wish) -> bool {
     let outdated = |current: &Running| current.fault.is_none() && current.spec != wish.spec;
     slot.current.as_ref().is_some_and(outdated)
-}
-
-/// Whether the backend in the slot is well and stays.
-pub(super) fn can_serve(slot: &SlotSeen) -> bool {
-    slot.current.as_ref().is_some_and(|current| {
-        current.life == Life::Running && current.fault.is_none() && current.health.since.is_some()
-    })
 }

@@ -2,8 +2,8 @@
 
 use orch_common::slot::SlotState;
 
-use super::{Action, Planner, Want, roll::can_serve};
-use crate::state::{KernelSlot, Life, Moment, Next, Running, SlotSeen, Wish};
+use super::{Action, Planner, Want};
+use crate::state::{FIRST_SPARE, KernelSlot, Life, Moment, Next, Running, SlotSeen, Wish};
 
 /// When time alone allows another step in this slot.
 pub(super) fn moments(wish: &Wish, slot: &SlotSeen) -> impl Iterator<Item = Moment> {
@@ -21,6 +21,17 @@ pub(super) fn moments(wish: &Wish, slot: &SlotSeen) -> impl Iterator<Item = Mome
 impl Planner<'_> {
     pub(super) fn plan_slot(&self, number: u16, actions: &mut Vec<Action>) {
         let want = self.want(number);
+        if let Some(spare) = self.taken.get(&number) {
+            let slot = self.seen.slots.get(&number);
+            let grace = slot.and_then(|slot| self.parts(number, slot, want));
+            actions.push(Action::TakeSpare {
+                service: self.index,
+                slot: number,
+                spare: *spare,
+                grace: grace.unwrap_or_default(),
+            });
+            return;
+        }
         let Some(slot) = self.seen.slots.get(&number) else {
             // Only a wanted number can be unknown.
             actions.push(Action::Create {
@@ -29,6 +40,14 @@ impl Planner<'_> {
             });
             return;
         };
+        if let Some(grace) = self.parts(number, slot, want) {
+            actions.push(Action::Part {
+                service: self.index,
+                slot: number,
+                grace,
+            });
+            return;
+        }
         self.plan_kernel(number, slot, want, actions);
         match &slot.current {
             Some(current) => self.plan_current(number, slot, current, want, actions),
@@ -48,7 +67,7 @@ impl Planner<'_> {
     }
 
     fn may_serve(&self, number: u16, slot: &SlotSeen) -> bool {
-        self.want(number) == Want::Serve && self.roll != Some(number) && can_serve(slot)
+        self.want(number) == Want::Serve && self.roll != Some(number) && slot.can_serve()
     }
 
     fn plan_kernel(&self, number: u16, slot: &SlotSeen, want: Want, actions: &mut Vec<Action>) {
@@ -80,15 +99,21 @@ impl Planner<'_> {
             slot.state(false, self.now)
         };
         let address = match &slot.current {
+            // Where it cannot be reached yet, or any more, nobody is led to a container that may be
+            // gone: the slot's port on this host refuses at once.
+            Some(current)
+                if current.netns.is_some() && !in_ring && !current.is_reached_directly() =>
+            {
+                self.seen.expected_address(number)
+            }
             Some(current) => current.address,
             None if want.is_gone() && slot.next == Next::None => return None,
             // Nothing to say before a first backend is about to listen; from then on the kernel
             // keeps outsiders off the port.
-            None => match slot.kernel {
-                Some(kernel) => kernel.address,
-                None if slot.is_idle() || slot.next == Next::Creating => return None,
-                None => self.seen.expected_address(number),
-            },
+            None if slot.kernel.is_none() && (slot.is_idle() || slot.next == Next::Creating) => {
+                return None;
+            }
+            None => self.seen.expected_address(number),
         };
         Some(KernelSlot {
             state,
@@ -132,15 +157,42 @@ impl Planner<'_> {
                 });
             }
             Life::Draining { since } => {
-                let drained = slot.live == 0 && self.seen.read_at > since;
-                if drained || self.now >= since + self.wish.drain_limit {
+                if self.is_drained(slot, since) {
                     self.plan_stop(number, current, self.wish.stop_grace, actions);
                 }
             }
         }
     }
 
-    fn plan_stop(&self, slot: u16, current: &Running, grace: Moment, actions: &mut Vec<Action>) {
+    fn is_drained(&self, slot: &SlotSeen, since: Moment) -> bool {
+        let drained = slot.live == 0 && self.seen.read_at > since;
+        drained || self.now >= since + self.wish.drain_limit
+    }
+
+    /// Whether the backend makes room now, so that another takes its place while it is being
+    /// stopped; with which grace.
+    pub(super) fn parts(&self, number: u16, slot: &SlotSeen, want: Want) -> Option<Moment> {
+        let current = slot.current.as_ref()?;
+        if !self.wish.overlap || want.is_gone() || self.seen.in_ring(number) {
+            return None;
+        }
+        match current.life {
+            Life::Stopping => None,
+            _ if current.fault.is_some() => Some(Moment::ZERO),
+            Life::Draining { since } if current.spec != self.wish.spec => {
+                self.is_drained(slot, since).then_some(self.wish.stop_grace)
+            }
+            Life::Running | Life::Draining { .. } => None,
+        }
+    }
+
+    pub(super) fn plan_stop(
+        &self,
+        slot: u16,
+        current: &Running,
+        grace: Moment,
+        actions: &mut Vec<Action>,
+    ) {
         if self.now >= current.stop_at {
             actions.push(Action::Stop {
                 service: self.index,
@@ -159,7 +211,13 @@ impl Planner<'_> {
         }
     }
 
-    fn plan_next(&self, number: u16, slot: &SlotSeen, want: Want, actions: &mut Vec<Action>) {
+    pub(super) fn plan_next(
+        &self,
+        number: u16,
+        slot: &SlotSeen,
+        want: Want,
+        actions: &mut Vec<Action>,
+    ) {
         let service = self.index;
         match &slot.next {
             Next::None => self.plan_create(number, slot, want, actions),
@@ -171,11 +229,12 @@ impl Planner<'_> {
             }
             Next::Prepared { .. } => {
                 // The kernel must know the new generation before anything listens: flows of the
-                // backend before it are dead, and outsiders stay off the port.
+                // backend before it are dead, and outsiders stay off the port. Of a spare it knows
+                // nothing.
                 let known = slot
                     .kernel
                     .is_some_and(|kernel| kernel.generation == slot.generation);
-                if known {
+                if known || number >= FIRST_SPARE {
                     actions.push(Action::Start {
                         service,
                         slot: number,

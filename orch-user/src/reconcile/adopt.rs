@@ -1,17 +1,14 @@
 //! The beginning: what an earlier controller left running is taken over in place.
 
-use orch_common::{
-    layout::SLOTS_PER_SERVICE,
-    slot::{SlotKey, SlotState},
-};
+use orch_common::slot::{SlotKey, SlotState};
 
-use super::{Controller, RunError, hosted::Hosted, tables::Tables};
+use super::{Controller, RunError, execute::whole, hosted::Hosted, tables::Tables};
 use crate::{
     dataplane::SlotReading,
     health::Health,
     runtime::{Backend, RuntimeKind},
     scale::step::Step,
-    state::{KernelSlot, Life, Moment, Running, ServiceSeen, SlotSeen, Stray},
+    state::{FIRST_SPARE, KernelSlot, Moment, Running, ServiceSeen, SlotSeen, Stray},
 };
 
 impl<T: Tables> Controller<T> {
@@ -28,7 +25,8 @@ impl<T: Tables> Controller<T> {
                 start_port: service.start_port,
                 ..ServiceSeen::default()
             });
-            self.services.push(Hosted::new(service, now));
+            let delivery = self.delivery_of(&service);
+            self.services.push(Hosted::new(service, delivery, now));
         }
         self.learn_kernel(&reading.slots)?;
         let needed: Vec<_> = self.services.iter().map(|hosted| hosted.kind).collect();
@@ -85,45 +83,78 @@ impl<T: Tables> Controller<T> {
             let fits = hosted.is_some_and(|hosted| hosted.spec == backend.spec);
             (!backend.running, !fits, backend.age)
         });
-        for backend in backends {
-            if let Some(key) = self.place_for(kind, &backend) {
+        // First those that the kernel leads to: a spare that was put into a slot is still labelled as
+        // one, and the slot's label may be that of a backend on its way out.
+        let (placed, others): (Vec<_>, Vec<_>) = backends
+            .into_iter()
+            .partition(|backend| self.place_in_kernel(kind, backend).is_some());
+        for backend in placed.into_iter().chain(others) {
+            let place = self
+                .place_in_kernel(kind, &backend)
+                .or_else(|| self.place_for(kind, &backend));
+            if let Some(key) = place {
                 self.adopt(key, kind, backend);
             } else {
                 let stray = Stray {
                     runtime: kind,
                     stopping: false,
                     retry_at: Moment::ZERO,
+                    grace: self.stray_grace(),
+                    left: None,
                 };
                 self.observed.strays.insert(backend.id, stray);
             }
         }
     }
 
-    /// The free slot that a running backend belongs to.
-    fn place_for(&self, kind: RuntimeKind, backend: &Backend) -> Option<SlotKey> {
+    fn service_of(&self, kind: RuntimeKind, backend: &Backend) -> Option<u16> {
         let hosted = |hosted: &Hosted| hosted.config.name == backend.service && hosted.kind == kind;
         let service = self.services.iter().position(hosted)?;
-        let slots = &self.observed.services.get(service)?.slots;
-        let free = slots
-            .get(&backend.slot)
-            .is_none_or(|slot| slot.current.is_none());
-        let valid = usize::from(backend.slot) < SLOTS_PER_SERVICE;
-        (backend.running && free && valid).then_some(SlotKey {
-            service: service as u16,
-            slot: backend.slot,
-        })
+        backend.running.then_some(service as u16)
+    }
+
+    fn is_free(&self, key: SlotKey) -> bool {
+        self.slot(key).is_none_or(|slot| slot.current.is_none())
+    }
+
+    /// The free slot in which the kernel has this backend.
+    fn place_in_kernel(&self, kind: RuntimeKind, backend: &Backend) -> Option<SlotKey> {
+        let service = self.service_of(kind, backend)?;
+        let mut slots = self.readings.values();
+        let known = slots
+            .find(|slot| slot.key.service == service && slot.address == Some(backend.address))?;
+        (backend.netns.is_some() && self.is_free(known.key)).then_some(known.key)
+    }
+
+    /// The free slot that a running backend belongs to by its label, or a place for a spare.
+    fn place_for(&self, kind: RuntimeKind, backend: &Backend) -> Option<SlotKey> {
+        let service = self.service_of(kind, backend)?;
+        let Some(slot) = backend.slot else {
+            return self.free_spare_place(service);
+        };
+        let key = SlotKey { service, slot };
+        (slot < FIRST_SPARE && self.is_free(key)).then_some(key)
     }
 
     fn adopt(&mut self, key: SlotKey, kind: RuntimeKind, backend: Backend) {
         let now = self.now();
         let first = self.first_generation;
+        if backend.slot.is_none()
+            && let Err(error) = self.set_frozen(kind, &backend.id, backend.pid, false)
+        {
+            // Whether it was frozen is not known. If so, its probes will tell.
+            log::debug!("{}", whole(&error));
+        }
         let Some(slot) = self.slot_or_new(key, first) else {
             return;
         };
         let mut health = Health::default();
         if let Some(kernel) = &mut slot.kernel {
             slot.generation = kernel.generation;
-            kernel.address = backend.address;
+            // What is reached directly is told again: the data plane has to learn its namespace.
+            if backend.netns.is_none() {
+                kernel.address = backend.address;
+            }
             if kernel.state == SlotState::Ready {
                 health = Health::trusted(now);
             }
@@ -139,18 +170,7 @@ impl<T: Tables> Controller<T> {
                 "which is probed first"
             }
         );
-        slot.current = Some(Running {
-            id: backend.id,
-            runtime: kind,
-            address: backend.address,
-            spec: backend.spec,
-            seen_at: now,
-            age: backend.age,
-            health,
-            life: Life::Running,
-            fault: None,
-            stop_at: Moment::ZERO,
-        });
+        slot.current = Some(Running::new(backend, kind, health, now));
         self.record(key, "adopted", text);
         self.begin_probing(key, !trusted);
     }
@@ -167,7 +187,8 @@ impl<T: Tables> Controller<T> {
             let served = |slot: &SlotSeen| {
                 slot.current.is_some() && !slot.kernel.is_some_and(|kernel| leaves(kernel.state))
             };
-            let highest = seen.slots.iter().rev().find(|(_, slot)| served(slot));
+            let mut slots = seen.slots.range(..FIRST_SPARE).rev();
+            let highest = slots.find(|(_, slot)| served(slot));
             let copies = highest.map_or(0, |(number, _)| number + 1);
             let limits = &hosted.config.scale;
             hosted.policy = Step::new(copies.clamp(limits.min, limits.max), 0, now);

@@ -191,6 +191,17 @@ impl<T: Tables> Controller<T> {
                 grace: Moment::ZERO,
             });
         }
+        let strays = self.observed.strays.iter_mut();
+        let patient = strays.filter(|(_, stray)| stray.stopping && !stray.grace.is_zero());
+        let ids: Vec<_> = patient
+            .map(|(id, stray)| {
+                stray.grace = Duration::ZERO;
+                id.clone()
+            })
+            .collect();
+        for id in ids {
+            self.act(Action::StopStray { id });
+        }
     }
 
     pub(super) fn check_closed(&mut self) -> Onward {

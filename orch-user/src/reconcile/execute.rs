@@ -12,7 +12,7 @@ use super::{
 use crate::{
     dataplane::{Reach, SlotEntry},
     plan::{Action, plan},
-    state::{Cause, Fault, KernelSlot, Life, Moment, SlotSeen},
+    state::{Cause, FIRST_SPARE, Fault, KernelSlot, Life, Moment, SlotSeen, Stray},
 };
 
 /// Plans in a row after one event. Each makes the next possible; far fewer are ever needed, so
@@ -30,11 +30,14 @@ impl<T: Tables> Controller<T> {
                 return;
             }
             self.dirty = true;
+            let mut refused = false;
             for action in actions {
                 log::debug!("{action:?}");
-                if !self.act(action) {
-                    return;
-                }
+                // The others are allowed as well: a slot that is refused holds up no other.
+                refused |= !self.act(action);
+            }
+            if refused {
+                return;
             }
         }
     }
@@ -66,6 +69,31 @@ impl<T: Tables> Controller<T> {
                 slot,
                 grace,
             } => self.stop(SlotKey { service, slot }, grace),
+            Action::Part {
+                service,
+                slot,
+                grace,
+            } => self.part(SlotKey { service, slot }, grace),
+            Action::TakeSpare {
+                service,
+                slot,
+                spare,
+                grace,
+            } => {
+                let spare = SlotKey {
+                    service,
+                    slot: spare,
+                };
+                self.take_spare(SlotKey { service, slot }, spare, grace);
+            }
+            Action::Freeze {
+                service,
+                spare,
+                frozen,
+            } => {
+                let slot = spare;
+                self.freeze(SlotKey { service, slot }, frozen);
+            }
             Action::Create { service, slot } => self.create(SlotKey { service, slot }),
             Action::Start { service, slot } => self.start(SlotKey { service, slot }),
             Action::Discard { service, slot } => self.discard(SlotKey { service, slot }),
@@ -78,19 +106,52 @@ impl<T: Tables> Controller<T> {
         let Some(seen) = self.observed.services.get(usize::from(key.service)) else {
             return Ok(());
         };
+        let current = seen.slots.get(&key.slot).and_then(|slot| {
+            let current = slot.current.as_ref();
+            current.filter(|current| current.address == to.address && current.fault.is_none())
+        });
+        let netns = current.and_then(|current| current.netns.clone());
         let entry = SlotEntry {
             address: to.address,
-            reach: Reach::Port,
-            pid: None,
+            reach: netns.map_or(Reach::Port, |netns| Reach::Direct { netns }),
+            pid: current.and_then(|current| current.pid),
             port: seen.port(key.slot),
             state: to.state,
             generation: to.generation,
         };
-        self.tables.set_slot(key, &entry)?;
+        let set = self.tables.set_slot(key, &entry);
+        if let Err(error) = &set
+            && entry.reach != Reach::Port
+        {
+            self.refused_directly(key, error);
+        }
+        set?;
         if let Some(slot) = self.slot_mut(key) {
             slot.kernel = Some(to);
+            slot.refused_since = None;
         }
         Ok(())
+    }
+
+    /// The backend makes room for another and is stopped beside it.
+    pub(super) fn part(&mut self, key: SlotKey, grace: Duration) {
+        let now = self.now();
+        let Some(slot) = self.slot_mut(key) else {
+            return;
+        };
+        let Some(current) = slot.current.take() else {
+            return;
+        };
+        slot.stopped(now);
+        self.probes.remove(&key);
+        let stray = Stray {
+            runtime: current.runtime,
+            stopping: false,
+            retry_at: Moment::ZERO,
+            grace,
+            left: Some(key),
+        };
+        self.observed.strays.insert(current.id, stray);
     }
 
     fn remove_slot(&mut self, key: SlotKey) -> Outcome<()> {
@@ -203,7 +264,11 @@ impl<T: Tables> Controller<T> {
     pub(super) fn record(&mut self, key: SlotKey, kind: &str, text: String) {
         let hosted = self.services.get(usize::from(key.service));
         let name = hosted.map_or("", |hosted| hosted.config.name.as_str());
-        self.door.journal.record(name, Some(key.slot), kind, text);
+        let (slot, text) = match key.slot {
+            FIRST_SPARE.. => (None, format!("spare {text}")),
+            slot => (Some(slot), text),
+        };
+        self.door.journal.record(name, slot, kind, text);
         self.dirty = true;
     }
 

@@ -21,14 +21,14 @@ use tokio::{
 use super::tables::{Outcome, Tables};
 use crate::{
     config::{BackendConfig, ServiceConfig},
-    dataplane::{DataplaneError, Reading, SlotEntry, SlotReading},
+    dataplane::{DataplaneError, Reach, Reading, SlotEntry, SlotReading},
     health::{
         Answer,
         probe::{Prober, Target},
     },
     runtime::{
-        Answer as RuntimeAnswer, Backend, BackendId, Order, Prepared, Runtime, RuntimeError,
-        RuntimeEvent, RuntimeKind,
+        Answer as RuntimeAnswer, Backend, BackendId, Order, Prepared, PublishOn, Runtime,
+        RuntimeError, RuntimeEvent, RuntimeKind,
     },
 };
 
@@ -41,7 +41,11 @@ pub(super) struct Kernel {
     /// Every ring there ever was.
     pub(super) ring_log: Vec<(u16, Vec<u16>)>,
     pub(super) detached: bool,
+    /// Calls of `set_slot` that were obeyed.
+    pub(super) sets: u32,
     pub(super) refuses: bool,
+    /// Refuses slots that are to be reached directly.
+    pub(super) refuses_direct: bool,
     /// Slots that answered a SYN with RST, for the next tick.
     pub(super) refused: Vec<(SlotKey, u32)>,
     turn: usize,
@@ -101,12 +105,13 @@ impl Tables for FakeTables {
 
     fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Outcome<()> {
         let mut kernel = self.kernel();
-        if kernel.refuses {
+        if kernel.refuses || (kernel.refuses_direct && entry.reach != Reach::Port) {
             return Err(DataplaneError::File {
                 path: "/sys/fs/bpf/orch".into(),
                 source: std::io::ErrorKind::PermissionDenied.into(),
             });
         }
+        kernel.sets += 1;
         let new = (entry.clone(), SlotCounters::default(), 0);
         kernel.slots.entry(key).or_insert(new).0 = entry.clone();
         Ok(())
@@ -133,6 +138,7 @@ impl Tables for FakeTables {
                 key: *key,
                 port: entry.port,
                 state: entry.state,
+                address: Some(entry.address),
                 generation: entry.generation,
                 live: *live,
                 alive: true,
@@ -175,18 +181,32 @@ pub(super) struct Engine {
     pub(super) backends: Vec<FakeBackend>,
     born: u32,
     pub(super) gone: bool,
+    /// It is an engine of containers, rather than of processes.
+    pub(super) docker: bool,
+    /// What its containers have not.
+    pub(super) lacks: Option<Lack>,
     /// Exit code with which whatever is started ends at once.
     pub(super) crashes: Option<i32>,
     /// What a new backend answers.
     pub(super) answer: Option<Answer>,
     pub(super) creations: u32,
     pub(super) graces: Vec<Duration>,
+    /// How long a stop takes beyond the usual.
+    pub(super) stop_takes: Duration,
     events: Option<mpsc::Sender<RuntimeEvent>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// Addresses of their own.
+    Addresses,
+    Freezer,
 }
 
 pub(super) struct FakeBackend {
     pub(super) backend: Backend,
     pub(super) answer: Answer,
+    pub(super) frozen: bool,
     started: Instant,
 }
 
@@ -204,6 +224,35 @@ impl FakeRuntime {
         let mut backends = engine.backends.iter();
         let found = backends.find(|b| b.backend.running && b.backend.address.port() == port)?;
         Some(found.backend.id.0.clone())
+    }
+
+    /// The backend that the kernel leads to in this slot.
+    pub(super) fn behind(&self, tables: &FakeTables, slot: u16) -> Option<Backend> {
+        let key = SlotKey { service: 0, slot };
+        let entry = tables.kernel().slots.get(&key)?.0.clone();
+        let engine = self.engine();
+        let mut backends = engine.backends.iter().map(|fake| &fake.backend);
+        let found = backends.find(|b| b.running && b.address == entry.address);
+        found.cloned()
+    }
+
+    pub(super) fn set_answer_of(&self, id: &BackendId, answer: Answer) {
+        let mut engine = self.engine();
+        let mut backends = engine.backends.iter_mut();
+        let fake = backends.find(|fake| fake.backend.id == *id).unwrap();
+        fake.answer = answer;
+    }
+
+    /// Ends a backend, as `docker kill` would.
+    pub(super) fn kill_id(&self, id: &BackendId) {
+        let mut engine = self.engine();
+        let events = engine.events.clone();
+        let mut backends = engine.backends.iter_mut();
+        let fake = backends.find(|fake| fake.backend.id == *id).unwrap();
+        fake.backend.running = false;
+        let (id, how) = (id.clone(), "exit code 137".to_owned());
+        let event = RuntimeEvent::Exited { id, how };
+        events.unwrap().try_send(event).unwrap();
     }
 
     pub(super) fn running(&self) -> usize {
@@ -251,13 +300,16 @@ impl FakeRuntime {
             backend: Backend {
                 id: id.clone(),
                 service: service.into(),
-                slot,
+                slot: Some(slot),
                 address: SocketAddr::from(([127, 0, 0, 1], port)),
+                pid: None,
+                netns: None,
                 running: true,
                 age: Duration::from_mins(1),
                 spec: spec.into(),
             },
             answer: Answer::Status(200),
+            frozen: false,
             started: Instant::now(),
         });
         id
@@ -275,7 +327,7 @@ impl FakeRuntime {
 
     fn begin(&self, prepared: &Prepared) -> Result<Backend, RuntimeError> {
         let order = &prepared.order;
-        if self.at(order.slot_port).is_some() {
+        if order.publish != PublishOn::Nowhere && self.at(order.slot_port).is_some() {
             return Err(RuntimeError::PortTaken {
                 port: order.slot_port,
                 service: order.service.clone(),
@@ -283,11 +335,19 @@ impl FakeRuntime {
         }
         let mut engine = self.engine();
         let crashes = engine.crashes;
+        let direct = order.direct && engine.lacks != Some(Lack::Addresses);
+        let address = if direct {
+            ([10, 0, 0, engine.born as u8], order.backend.port)
+        } else {
+            ([127, 0, 0, 1], order.slot_port)
+        };
         let backend = Backend {
             id: prepared.id.clone(),
             service: order.service.clone(),
             slot: order.slot,
-            address: SocketAddr::from(([127, 0, 0, 1], order.slot_port)),
+            address: address.into(),
+            pid: Some(1000 + engine.born),
+            netns: direct.then(|| format!("netns/{}", prepared.id).into()),
             running: crashes.is_none(),
             age: Duration::ZERO,
             spec: order.spec.clone(),
@@ -296,6 +356,7 @@ impl FakeRuntime {
         engine.backends.push(FakeBackend {
             backend: backend.clone(),
             answer,
+            frozen: false,
             started: Instant::now(),
         });
         if let Some(code) = crashes {
@@ -310,7 +371,11 @@ impl FakeRuntime {
 
 impl Runtime for FakeRuntime {
     fn kind(&self) -> RuntimeKind {
-        RuntimeKind::Process
+        if self.engine().docker {
+            RuntimeKind::Docker
+        } else {
+            RuntimeKind::Process
+        }
     }
 
     fn check<'a>(&'a self, _: &'a str, _: &'a BackendConfig) -> RuntimeAnswer<'a, ()> {
@@ -343,12 +408,27 @@ impl Runtime for FakeRuntime {
     fn stop<'a>(&'a self, id: &'a BackendId, grace: Duration) -> RuntimeAnswer<'a, ()> {
         Box::pin(async move {
             self.check_gone()?;
-            sleep(WORK).await;
+            let extra = self.engine().stop_takes;
+            sleep(WORK + extra).await;
             let mut engine = self.engine();
             engine.graces.push(grace);
             engine.backends.retain(|fake| fake.backend.id != *id);
             Ok(())
         })
+    }
+
+    fn set_frozen(&self, id: &BackendId, _: u32, frozen: bool) -> Result<(), RuntimeError> {
+        let mut engine = self.engine();
+        if engine.lacks == Some(Lack::Freezer) {
+            return Err(RuntimeError::Freezer {
+                id: id.clone(),
+                source: std::io::ErrorKind::NotFound.into(),
+            });
+        }
+        let mut backends = engine.backends.iter_mut();
+        let fake = backends.find(|fake| fake.backend.id == *id).unwrap();
+        fake.frozen = frozen;
+        Ok(())
     }
 
     fn list(&self) -> RuntimeAnswer<'_, Vec<Backend>> {
@@ -383,7 +463,11 @@ impl Prober for FakeRuntime {
                         && b.backend.address == target.address
                         && b.started.elapsed() >= BOOT
                 };
-                backends.find(there).map_or(Answer::Refused, |b| b.answer)
+                match backends.find(there) {
+                    None => Answer::Refused,
+                    Some(fake) if fake.frozen => Answer::TimedOut,
+                    Some(fake) => fake.answer,
+                }
             };
             if answer == Answer::TimedOut {
                 std::future::pending::<()>().await;

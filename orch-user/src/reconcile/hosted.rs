@@ -12,10 +12,11 @@ use orch_common::counter::SlotCounters;
 
 use super::{Closing, runtimes::Runtimes};
 use crate::{
-    config::{BackendConfig, Publish, ServiceConfig},
+    config::{BackendConfig, Publish, ServiceConfig, SpareKind},
+    delivery::{Choice, Way},
     runtime::{Order, PublishOn, RuntimeKind},
     scale::step::Step,
-    state::{Moment, Wish},
+    state::{FIRST_SPARE, Moment, Wish},
 };
 
 /// Rates are averages over this time.
@@ -26,6 +27,7 @@ pub(super) struct Hosted {
     pub(super) config: ServiceConfig,
     backend: Arc<BackendConfig>,
     pub(super) kind: RuntimeKind,
+    pub(super) delivery: Choice,
     pub(super) spec: String,
     pub(super) policy: Step,
     /// Counts of slots that the kernel has forgotten.
@@ -35,16 +37,19 @@ pub(super) struct Hosted {
     history: VecDeque<(Moment, u64, u64)>,
     pub(super) replacements: BTreeMap<&'static str, u64>,
     pub(super) decisions: BTreeMap<&'static str, u64>,
+    /// Delivery is not what was chosen at first: that was tried and failed.
+    fell_back: bool,
     /// The configuration does not have it any more: it drains, and keeps its index meanwhile.
     pub(super) leaving: bool,
 }
 
 impl Hosted {
-    pub(super) fn new(config: ServiceConfig, now: Moment) -> Self {
+    pub(super) fn new(config: ServiceConfig, delivery: Choice, now: Moment) -> Self {
         let kind = Runtimes::kind_for(&config.backend);
         Self {
             backend: Arc::new(config.backend.clone()),
-            spec: spec(&config, kind),
+            spec: spec(&config, kind, delivery.way),
+            delivery,
             policy: Step::new(config.scale.min, 0, now),
             kind,
             config,
@@ -53,23 +58,41 @@ impl Hosted {
             history: VecDeque::new(),
             replacements: BTreeMap::new(),
             decisions: BTreeMap::new(),
+            fell_back: false,
             leaving: false,
         }
     }
 
     /// Takes a new configuration of the same service.
-    pub(super) fn reconfigure(&mut self, config: ServiceConfig) {
-        self.kind = Runtimes::kind_for(&config.backend);
-        self.spec = spec(&config, self.kind);
+    pub(super) fn reconfigure(&mut self, config: ServiceConfig, delivery: Choice) {
+        let kind = Runtimes::kind_for(&config.backend);
+        // What direct delivery failed for is here to stay, as long as the runtime does.
+        if kind != self.kind || !self.fell_back {
+            (self.delivery, self.fell_back) = (delivery, false);
+        }
+        self.kind = kind;
+        self.spec = spec(&config, self.kind, self.delivery.way);
         self.backend = Arc::new(config.backend.clone());
         self.config = config;
         self.leaving = false;
+    }
+
+    /// Has backends reached by port from now on: directly they cannot be, for this reason.
+    pub(super) fn fall_back(&mut self, reason: String) {
+        self.delivery = Choice::port(reason);
+        self.fell_back = true;
+        self.spec = spec(&self.config, self.kind, self.delivery.way);
+    }
+
+    fn publish_on(&self) -> PublishOn {
+        publish_on(self.config.publish, self.delivery.way)
     }
 
     pub(super) fn wish(&self, closing: Option<&Closing>) -> Wish {
         let backend = &self.backend;
         let hurry = closing.is_some_and(|closing| closing.hurry);
         let ends = closing.is_some() || self.leaving;
+        let overlap = self.publish_on() == PublishOn::Nowhere;
         let unless = |not: bool, value: u16| if not { 0 } else { value };
         let patience = |limit: Duration| if hurry { Duration::ZERO } else { limit };
         Wish {
@@ -77,18 +100,24 @@ impl Hosted {
             warm: unless(ends, self.policy.warm(&self.config.scale)),
             limit: self.config.scale.max,
             spec: self.spec.clone(),
+            overlap,
+            spares: unless(ends || !overlap, self.config.scale.spares),
+            freeze: self.config.scale.spare_kind == SpareKind::Frozen,
             drain_limit: patience(backend.drain_limit),
             stop_grace: patience(backend.stop_grace),
         }
     }
 
-    pub(super) fn order(&self, slot: u16) -> Order {
+    /// For a slot, or for a spare from `FIRST_SPARE` on.
+    pub(super) fn order(&self, number: u16) -> Order {
+        let slot = (number < FIRST_SPARE).then_some(number);
         Order {
             service: self.config.name.clone(),
             slot,
-            slot_port: self.config.start_port.saturating_add(slot),
+            slot_port: slot.map_or(0, |slot| self.config.start_port.saturating_add(slot)),
             backend: Arc::clone(&self.backend),
-            publish: publish_on(self.config.publish),
+            direct: self.delivery.way == Way::Direct,
+            publish: self.publish_on(),
             spec: self.spec.clone(),
         }
     }
@@ -128,16 +157,17 @@ pub(super) fn responses(counters: &SlotCounters) -> u64 {
 
 /// Delivery `port` reaches a backend on the host's own addresses, so that is where Docker has to
 /// publish unless the file says that nobody outside is meant to come in.
-const fn publish_on(publish: Publish) -> PublishOn {
-    match publish {
-        Publish::Localhost => PublishOn::Localhost,
-        Publish::None | Publish::All => PublishOn::All,
+const fn publish_on(publish: Publish, way: Way) -> PublishOn {
+    match (publish, way) {
+        (Publish::None, Way::Direct) => PublishOn::Nowhere,
+        (Publish::Localhost, _) => PublishOn::Localhost,
+        (Publish::None, Way::Port) | (Publish::All, _) => PublishOn::All,
     }
 }
 
 /// Digest of what a backend is made from. How it is probed, drained and counted is not part of it:
 /// those change without a new backend.
-fn spec(service: &ServiceConfig, kind: RuntimeKind) -> String {
+fn spec(service: &ServiceConfig, kind: RuntimeKind, way: Way) -> String {
     let backend = &service.backend;
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -152,8 +182,12 @@ fn spec(service: &ServiceConfig, kind: RuntimeKind) -> String {
         backend.env,
         backend.memory,
         backend.cpus,
-        publish_on(service.publish),
+        publish_on(service.publish, way),
     );
+    // Delivery by port adds nothing: backends of versions that knew no other way are kept.
+    if way == Way::Direct {
+        text.push_str(" direct");
+    }
     for volume in &backend.volumes {
         let _ = write!(text, " {:?} {:?}", volume.source, volume.target);
     }

@@ -5,6 +5,7 @@
 
 mod adopt;
 mod command;
+mod deliver;
 mod execute;
 #[cfg(test)]
 mod fake;
@@ -14,6 +15,7 @@ mod outcome;
 mod publish;
 mod reload;
 mod runtimes;
+mod spare;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -31,15 +33,17 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::{hosted::Hosted, outcome::Done};
 pub use self::{
+    deliver::can_deliver,
     runtimes::Runtimes,
     tables::{Outcome, Tables},
 };
+use self::{hosted::Hosted, outcome::Done};
 use crate::{
     config::{Config, ConfigError},
     control::{Command, Control},
     dataplane::{DataplaneError, SlotReading},
+    delivery::Host,
     events::Journal,
     health::{
         Answer,
@@ -104,6 +108,26 @@ pub enum RunError {
         /// Their ids, separated by commas.
         backends: String,
     },
+    /// A service's connections cannot go straight to its containers, as the file demands.
+    #[error(
+        "service {service} cannot have delivery = \"direct\" here: {reason}; write \"auto\" in [dataplane]"
+    )]
+    Delivery {
+        /// The service.
+        service: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A service's spares could not be reached.
+    #[error(
+        "service {service} cannot have spares here: they need direct delivery, and {reason}; write spares = 0"
+    )]
+    Spares {
+        /// The service.
+        service: String,
+        /// Why not.
+        reason: String,
+    },
     /// A service needs a runtime that is not there.
     #[error("service {service} needs the {runtime} runtime, which is not available here")]
     NoRuntime {
@@ -141,17 +165,22 @@ pub fn door() -> (Control, Door) {
 }
 
 /// Runs the controller until it is told to end. Adopts what an earlier one left behind. Check
-/// `runtimes` against `config` and open the data plane before. Where this fails at its start, and
+/// `runtimes` and `host` against `config` and open the data plane before. Where this fails at its start, and
 /// the data plane held no slot before, the data plane is detached again.
 pub async fn run<T: Tables>(
     config: Config,
     tables: T,
     runtimes: Runtimes,
+    host: Host,
     door: Door,
     signals: mpsc::Receiver<Signal>,
 ) -> Result<(), RunError> {
-    let prober = Arc::new(HttpProber);
-    Controller::new(config, tables, runtimes, prober, door, signals)
+    let edges = Edges {
+        runtimes,
+        prober: Arc::new(HttpProber),
+        host,
+    };
+    Controller::new(config, tables, edges, door, signals)
         .run()
         .await
 }
@@ -192,10 +221,18 @@ struct Closing {
     hurry: bool,
 }
 
+/// Where the controller meets the world, besides the data plane.
+struct Edges {
+    runtimes: Runtimes,
+    prober: Arc<dyn Prober>,
+    host: Host,
+}
+
 struct Controller<T> {
     tables: T,
     runtimes: Runtimes,
     prober: Arc<dyn Prober>,
+    host: Host,
     door: Door,
     signals: mpsc::Receiver<Signal>,
     events: mpsc::UnboundedReceiver<Event>,
@@ -243,16 +280,21 @@ impl<T: Tables> Controller<T> {
     fn new(
         config: Config,
         tables: T,
-        runtimes: Runtimes,
-        prober: Arc<dyn Prober>,
+        edges: Edges,
         door: Door,
         signals: mpsc::Receiver<Signal>,
     ) -> Self {
+        let Edges {
+            runtimes,
+            prober,
+            host,
+        } = edges;
         let (report, events) = mpsc::unbounded_channel();
         Self {
             tables,
             runtimes,
             prober,
+            host,
             door,
             signals,
             events,

@@ -9,7 +9,7 @@ use super::{Controller, Event, adopt::short, execute::whole, tables::Tables};
 use crate::{
     health::{Answer, Verdict},
     runtime::{Backend, BackendId, RuntimeError, RuntimeEvent, RuntimeKind},
-    state::{Cause, Life, Moment, Next, Stray},
+    state::{Cause, FIRST_SPARE, Life, Moment, Next, Stray},
 };
 
 /// Seconds between two full lists.
@@ -37,6 +37,12 @@ impl<T: Tables> Controller<T> {
         match verdict {
             Verdict::Starting => slot.note = format!("not well yet: its probe {answer}"),
             Verdict::Suspect => slot.note = format!("its probe {answer}"),
+            Verdict::FirstGood if key.slot >= FIRST_SPARE => {
+                let text = format!("{} is ready", short(&id.0));
+                slot.note.clear();
+                slot.broken = None;
+                self.record(key, "ready", text);
+            }
             Verdict::Good | Verdict::FirstGood => slot.note.clear(),
             Verdict::Unhealthy => {
                 if let Some(good_at) = good_at {
@@ -68,7 +74,9 @@ impl<T: Tables> Controller<T> {
             _ => (cause.name(), "unhealthy"),
         };
         slot.fail(cause, now);
-        self.count_replacement(key.service, name);
+        if key.slot < FIRST_SPARE {
+            self.count_replacement(key.service, name);
+        }
         self.record(key, kind, text);
     }
 
@@ -261,12 +269,15 @@ impl<T: Tables> Controller<T> {
         for key in self.missing(runtime, asked_at, &backends) {
             self.condemn(key, Cause::Gone);
         }
+        let grace = self.stray_grace();
         for backend in backends {
             if self.is_stray(&backend, asked_at) {
                 self.observed.strays.entry(backend.id).or_insert(Stray {
                     runtime,
                     stopping: false,
                     retry_at: asked_at,
+                    grace,
+                    left: None,
                 });
             }
         }
@@ -309,10 +320,11 @@ impl<T: Tables> Controller<T> {
         let Some(service) = self.services.iter().position(named) else {
             return true;
         };
-        let key = SlotKey {
-            service: service as u16,
-            slot: backend.slot,
+        let service = service as u16;
+        let Some(slot) = backend.slot else {
+            return !self.spares_move(service, asked_at);
         };
+        let key = SlotKey { service, slot };
         self.slot(key)
             .is_none_or(|slot| slot.next == Next::None && slot.touched_at < asked_at)
     }

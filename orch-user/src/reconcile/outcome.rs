@@ -8,7 +8,7 @@ use super::{Controller, adopt::short, execute::whole, tables::Tables};
 use crate::{
     health::Health,
     runtime::{Backend, BackendId, Prepared, RuntimeError, RuntimeKind},
-    state::{Cause, Life, Moment, Next, Running, STOP_RETRY},
+    state::{Cause, Next, Running, STOP_RETRY},
 };
 
 /// Something that a runtime was asked for and has finished, for better or worse.
@@ -35,6 +35,7 @@ pub(super) enum Done {
     },
     StrayStopped {
         id: BackendId,
+        tail: Option<String>,
         result: Result<(), RuntimeError>,
     },
 }
@@ -58,7 +59,9 @@ impl<T: Tables> Controller<T> {
                     slot.touched_at = now;
                 }
             }
-            Done::StrayStopped { id, result } => self.stray_stopped(&id, result),
+            Done::StrayStopped { id, tail, result } => {
+                self.stray_stopped(&id, tail.as_deref(), result);
+            }
         }
     }
 
@@ -83,6 +86,7 @@ impl<T: Tables> Controller<T> {
             Ok(backend) => backend,
             Err(error) => return self.cannot_start(key, kind, &error),
         };
+        let direct = self.is_direct(key.service);
         let text = format!("started {} at {}", short(&backend.id.0), backend.address);
         let exit = self
             .early_exits
@@ -94,19 +98,15 @@ impl<T: Tables> Controller<T> {
         };
         slot.next = Next::None;
         slot.touched_at = now;
-        slot.current = Some(Running {
-            id: backend.id,
-            runtime: kind,
-            address: backend.address,
-            spec: backend.spec,
-            seen_at: now,
-            age: backend.age,
-            health: Health::default(),
-            life: Life::Running,
-            fault: None,
-            stop_at: Moment::ZERO,
-        });
+        let unreachable = direct && backend.netns.is_none();
+        slot.current = Some(Running::new(backend, kind, Health::default(), now));
         self.record(key, "started", text);
+        if unreachable {
+            self.fall_back(
+                key.service,
+                "the engine gives containers no address of their own",
+            );
+        }
         self.sync_host();
         match exit {
             Some((_, how)) => self.condemn(key, Cause::Exited(how)),
@@ -170,27 +170,39 @@ impl<T: Tables> Controller<T> {
             }
             return;
         }
-        if let Some(tail) = tail.filter(|tail| !tail.trim().is_empty() && slot.broken.is_some()) {
-            let lines: Vec<_> = tail.lines().map(str::trim_end).collect();
-            slot.note = format!("{}; its log ends: {}", slot.note, lines.join(" | "));
-        }
+        slot.note_tail(tail);
         slot.stopped(now);
-        let wait = slot.retry_at.saturating_sub(now);
-        let crashed = slot.broken.is_some();
-        let note = slot.note.clone();
         self.record(key, "stopped", format!("stopped {}", short(&id.0)));
-        if crashed && wait > Duration::ZERO {
-            let wait = wait.as_secs_f64();
-            let text = format!("fails again and again, next try in {wait:.1} s: {note}");
-            self.record(key, "backoff", text);
-        }
+        self.record_backoff(key);
         self.sync_host();
     }
 
-    fn stray_stopped(&mut self, id: &BackendId, result: Result<(), RuntimeError>) {
+    /// Notes that the slot waits before its next try, if it does.
+    fn record_backoff(&mut self, key: SlotKey) {
+        let now = self.now();
+        let Some(slot) = self.slot(key) else {
+            return;
+        };
+        let wait = slot.retry_at.saturating_sub(now);
+        if slot.broken.is_some() && wait > Duration::ZERO {
+            let (wait, note) = (wait.as_secs_f64(), &slot.note);
+            let text = format!("fails again and again, next try in {wait:.1} s: {note}");
+            self.record(key, "backoff", text);
+        }
+    }
+
+    fn stray_stopped(
+        &mut self,
+        id: &BackendId,
+        tail: Option<&str>,
+        result: Result<(), RuntimeError>,
+    ) {
         let now = self.now();
         let Err(error) = result else {
-            self.observed.strays.remove(id);
+            let stray = self.observed.strays.remove(id);
+            if let Some(key) = stray.and_then(|stray| stray.left) {
+                return self.left_stopped(key, id, tail);
+            }
             let text = format!("removed {}, which belonged to no slot", short(&id.0));
             self.door.journal.record("", None, "stopped", text);
             return;
@@ -200,6 +212,19 @@ impl<T: Tables> Controller<T> {
             stray.stopping = false;
             stray.retry_at = now + STOP_RETRY;
         }
+    }
+
+    /// A backend that had left its slot for another is gone.
+    fn left_stopped(&mut self, key: SlotKey, id: &BackendId, tail: Option<&str>) {
+        let now = self.now();
+        let Some(slot) = self.slot_mut(key) else {
+            return;
+        };
+        slot.touched_at = now;
+        slot.note_tail(tail);
+        self.record(key, "stopped", format!("stopped {}", short(&id.0)));
+        self.record_backoff(key);
+        self.sync_host();
     }
 
     /// Whether the error says that the whole runtime is gone; that is told once.

@@ -11,7 +11,7 @@ use super::{Controller, hosted::Hosted, observe::NOTHING, tables::Tables};
 use crate::{
     config::Listen,
     health::Answer,
-    state::{Moment, ServiceSeen, SlotSeen},
+    state::{FIRST_SPARE, Moment, ServiceSeen, SlotSeen},
     view::{ServiceRow, SlotRow, SlotSignals, Snapshot},
 };
 
@@ -53,14 +53,21 @@ impl<T: Tables> Controller<T> {
             snapshot.replacements.extend(counts(&hosted.replacements));
             snapshot.decisions.extend(counts(&hosted.decisions));
             for (number, slot) in &seen.slots {
-                let wanted = *number < hosted.wish(self.closing.as_ref()).warm;
-                if slot.is_idle() && !wanted {
-                    continue;
-                }
                 let key = SlotKey {
                     service: index as u16,
                     slot: *number,
                 };
+                if *number >= FIRST_SPARE {
+                    if !slot.is_idle() || now < slot.retry_at {
+                        let row = self.slot_row(key, hosted, seen, slot, now);
+                        snapshot.slots.push(row);
+                    }
+                    continue;
+                }
+                let wanted = *number < hosted.wish(self.closing.as_ref()).warm;
+                if slot.is_idle() && !wanted {
+                    continue;
+                }
                 snapshot
                     .slots
                     .push(self.slot_row(key, hosted, seen, slot, now));
@@ -100,7 +107,12 @@ impl<T: Tables> Controller<T> {
             .ring
             .as_ref()
             .is_some_and(|ring| ring.contains(&key.slot));
-        let state = slot.state(in_ring, now);
+        let spare = key.slot >= FIRST_SPARE;
+        let state = if spare {
+            slot.spare_state(now)
+        } else {
+            slot.state(in_ring, now)
+        };
         let counters = self
             .readings
             .get(&key)
@@ -115,7 +127,7 @@ impl<T: Tables> Controller<T> {
         SlotRow {
             service: hosted.config.name.clone(),
             slot: key.slot,
-            port: seen.port(key.slot),
+            port: if spare { 0 } else { seen.port(key.slot) },
             state: state.name().to_owned(),
             backend: current
                 .map(|current| current.id.0.clone())
@@ -127,6 +139,8 @@ impl<T: Tables> Controller<T> {
             address: current
                 .map(|current| current.address.to_string())
                 .unwrap_or_default(),
+            delivery: hosted.delivery.way.name().to_owned(),
+            delivery_reason: hosted.delivery.reason.clone(),
             healthy: current.is_some_and(healthy),
             connections: slot.live,
             requests: counters.requests,

@@ -1,7 +1,9 @@
 //! A new configuration while the controller runs. Services that stay keep their index in the data
 //! plane, whatever their place in the file; one that goes keeps it until it has drained.
 
-use super::{Controller, RunError, execute::whole, hosted::Hosted, tables::Tables};
+use super::{
+    Controller, RunError, deliver::can_deliver_with, execute::whole, hosted::Hosted, tables::Tables,
+};
 use crate::{
     config::{Config, ServiceConfig},
     state::ServiceSeen,
@@ -47,6 +49,8 @@ impl<T: Tables> Controller<T> {
     }
 
     fn try_reload(&mut self, config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+        // The data plane is what it was at the start, whatever the new file says of it.
+        can_deliver_with(&self.config.dataplane, &config.services, self.host)?;
         let layout = self.layout(config)?;
         let table: Vec<_> = layout.iter().map(|(service, _)| service.clone()).collect();
         self.tables.set_services(&table)?;
@@ -83,24 +87,25 @@ impl<T: Tables> Controller<T> {
         now: crate::state::Moment,
     ) {
         let start_port = service.start_port;
+        let delivery = self.delivery_of(&service);
         match self.services.get_mut(index) {
             Some(hosted) if leaving => hosted.leaving = true,
             Some(hosted) if hosted.config.name == service.name => {
                 let health = hosted.config.health != service.health;
-                hosted.reconfigure(service);
+                hosted.reconfigure(service, delivery);
                 if health {
                     self.probe_anew(index as u16);
                 }
             }
             Some(hosted) => {
                 // The place of one that has drained. Its slots keep their generations.
-                *hosted = Hosted::new(service, now);
+                *hosted = Hosted::new(service, delivery, now);
                 if let Some(seen) = self.observed.services.get_mut(index) {
                     seen.start_port = start_port;
                 }
             }
             None => {
-                self.services.push(Hosted::new(service, now));
+                self.services.push(Hosted::new(service, delivery, now));
                 self.observed.services.push(ServiceSeen {
                     start_port,
                     ..ServiceSeen::default()

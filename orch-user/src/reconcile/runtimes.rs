@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::RunError;
 use crate::{
-    config::{BackendConfig, Config, RuntimeChoice},
+    config::{BackendConfig, Config},
     runtime::{Runtime, RuntimeKind},
 };
 
@@ -37,12 +37,12 @@ impl Runtimes {
         self.by_kind.values()
     }
 
-    /// The kind that a service's backends need: `auto` is Docker if an image is named.
+    /// The kind that a service's backends need.
     pub fn kind_for(backend: &BackendConfig) -> RuntimeKind {
-        match backend.runtime {
-            RuntimeChoice::Docker => RuntimeKind::Docker,
-            RuntimeChoice::Auto if backend.image.is_some() => RuntimeKind::Docker,
-            RuntimeChoice::Auto | RuntimeChoice::Process => RuntimeKind::Process,
+        if backend.is_process() {
+            RuntimeKind::Process
+        } else {
+            RuntimeKind::Docker
         }
     }
 

@@ -34,11 +34,11 @@ impl<T: Tables> Controller<T> {
         self.probes.remove(&key);
         let report = self.report.clone();
         tokio::spawn(async move {
-            let mut tail = None;
-            if condemned {
-                let asked = timeout(TAIL_LIMIT, runtime.log_tail(&id, TAIL_LINES)).await;
-                tail = asked.ok().and_then(Result::ok);
-            }
+            let tail = if condemned {
+                last_words(runtime.as_ref(), &id).await
+            } else {
+                None
+            };
             let result = runtime.stop(&id, grace).await;
             let _ = report.send(Event::Done(Done::Stopped {
                 key,
@@ -106,22 +106,31 @@ impl<T: Tables> Controller<T> {
         });
     }
 
+    /// How patient the end of a backend is that belongs to no slot.
+    pub(super) fn stray_grace(&self) -> Duration {
+        let first = self.services.first();
+        first.map_or(Duration::ZERO, |hosted| hosted.config.backend.stop_grace)
+    }
+
     pub(super) fn stop_stray(&mut self, id: BackendId) {
-        let grace = self
-            .services
-            .first()
-            .map_or(Duration::ZERO, |hosted| hosted.config.backend.stop_grace);
         let Some(stray) = self.observed.strays.get_mut(&id) else {
             return;
         };
         stray.stopping = true;
+        let grace = stray.grace;
+        let condemned = stray.left.is_some() && grace.is_zero();
         let Some(runtime) = self.runtimes.get(stray.runtime).cloned() else {
             return;
         };
         let report = self.report.clone();
         tokio::spawn(async move {
+            let tail = if condemned {
+                last_words(runtime.as_ref(), &id).await
+            } else {
+                None
+            };
             let result = runtime.stop(&id, grace).await;
-            let _ = report.send(Event::Done(Done::StrayStopped { id, result }));
+            let _ = report.send(Event::Done(Done::StrayStopped { id, tail, result }));
         });
     }
 
@@ -154,6 +163,12 @@ impl<T: Tables> Controller<T> {
         let runtime = self.runtimes.get(kind).cloned()?;
         Some((runtime, kind, prepared))
     }
+}
+
+/// The end of a condemned backend's log.
+async fn last_words(runtime: &dyn Runtime, id: &BackendId) -> Option<String> {
+    let asked = timeout(TAIL_LIMIT, runtime.log_tail(id, TAIL_LINES)).await;
+    asked.ok().and_then(Result::ok)
 }
 
 /// Removes a backend that never ran. What cannot be removed is found as a stray later.

@@ -3,7 +3,7 @@
 pub mod docker;
 pub mod process;
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -44,12 +44,14 @@ impl RuntimeKind {
 pub struct Order {
     /// Name of the service.
     pub service: String,
-    /// Number of the slot.
-    pub slot: u16,
-    /// The slot's port on this host.
+    /// Number of the slot; `None` for a spare.
+    pub slot: Option<u16>,
+    /// The slot's port on this host; a spare has none, and none is published for it.
     pub slot_port: u16,
     /// What to run.
     pub backend: Arc<BackendConfig>,
+    /// Whether connections are to go straight to its own address.
+    pub direct: bool,
     /// On which addresses of the host the slot port is to be published.
     pub publish: PublishOn,
     /// Digest of what decides whether a running backend still fits the configuration.
@@ -59,6 +61,8 @@ pub struct Order {
 /// On which addresses of the host a container's port is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishOn {
+    /// Nowhere: whoever connects is led to the container's own address.
+    Nowhere,
     /// 127.0.0.1 and, where there is IPv6, `::1`.
     Localhost,
     /// All addresses.
@@ -72,10 +76,14 @@ pub struct Backend {
     pub id: BackendId,
     /// Name of its service.
     pub service: String,
-    /// Number of its slot.
-    pub slot: u16,
+    /// Number of the slot it was made for; `None` for a spare, whatever slot it is in by now.
+    pub slot: Option<u16>,
     /// Where it listens, seen from the host: what probes connect to.
     pub address: SocketAddr,
+    /// Its first process, as this host numbers it; `None` if it does not run.
+    pub pid: Option<u32>,
+    /// The file of its network namespace, if connections can go straight to `address` in it.
+    pub netns: Option<PathBuf>,
     /// Whether it runs now.
     pub running: bool,
     /// How long it has existed.
@@ -159,6 +167,15 @@ pub enum RuntimeError {
         #[source]
         source: std::io::Error,
     },
+    /// A backend cannot be frozen, or thawed.
+    #[error("cannot freeze or thaw {id}")]
+    Freezer {
+        /// Which.
+        id: BackendId,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The engine refused.
     #[error("the Docker engine could not {verb} {object}")]
     Engine {
@@ -194,6 +211,15 @@ pub trait Runtime: Send + Sync {
     /// Ends a backend and removes what it leaves: SIGTERM, SIGKILL after `grace`; at once where
     /// `grace` is zero. Removing what is gone already succeeds.
     fn stop<'a>(&'a self, id: &'a BackendId, grace: Duration) -> Answer<'a, ()>;
+
+    /// Takes the processor from a backend that runs, or gives it back: a few files are written.
+    fn set_frozen(&self, id: &BackendId, pid: u32, frozen: bool) -> Result<(), RuntimeError> {
+        let _ = (pid, frozen);
+        Err(RuntimeError::Freezer {
+            id: id.clone(),
+            source: std::io::ErrorKind::Unsupported.into(),
+        })
+    }
 
     /// Every backend of this instance of orch: dead ones, and those that were created and not
     /// started, included. May be some milliseconds behind the events.

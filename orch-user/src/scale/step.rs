@@ -163,12 +163,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::SpareKind;
 
     const RULES: ScaleConfig = ScaleConfig {
         interval: Duration::from_mins(2),
         requests_per_replica: 20,
         min: 1,
         max: 10,
+        spares: 0,
+        spare_kind: SpareKind::Running,
     };
 
     fn at(seconds: f64) -> Moment {

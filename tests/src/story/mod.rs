@@ -5,4 +5,5 @@ pub mod refusals;
 pub mod reload;
 pub mod replace;
 pub mod scale;
+pub mod spare;
 pub mod volume;

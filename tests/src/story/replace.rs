@@ -98,13 +98,13 @@ fn replaced(orch: &Orch, slot: u16, old: &str) -> Option<()> {
 }
 
 /// What kills a copy. The engine's client takes its time to end, so nobody waits for it here.
-enum Killer {
+pub(super) enum Killer {
     Client(Child),
     Kernel(Duration),
 }
 
 impl Killer {
-    fn strike(kind: Kind, id: &str) -> Self {
+    pub(super) fn strike(kind: Kind, id: &str) -> Self {
         if kind == Kind::Docker {
             let mut client = Command::new("docker");
             client.args(["kill", id]).stdout(Stdio::null());
@@ -114,6 +114,13 @@ impl Killer {
         let now = since_1970();
         kill(pid, Signal::SIGKILL).unwrap();
         Self::Kernel(now)
+    }
+
+    /// Until the engine's client has ended.
+    pub(super) fn wait(&mut self) {
+        if let Self::Client(client) = self {
+            client.wait().unwrap();
+        }
     }
 
     fn died_at(&mut self, id: &str) -> Duration {

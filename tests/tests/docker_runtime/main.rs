@@ -64,9 +64,10 @@ impl Bench {
         };
         Order {
             service: "web".to_owned(),
-            slot: 4,
+            slot: Some(4),
             slot_port: free_port(),
             backend: Arc::new(backend),
+            direct: publish == PublishOn::Nowhere,
             publish,
             spec: "digest".to_owned(),
         }
@@ -197,7 +198,7 @@ async fn a_life_from_create_to_stop() {
         backend.running && backend.address.port() == 8080,
         "its own address"
     );
-    assert_eq!((backend.service.as_str(), backend.slot), ("web", 4));
+    assert_eq!((backend.service.as_str(), backend.slot), ("web", Some(4)));
     for host in ["127.0.0.1", "[::1]"] {
         if TcpListener::bind(format!("{host}:0")).is_ok() {
             ready(format!("{host}:{}", order.slot_port).parse().unwrap()).await;
@@ -225,6 +226,33 @@ async fn a_life_from_create_to_stop() {
     assert_eq!(bench.runtime.list().await.unwrap(), []);
     bench.kill_now(&backend.id).await;
     bench.runtime.stop(&backend.id, LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_that_is_reached_directly_publishes_nothing() {
+    let bench = Bench::new("direct").await;
+    let order = bench.order(PublishOn::Nowhere);
+    let backend = bench.start(&order).await;
+    ready(backend.address).await;
+    let published = docker(&["port", &backend.id.0]);
+    assert_eq!(published.trim(), "");
+    // Both hold the same slot port, and neither is in the other's way.
+    let beside = bench.start(&order).await;
+    let netns = backend.netns.clone().unwrap();
+    assert!(netns.exists(), "{}", netns.display());
+    assert_ne!(beside.netns, backend.netns);
+    let pid = backend.pid.unwrap();
+    let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(cgroup.contains(&backend.id.0), "{cgroup}");
+    let listed = bench.runtime.list().await.unwrap();
+    let again = listed.iter().find(|one| one.id == backend.id).unwrap();
+    assert_eq!(
+        (again.address, again.pid, &again.netns),
+        (backend.address, backend.pid, &backend.netns)
+    );
+    for id in [&backend.id, &beside.id] {
+        bench.kill_now(id).await;
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
 use serde::Deserialize;
 
 use super::Finding;
-use crate::config::{Config, RuntimeChoice};
+use crate::config::Config;
 
 /// Where an engine listens.
 const SOCKET: &str = "/var/run/docker.sock";
@@ -50,11 +50,7 @@ fn wants_docker(config: &Config) -> bool {
     config
         .services
         .iter()
-        .any(|service| match service.backend.runtime {
-            RuntimeChoice::Docker => true,
-            RuntimeChoice::Process => false,
-            RuntimeChoice::Auto => service.backend.image.is_some(),
-        })
+        .any(|service| !service.backend.is_process())
 }
 
 fn judge(socket: &str, answer: io::Result<Version>, wanted: bool) -> Finding {

@@ -1,5 +1,6 @@
 //! `orch doctor`: can orch work here?
 
+mod delivery;
 mod docker;
 mod firewall;
 mod kernel;
@@ -109,6 +110,7 @@ fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = kernel::examine();
     findings.extend(mounts::examine(config));
     findings.extend(docker::examine(config));
+    findings.extend(delivery::examine(config));
     findings.extend(network::examine(config));
     findings.extend(firewall::examine(config));
     findings.extend(ports::examine(config));

@@ -10,9 +10,9 @@ use std::{net::SocketAddr, path::PathBuf};
 use orch_common::layout::{MAX_SERVICES, MIN_FLOWS};
 
 use super::{
-    Config, DataplaneConfig, Delivery, Interfaces, Local,
+    Config, DataplaneConfig, Delivery, Interfaces, Local, ServiceConfig,
     problem::{At, Sink},
-    raw::{RawConfig, RawDataplane},
+    raw::{RawConfig, RawDataplane, RawService},
 };
 
 /// Longest name of a network interface (`IFNAMSIZ` less its end).
@@ -41,11 +41,17 @@ pub(crate) fn check(raw: &RawConfig, sink: &Sink) -> Config {
         sink.at(&extra.name, text);
     }
     overlap::check(&raw.services, &services, status, sink);
+    let dataplane = dataplane(&raw.dataplane, sink);
+    match dataplane.delivery {
+        Delivery::Direct => all_direct(&raw.dataplane, &services, sink),
+        Delivery::Port => no_spares(&raw.services, sink),
+        Delivery::Auto => {}
+    }
     Config {
         state_dir: value::path(&raw.state_dir, sink),
         control: control(&raw.control, sink),
         status,
-        dataplane: dataplane(&raw.dataplane, sink),
+        dataplane,
         services,
     }
 }
@@ -86,13 +92,40 @@ fn dataplane(raw: &RawDataplane, sink: &Sink) -> DataplaneConfig {
         ("connect", Local::Connect),
         ("off", Local::Off),
     ];
-    let delivery = [("auto", Delivery::Auto), ("port", Delivery::Port)];
+    let delivery = [
+        ("auto", Delivery::Auto),
+        ("direct", Delivery::Direct),
+        ("port", Delivery::Port),
+    ];
     DataplaneConfig {
         interfaces: interfaces(&raw.interfaces, sink),
         local: value::choice(&raw.local, &local, &["packet"], Local::Auto, sink),
-        delivery: value::choice(&raw.delivery, &delivery, &["direct"], Delivery::Auto, sink),
+        delivery: value::choice(&raw.delivery, &delivery, &[], Delivery::Auto, sink),
         flows: u32::try_from(flows).unwrap_or_default(),
         pin_dir: value::path(&raw.pin_dir, sink),
+    }
+}
+
+/// `direct` is a demand that nothing on this host can meet for a process.
+fn all_direct(raw: &RawDataplane, services: &[ServiceConfig], sink: &Sink) {
+    let process = |service: &&ServiceConfig| service.backend.is_process();
+    if let Some(service) = services.iter().find(process) {
+        let name = &service.name;
+        let text = format!(
+            "\"direct\" is for containers, and service {name} runs processes: write \"auto\""
+        );
+        sink.at(&raw.delivery, text);
+    }
+}
+
+/// What is reached by port cannot change its slot.
+fn no_spares(services: &[RawService], sink: &Sink) {
+    for service in services {
+        let spares = &service.scale.spares;
+        if spares.value > 0 {
+            let text = "spares need direct delivery, and the file says delivery = \"port\"";
+            sink.at(spares, text);
+        }
     }
 }
 

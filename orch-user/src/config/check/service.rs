@@ -7,7 +7,7 @@ use orch_common::{layout::SLOTS_PER_SERVICE, service::PATH_BYTES};
 use super::value;
 use crate::config::{
     BackendConfig, CountConfig, HealthConfig, Listen, Publish, RuntimeChoice, ScaleConfig,
-    ServiceConfig, Volume,
+    ServiceConfig, SpareKind, Volume,
     problem::{At, Sink},
     raw::{RawBackend, RawCount, RawHealth, RawScale, RawService},
 };
@@ -27,7 +27,7 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
     ];
     value::choice(&raw.mode, &[("tcp", ())], &["http"], (), sink);
     value::choice(&raw.balance, &[("round_robin", ())], &["maglev"], (), sink);
-    ServiceConfig {
+    let service = ServiceConfig {
         name: name(&raw.name, sink),
         listen: listen(&raw.listen, sink),
         start_port: value::number(&raw.start_port, 1, 65535, sink),
@@ -37,6 +37,21 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
         health: health(&raw.health, sink),
         count: count(&raw.count, sink),
         scale: scale(&raw.scale, sink),
+    };
+    if service.scale.spares > 0 {
+        can_have_spares(raw, &service, sink);
+    }
+    service
+}
+
+/// A spare goes into whichever slot needs it, so it can have no port of its own on this host.
+fn can_have_spares(raw: &RawService, service: &ServiceConfig, sink: &Sink) {
+    if service.backend.is_process() {
+        let text = "spares are containers: this service runs processes, so leave it at 0";
+        sink.at(&raw.scale.spares, text);
+    } else if service.publish != Publish::None {
+        let text = "spares need publish = \"none\": Docker cannot publish a slot's port for a container that has no slot yet";
+        sink.at(&raw.scale.spares, text);
     }
 }
 
@@ -209,13 +224,24 @@ fn count(raw: &RawCount, sink: &Sink) -> CountConfig {
 
 fn scale(raw: &RawScale, sink: &Sink) -> ScaleConfig {
     value::choice(&raw.policy, &[("step", ())], &[], (), sink);
-    value::choice(
-        &raw.spare_kind,
-        &[("gated", ())],
-        &["running", "frozen"],
-        (),
-        sink,
-    );
+    let kinds = [
+        ("running", SpareKind::Running),
+        ("frozen", SpareKind::Frozen),
+        ("gated", SpareKind::Gated),
+    ];
+    let spare_kind = value::choice(&raw.spare_kind, &kinds, &[], SpareKind::Gated, sink);
+    if raw.spares.value > 0 && spare_kind == SpareKind::Gated {
+        let text =
+            "\"gated\" is not in this version yet: write spare_kind = \"running\" or \"frozen\"";
+        if raw.spare_kind.line.is_some() {
+            sink.at(&raw.spare_kind, text);
+        } else {
+            sink.at(
+                &raw.spares,
+                format!("spare_kind is \"gated\" by default, and {text}"),
+            );
+        }
+    }
     not_yet_above_zero(raw, sink);
     let most = SLOTS_PER_SERVICE as i64;
     let (min, max) = (raw.min.value, raw.max.value);
@@ -232,22 +258,16 @@ fn scale(raw: &RawScale, sink: &Sink) -> ScaleConfig {
             value::number(&raw.min, 1, most, sink)
         },
         max: value::number(&raw.max, 1, most, sink),
+        spares: value::number(&raw.spares, 0, most, sink),
+        spare_kind,
     }
 }
 
-/// Spares and scaling to zero: keys that are there for a later version.
+/// Scaling to zero: keys that are there for a later version.
 fn not_yet_above_zero(raw: &RawScale, sink: &Sink) {
     if raw.min.value == 0 {
         let text = "scaling to zero is not in this version yet: at least 1";
         sink.at(&raw.min, text);
-    }
-    if raw.spares.value < 0 {
-        sink.at(&raw.spares, "must be at least 0");
-    } else if raw.spares.value > 0 {
-        sink.at(
-            &raw.spares,
-            "spares are not in this version yet: leave it at 0",
-        );
     }
     let idle = value::duration(&raw.idle, sink);
     if idle.is_some_and(|idle| idle > Duration::ZERO) {

@@ -1,7 +1,11 @@
 //! A small world in which plans are carried out, one event at a time.
 
 mod number;
+mod overlap;
 mod replacement;
+mod spare;
+
+use std::net::SocketAddr;
 
 use orch_common::slot::SlotState;
 
@@ -13,6 +17,11 @@ use crate::{
 };
 
 const SPEC: &str = "one";
+
+/// Where the container of this birth listens.
+fn container(born: u32) -> SocketAddr {
+    ([10, 0, 0, born as u8], 8080).into()
+}
 
 struct World {
     desired: Desired,
@@ -29,6 +38,9 @@ impl World {
             warm: copies,
             limit: 10,
             spec: SPEC.into(),
+            overlap: false,
+            spares: 0,
+            freeze: false,
             drain_limit: Duration::from_secs(30),
             stop_grace: Duration::from_secs(10),
         };
@@ -52,7 +64,19 @@ impl World {
 
     /// A world in which so many copies are in the ring.
     fn serving(copies: u16) -> Self {
+        Self::new(copies).serve()
+    }
+
+    /// The same, of containers that are reached at their own addresses and publish no port.
+    fn serving_directly(copies: u16) -> Self {
         let mut world = Self::new(copies);
+        world.wish().overlap = true;
+        world.serve()
+    }
+
+    fn serve(self) -> Self {
+        let mut world = self;
+        let copies = world.wish().copies;
         world.settle();
         world.finish_all();
         for slot in 0..copies {
@@ -158,6 +182,16 @@ impl World {
                 );
                 self.current(slot).life = Life::Stopping;
             }
+            Action::Part { slot, .. } => {
+                assert!(self.wish().overlap, "both need the port");
+                assert!(
+                    !self.observed.services[0].in_ring(slot),
+                    "parted in the ring"
+                );
+                self.slot(slot).stopped(now);
+            }
+            Action::TakeSpare { slot, spare, .. } => self.take_spare(slot, spare),
+            Action::Freeze { spare, frozen, .. } => self.current(spare).frozen = frozen,
             Action::Create { slot, .. } => {
                 let slots = &mut self.observed.services[0].slots;
                 slots.entry(slot).or_insert_with(|| SlotSeen::new(1)).next = Next::Creating;
@@ -173,11 +207,31 @@ impl World {
         }
     }
 
+    fn take_spare(&mut self, slot: u16, spare: u16) {
+        let now = self.now;
+        let taken = self.slot(spare).current.take();
+        *self.slot(spare) = SlotSeen::new(1);
+        let slots = &mut self.observed.services[0].slots;
+        let state = slots.entry(slot).or_insert_with(|| SlotSeen::new(1));
+        if state.current.is_some() {
+            state.stopped(now);
+        }
+        assert_eq!(state.next, Next::None, "two on their way");
+        let mut taken = taken.unwrap();
+        assert!(taken.fault.is_none() && taken.health.since.is_some());
+        taken.frozen = false;
+        state.current = Some(taken);
+    }
+
     /// The runtime finishes what it is at in this slot; returns whether it was at something.
     fn finish(&mut self, slot: u16) -> bool {
         let (spec, now) = (self.wish().spec.clone(), self.now);
-        let address = self.observed.services[0].expected_address(slot);
         self.born += 1;
+        let netns = self.wish().overlap.then(|| "netns".into());
+        let address = match &netns {
+            Some(_) => container(self.born),
+            None => self.observed.services[0].expected_address(slot),
+        };
         let id = BackendId(format!("b{}", self.born));
         let state = self.slot(slot);
         if state
@@ -196,6 +250,9 @@ impl World {
                     id,
                     runtime: RuntimeKind::Docker,
                     address,
+                    pid: None,
+                    netns,
+                    frozen: false,
                     spec,
                     seen_at: now,
                     age: Duration::ZERO,
@@ -234,6 +291,9 @@ impl World {
                 | Action::Drain { slot, .. }
                 | Action::Resume { slot, .. }
                 | Action::Stop { slot, .. }
+                | Action::Part { slot, .. }
+                | Action::TakeSpare { slot, .. }
+                | Action::Freeze { spare: slot, .. }
                 | Action::Create { slot, .. }
                 | Action::Start { slot, .. }
                 | Action::Discard { slot, .. } => Some(*slot),

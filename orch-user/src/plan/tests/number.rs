@@ -1,6 +1,7 @@
 //! More copies, fewer, none.
 
 use super::*;
+use crate::state::FIRST_SPARE;
 
 #[test]
 fn all_copies_start_at_a_time_and_none_is_in_the_ring_before_its_first_200() {
@@ -145,6 +146,8 @@ fn the_end_takes_everything() {
             runtime: RuntimeKind::Docker,
             stopping: false,
             retry_at: Moment::ZERO,
+            grace: Duration::ZERO,
+            left: None,
         },
     );
     world.scale(0);
@@ -181,8 +184,16 @@ fn random_lives_end_where_they_should() {
         seed ^= seed << 17;
         seed % below
     };
-    for _ in 0..300 {
-        let mut world = World::serving(1 + random(4) as u16);
+    for life in 0..300 {
+        let copies = 1 + random(4) as u16;
+        let mut world = match life % 2 {
+            0 => World::serving(copies),
+            _ => World::serving_directly(copies),
+        };
+        if life % 4 == 1 {
+            world.wish().spares = 2;
+            world.wish().freeze = life % 8 == 1;
+        }
         for _ in 0..60 {
             world.settle();
             let slots: Vec<_> = world.observed.services[0].slots.keys().copied().collect();
@@ -205,7 +216,7 @@ fn random_lives_end_where_they_should() {
         for _ in 0..400 {
             world.pass(1.0);
             world.finish_all();
-            for slot in 0..16 {
+            for slot in 0..FIRST_SPARE + 2 {
                 if let Some(state) = world.observed.services[0].slots.get_mut(&slot) {
                     state.live = 0;
                     if let Some(current) = &mut state.current {
@@ -216,6 +227,10 @@ fn random_lives_end_where_they_should() {
         }
         assert_eq!(world.ring(), (0..copies).collect::<Vec<_>>());
         let end = &world.observed.services[0];
-        assert!(end.slots.range(copies..).all(|(_, slot)| slot.is_idle()));
+        let mut others = end.slots.range(copies..FIRST_SPARE);
+        assert!(others.all(|(_, slot)| slot.is_idle()));
+        let spares = end.slots.range(FIRST_SPARE..);
+        let ready = spares.filter(|(_, spare)| spare.can_serve()).count();
+        assert_eq!(ready, usize::from(world.desired.services[0].spares));
     }
 }

@@ -1,9 +1,11 @@
 //! Whole lives of a controller, over a kernel and a runtime in memory, in time that jumps.
 
 mod beginning;
+mod direct;
 mod healing;
 mod reloading;
 mod scaling;
+mod spares;
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -21,7 +23,7 @@ use super::{
 use crate::{
     config::{
         BackendConfig, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces, Listen,
-        Local, Publish, RuntimeChoice, ScaleConfig, ServiceConfig,
+        Local, Publish, RuntimeChoice, ScaleConfig, ServiceConfig, SpareKind,
     },
     dataplane::{Reach, SlotEntry},
     view::SlotRow,
@@ -65,6 +67,8 @@ fn service(name: &str, port: u16, start_port: u16) -> ServiceConfig {
             requests_per_replica: 20,
             min: 1,
             max: 10,
+            spares: 0,
+            spare_kind: SpareKind::Running,
         },
     }
 }
@@ -89,6 +93,13 @@ fn acts() -> Config {
     config(vec![service("acts", 80, 8000)])
 }
 
+/// The same in containers.
+fn containers() -> Config {
+    let mut config = acts();
+    config.services[0].backend.image = Some("acts:demo".into());
+    config
+}
+
 struct Life {
     tables: FakeTables,
     runtime: FakeRuntime,
@@ -102,13 +113,27 @@ impl Life {
         Self::over(config, FakeTables::default(), FakeRuntime::default())
     }
 
+    /// A controller with an engine of containers.
+    fn with_containers(config: Config) -> Self {
+        let runtime = FakeRuntime::default();
+        runtime.engine().docker = true;
+        Self::over(config, FakeTables::default(), runtime)
+    }
+
     /// A controller over what may be there already.
     fn over(config: Config, tables: FakeTables, runtime: FakeRuntime) -> Self {
         let (control, door) = door();
         let (signals, receiver) = mpsc::channel(4);
         let runtimes = Runtimes::new().with(Arc::new(runtime.clone()));
-        let prober = Arc::new(runtime.clone());
-        let controller = Controller::new(config, tables.clone(), runtimes, prober, door, receiver);
+        let edges = Edges {
+            runtimes,
+            prober: Arc::new(runtime.clone()),
+            host: Host {
+                tcx: true,
+                cgroup2: true,
+            },
+        };
+        let controller = Controller::new(config, tables.clone(), edges, door, receiver);
         Self {
             tables,
             runtime,

@@ -1,6 +1,7 @@
 //! A new configuration while everything runs.
 
 use super::*;
+use crate::delivery::Choice;
 
 #[tokio::test(start_paused = true)]
 async fn a_reload_applies_limits_at_once_and_replaces_backends_one_by_one() {
@@ -96,7 +97,7 @@ fn the_digest_changes_with_what_a_backend_is_made_from_and_nothing_else() {
     let digest = |change: fn(&mut ServiceConfig)| {
         let mut service = service("acts", 80, 8000);
         change(&mut service);
-        Hosted::new(service, Moment::ZERO).spec
+        Hosted::new(service, Choice::port(""), Moment::ZERO).spec
     };
     let same = digest(|_| {});
     assert_eq!(digest(|new| new.backend.drain_limit *= 2), same);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, PortBinding, RestartPolicy,
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, PortBinding, PortMap, RestartPolicy,
     RestartPolicyNameEnum,
 };
 
@@ -21,16 +21,19 @@ const LOG_SIZE: &str = "8m";
 /// A name for a container, another one each time: the old backend of a slot may still have its.
 pub(super) fn name(order: &Order) -> String {
     let suffix = RandomState::new().hash_one(0) as u32;
-    format!("orch-{}-{}-{suffix:08x}", order.service, order.slot_port)
+    let place = match order.slot {
+        Some(_) => order.slot_port.to_string(),
+        None => "spare".to_owned(),
+    };
+    format!("orch-{}-{place}-{suffix:08x}", order.service)
 }
 
 /// The container of an order.
 pub(super) fn of(order: &Order, instance: &str, ipv6: bool) -> ContainerCreateBody {
     let backend = &order.backend;
-    let mut env: Vec<String> = vec![
-        format!("ORCH_SERVICE={}", order.service),
-        format!("ORCH_SLOT={}", order.slot),
-    ];
+    let mut env = vec![format!("ORCH_SERVICE={}", order.service)];
+    // A spare learns no slot: what is in its environment cannot change.
+    env.extend(order.slot.map(|slot| format!("ORCH_SLOT={slot}")));
     env.extend(
         backend
             .env
@@ -63,7 +66,7 @@ fn host_config(order: &Order, ipv6: bool) -> HostConfig {
         // Swap would soften the limit: none beyond it.
         memory_swap: memory,
         nano_cpus: (backend.cpus > 0.0).then(|| (backend.cpus * 1e9).round() as i64),
-        port_bindings: Some([(inner_port(order), Some(bindings(order, ipv6)))].into()),
+        port_bindings: port_bindings(order, ipv6),
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
@@ -84,8 +87,9 @@ fn inner_port(order: &Order) -> String {
 }
 
 /// An empty address is every address of both families.
-fn bindings(order: &Order, ipv6: bool) -> Vec<PortBinding> {
+fn port_bindings(order: &Order, ipv6: bool) -> Option<PortMap> {
     let addresses: &[&str] = match (order.publish, ipv6) {
+        (PublishOn::Nowhere, _) => return None,
         (PublishOn::All, _) => &[""],
         (PublishOn::Localhost, true) => &["127.0.0.1", "::1"],
         (PublishOn::Localhost, false) => &["127.0.0.1"],
@@ -94,7 +98,8 @@ fn bindings(order: &Order, ipv6: bool) -> Vec<PortBinding> {
         host_ip: Some((*address).to_owned()),
         host_port: Some(order.slot_port.to_string()),
     };
-    addresses.iter().map(binding).collect()
+    let bindings = addresses.iter().map(binding).collect();
+    Some([(inner_port(order), Some(bindings))].into())
 }
 
 /// Whether the host has the address `::1`.
@@ -131,9 +136,10 @@ mod tests {
         };
         Order {
             service: "acts".to_owned(),
-            slot: 1,
+            slot: Some(1),
             slot_port: 8001,
             backend: Arc::new(backend),
+            direct: publish == PublishOn::Nowhere,
             publish,
             spec: "abc".to_owned(),
         }
@@ -180,6 +186,8 @@ mod tests {
             ["127.0.0.1", "::1"]
         );
         assert_eq!(host_addresses(PublishOn::Localhost, false), ["127.0.0.1"]);
+        let nowhere = host_config(&order(PublishOn::Nowhere), true);
+        assert_eq!(nowhere.port_bindings, None);
     }
 
     #[test]
@@ -188,6 +196,11 @@ mod tests {
         let name = name(&order);
         assert!(name.starts_with("orch-acts-8001-"));
         assert_ne!(name, super::name(&order));
+        let spare = Order {
+            slot: None,
+            ..order
+        };
+        assert!(super::name(&spare).starts_with("orch-acts-spare-"));
     }
 
     #[test]

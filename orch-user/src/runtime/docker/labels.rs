@@ -5,25 +5,30 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use crate::runtime::Order;
+use crate::{delivery::Way, runtime::Order};
 
 const SERVICE: &str = "orch.service";
 const SLOT: &str = "orch.slot";
+/// In the place of a slot's number. Labels cannot change, so it says what it was made for.
+const SPARE: &str = "spare";
 /// The slot's port on the host.
 const PORT: &str = "orch.port";
 /// The port inside the container.
 const INNER_PORT: &str = "orch.inner_port";
 const SPEC: &str = "orch.spec";
 const INSTANCE: &str = "orch.instance";
+/// Absent from containers of versions that knew delivery `port` alone.
+const DELIVERY: &str = "orch.delivery";
 
 /// What the labels of a container say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Labels {
     pub(super) service: String,
-    pub(super) slot: u16,
+    pub(super) slot: Option<u16>,
     port: u16,
     inner_port: u16,
     pub(super) spec: String,
+    pub(super) direct: bool,
 }
 
 impl Labels {
@@ -34,14 +39,20 @@ impl Labels {
             port: order.slot_port,
             inner_port: order.backend.port,
             spec: order.spec.clone(),
+            direct: order.direct,
         }
     }
 
     /// As the engine wants them.
     pub(super) fn to_map(&self, instance: &str) -> HashMap<String, String> {
+        let slot = self
+            .slot
+            .map_or_else(|| SPARE.to_owned(), |slot| slot.to_string());
+        let way = if self.direct { Way::Direct } else { Way::Port };
         let labels = [
+            (DELIVERY, way.name().to_owned()),
             (SERVICE, self.service.clone()),
-            (SLOT, self.slot.to_string()),
+            (SLOT, slot),
             (PORT, self.port.to_string()),
             (INNER_PORT, self.inner_port.to_string()),
             (SPEC, self.spec.clone()),
@@ -58,10 +69,16 @@ impl Labels {
         let number = |name| labels.get(name)?.parse().ok();
         Some(Self {
             service: labels.get(SERVICE)?.clone(),
-            slot: number(SLOT)?,
+            slot: match labels.get(SLOT)?.as_str() {
+                SPARE => None,
+                slot => Some(slot.parse().ok()?),
+            },
             port: number(PORT)?,
             inner_port: number(INNER_PORT)?,
             spec: labels.get(SPEC)?.clone(),
+            direct: labels
+                .get(DELIVERY)
+                .is_some_and(|way| way == Way::Direct.name()),
         })
     }
 
@@ -86,10 +103,11 @@ mod tests {
     fn labels() -> Labels {
         Labels {
             service: "web".to_owned(),
-            slot: 3,
+            slot: Some(3),
             port: 8003,
             inner_port: 80,
             spec: "abc".to_owned(),
+            direct: true,
         }
     }
 
@@ -104,8 +122,24 @@ mod tests {
             assert_eq!(Labels::parse(&map), None, "without {name}");
         }
         let mut map = map;
+        map.remove(DELIVERY);
+        assert!(
+            !Labels::parse(&map).unwrap().direct,
+            "of an earlier version"
+        );
         map.insert(SLOT.to_owned(), "x".to_owned());
         assert_eq!(Labels::parse(&map), None);
+    }
+
+    #[test]
+    fn a_spare_says_so() {
+        let spare = Labels {
+            slot: None,
+            ..labels()
+        };
+        let map = spare.to_map("/pins");
+        assert_eq!(map[SLOT], "spare");
+        assert_eq!(Labels::parse(&map), Some(spare));
     }
 
     #[test]

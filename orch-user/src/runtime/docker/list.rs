@@ -3,17 +3,20 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
+    path::PathBuf,
+    sync::{MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use bollard::{
     errors::Error,
     models::{
-        ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EndpointSettings,
+        ContainerInspectResponse, ContainerState, ContainerSummary, ContainerSummaryStateEnum,
+        EndpointSettings,
     },
     query_parameters::{InspectContainerOptions, ListContainersOptions, LogsOptions},
 };
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::join_all};
 
 use super::{ASK_LIMIT, DockerRuntime, failure, labels, labels::Labels, within};
 use crate::runtime::{Backend, BackendId, Prepared, RuntimeError};
@@ -35,12 +38,16 @@ impl DockerRuntime {
         let found = self.inspect(&prepared.id).await;
         let found = found.map_err(|error| self.failed("inspect", &prepared.id.0, error))?;
         let labels = Labels::of_order(&prepared.order);
-        let networks = found.network_settings.and_then(|network| network.networks);
-        let running = found.state.and_then(|state| state.running);
+        let inside = Inside::of(found, labels.direct);
+        let (pid, netns) = (inside.pid, inside.netns.clone());
+        let address = labels.address(inside.address);
+        self.insides().insert(prepared.id.clone(), inside);
         Ok(Backend {
             id: prepared.id.clone(),
-            address: labels.address(networks.into_iter().flat_map(own_address).min()),
-            running: running.unwrap_or_default(),
+            address,
+            running: pid.is_some(),
+            pid,
+            netns,
             age: Duration::ZERO,
             service: labels.service,
             slot: labels.slot,
@@ -63,7 +70,36 @@ impl DockerRuntime {
         };
         let found = within(ASK_LIMIT, self.docker.list_containers(Some(options))).await;
         let found = found.map_err(|error| self.failed("list", "containers", error))?;
-        Ok(found.into_iter().filter_map(backend).collect())
+        let found: Vec<_> = found.into_iter().filter_map(backend).collect();
+        let runs = |id: &BackendId| found.iter().any(|(one, _)| one.running && one.id == *id);
+        self.insides().retain(|id, _| runs(id));
+        let backends = found.into_iter().map(|found| self.look_inside(found));
+        Ok(join_all(backends).await)
+    }
+
+    /// The list has neither the first process nor the network namespace: each container is looked at
+    /// once.
+    async fn look_inside(&self, (mut backend, labels): (Backend, Labels)) -> Backend {
+        if !backend.running {
+            return backend;
+        }
+        let known = self.insides().get(&backend.id).cloned();
+        let inside = match known {
+            Some(inside) => inside,
+            // One that is gone since will be missing from the next list.
+            None => match self.inspect(&backend.id).await {
+                Ok(found) => Inside::of(found, labels.direct),
+                Err(_) => return backend,
+            },
+        };
+        backend.address = labels.address(inside.address);
+        (backend.pid, backend.netns) = (inside.pid, inside.netns.clone());
+        self.insides().insert(backend.id.clone(), inside);
+        backend
+    }
+
+    fn insides(&self) -> MutexGuard<'_, HashMap<BackendId, Inside>> {
+        self.insides.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn tail(&self, id: &BackendId, lines: usize) -> Result<String, RuntimeError> {
@@ -90,7 +126,7 @@ impl DockerRuntime {
 }
 
 /// `None` for a container that is being removed, or whose labels are not ours.
-fn backend(found: ContainerSummary) -> Option<Backend> {
+fn backend(found: ContainerSummary) -> Option<(Backend, Labels)> {
     if found.state == Some(ContainerSummaryStateEnum::REMOVING) {
         return None;
     }
@@ -100,30 +136,116 @@ fn backend(found: ContainerSummary) -> Option<Backend> {
         return None;
     };
     let networks = found.network_settings.and_then(|network| network.networks);
-    Some(Backend {
+    let backend = Backend {
         id,
-        address: labels.address(networks.into_iter().flat_map(own_address).min()),
+        address: labels.address(networks.and_then(own_address)),
         // A paused one holds its port and has not ended.
         running: matches!(
             found.state,
             Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED)
         ),
+        pid: None,
+        netns: None,
         age: since(found.created.unwrap_or_default()),
-        service: labels.service,
+        service: labels.service.clone(),
         slot: labels.slot,
-        spec: labels.spec,
-    })
+        spec: labels.spec.clone(),
+    };
+    Some((backend, labels))
 }
 
-/// The addresses a container has of its own: none on the host's network, or when it is dead.
-fn own_address(networks: HashMap<String, EndpointSettings>) -> impl Iterator<Item = IpAddr> {
-    networks
-        .into_values()
-        .filter_map(|endpoint| endpoint.ip_address?.parse().ok())
+/// What only a look at the single container tells.
+#[derive(Clone, Debug)]
+pub(super) struct Inside {
+    address: Option<IpAddr>,
+    pid: Option<u32>,
+    netns: Option<PathBuf>,
+}
+
+impl Inside {
+    fn of(found: ContainerInspectResponse, direct: bool) -> Self {
+        let (networks, sandbox) = found.network_settings.map_or((None, None), |network| {
+            (network.networks, network.sandbox_key)
+        });
+        let address = networks.and_then(own_address);
+        // Without an address of its own it is on somebody else's network: the namespace is not its.
+        let netns = sandbox.filter(|path| direct && address.is_some() && !path.is_empty());
+        Self {
+            address,
+            pid: first_process(found.state),
+            netns: netns.map(PathBuf::from),
+        }
+    }
+}
+
+/// The first process of a container that runs, as the host numbers it.
+pub(super) fn first_process(state: Option<ContainerState>) -> Option<u32> {
+    let state = state.filter(|state| state.running == Some(true))?;
+    u32::try_from(state.pid?).ok().filter(|pid| *pid > 0)
+}
+
+/// The address a container has of its own, IPv4 first: none on the host's network, or when it is
+/// dead.
+fn own_address(networks: HashMap<String, EndpointSettings>) -> Option<IpAddr> {
+    let of_both = |endpoint: EndpointSettings| [endpoint.ip_address, endpoint.global_ipv6_address];
+    let addresses = networks.into_values().flat_map(of_both).flatten();
+    addresses.filter_map(|address| address.parse().ok()).min()
 }
 
 /// Time since a Unix time in seconds.
 fn since(seconds: i64) -> Duration {
     let then = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.max(0).unsigned_abs());
     then.elapsed().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::NetworkSettings;
+
+    use super::*;
+
+    fn container(addresses: &[(&str, &str)], running: bool) -> ContainerInspectResponse {
+        let endpoint = |(v4, v6): &(&str, &str)| EndpointSettings {
+            ip_address: Some((*v4).to_owned()),
+            global_ipv6_address: Some((*v6).to_owned()),
+            ..EndpointSettings::default()
+        };
+        let networks = addresses.iter().enumerate();
+        ContainerInspectResponse {
+            state: Some(ContainerState {
+                running: Some(running),
+                pid: Some(if running { 7 } else { 0 }),
+                ..ContainerState::default()
+            }),
+            network_settings: Some(NetworkSettings {
+                sandbox_key: Some("/var/run/docker/netns/1".to_owned()),
+                networks: Some(
+                    networks
+                        .map(|(at, both)| (at.to_string(), endpoint(both)))
+                        .collect(),
+                ),
+                ..NetworkSettings::default()
+            }),
+            ..ContainerInspectResponse::default()
+        }
+    }
+
+    #[test]
+    fn what_a_container_is_reached_by() {
+        let netns = Some("/var/run/docker/netns/1");
+        for (addresses, direct, address, in_netns) in [
+            (&[("172.17.0.2", "")][..], true, "172.17.0.2", netns),
+            (&[("172.17.0.2", "")][..], false, "172.17.0.2", None),
+            (&[("10.1.0.2", "fd00::2")][..], true, "10.1.0.2", netns),
+            (&[("", "fd00::2")][..], true, "fd00::2", netns),
+            (&[("", "")][..], true, "", None),
+            (&[][..], true, "", None),
+        ] {
+            let inside = Inside::of(container(addresses, true), direct);
+            assert_eq!(inside.address, address.parse().ok(), "{addresses:?}");
+            assert_eq!(inside.netns, in_netns.map(PathBuf::from), "{addresses:?}");
+            assert_eq!(inside.pid, Some(7));
+        }
+        assert_eq!(Inside::of(container(&[], false), true).pid, None);
+    }
 }

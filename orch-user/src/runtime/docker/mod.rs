@@ -5,12 +5,18 @@ mod body;
 mod connect;
 mod events;
 mod failure;
+mod freezer;
 mod labels;
 mod list;
 mod start;
 mod stop;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bollard::{Docker, errors::Error};
 use futures_util::future::BoxFuture;
@@ -32,6 +38,8 @@ pub struct DockerRuntime {
     docker: Docker,
     endpoint: String,
     instance: String,
+    /// Containers that were looked at while they ran.
+    insides: Mutex<HashMap<BackendId, list::Inside>>,
 }
 
 impl DockerRuntime {
@@ -49,6 +57,7 @@ impl DockerRuntime {
                 docker,
                 endpoint,
                 instance: instance.to_owned(),
+                insides: Mutex::default(),
             }),
             Err(source) => Err(RuntimeError::EngineGone {
                 endpoint,
@@ -95,6 +104,13 @@ impl Runtime for DockerRuntime {
 
     fn stop<'a>(&'a self, id: &'a BackendId, grace: Duration) -> Answer<'a, ()> {
         Box::pin(self.end(id, grace))
+    }
+
+    fn set_frozen(&self, id: &BackendId, pid: u32, frozen: bool) -> Result<(), RuntimeError> {
+        freezer::set(id, pid, frozen).map_err(|source| RuntimeError::Freezer {
+            id: id.clone(),
+            source,
+        })
     }
 
     fn list(&self) -> Answer<'_, Vec<Backend>> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bollard::query_parameters::{RemoveContainerOptions, StopContainerOptions};
 use tokio::time::sleep;
 
-use super::{ACT_LIMIT, DockerRuntime, failure, within};
+use super::{ACT_LIMIT, DockerRuntime, failure, freezer, list::first_process, within};
 use crate::runtime::{BackendId, RuntimeError};
 
 /// Between two looks at a container that somebody else is removing.
@@ -13,6 +13,7 @@ const GONE_PAUSE: Duration = Duration::from_millis(20);
 
 impl DockerRuntime {
     pub(super) async fn end(&self, id: &BackendId, grace: Duration) -> Result<(), RuntimeError> {
+        self.thaw(id).await;
         if !grace.is_zero() {
             let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
             let options = StopContainerOptions {
@@ -32,6 +33,16 @@ impl DockerRuntime {
             }
         }
         self.remove(id).await
+    }
+
+    /// A frozen process hears no signal, not even SIGKILL where cgroups are of version 1.
+    async fn thaw(&self, id: &BackendId) {
+        let found = self.inspect(id).await.ok();
+        if let Some(pid) = found.and_then(|found| first_process(found.state))
+            && let Err(error) = freezer::set(id, pid, false)
+        {
+            log::debug!("cannot thaw container {id}: {error}");
+        }
     }
 
     pub(super) async fn remove(&self, id: &BackendId) -> Result<(), RuntimeError> {

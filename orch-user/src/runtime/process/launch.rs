@@ -124,8 +124,12 @@ impl Text {
         let mut env = BTreeMap::from([
             ("PORT".to_owned(), port),
             ("ORCH_SERVICE".to_owned(), order.service.clone()),
-            ("ORCH_SLOT".to_owned(), order.slot.to_string()),
         ]);
+        env.extend(
+            order
+                .slot
+                .map(|slot| ("ORCH_SLOT".to_owned(), slot.to_string())),
+        );
         for volume in &order.backend.volumes {
             let dir = volume_dir(state_dir, volume);
             fs::create_dir_all(&dir).map_err(in_file(&dir))?;

@@ -227,6 +227,8 @@ fn backend(record: &Record, running: bool) -> Backend {
         service: record.service.clone(),
         slot: record.slot,
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, record.port)),
+        pid: u32::try_from(record.pid).ok().filter(|_| running),
+        netns: None,
         running,
         age: record.age(),
         spec: record.spec.clone(),

@@ -20,7 +20,7 @@ pub(super) struct Record {
     boot: String,
     instance: String,
     pub(super) service: String,
-    pub(super) slot: u16,
+    pub(super) slot: Option<u16>,
     pub(super) port: u16,
     pub(super) spec: String,
     pub(super) log: PathBuf,

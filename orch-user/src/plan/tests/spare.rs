@@ -1,0 +1,233 @@
+//! Spares: ready backends without a slot.
+
+use super::*;
+use crate::state::FIRST_SPARE;
+
+/// A world whose copies are in the ring and whose spares are well.
+fn with_spares(copies: u16, spares: u16) -> World {
+    let mut world = World::serving_directly(copies);
+    world.wish().spares = spares;
+    world.finish_all();
+    for spare in FIRST_SPARE..FIRST_SPARE + spares {
+        world.well(spare);
+    }
+    world.settle();
+    world.log.clear();
+    world
+}
+
+fn id(world: &mut World, slot: u16) -> BackendId {
+    world.current(slot).id.clone()
+}
+
+#[test]
+fn spares_are_made_once_all_slots_are_well_and_the_kernel_hears_of_none() {
+    let mut world = World::new(2);
+    world.wish().overlap = true;
+    world.wish().spares = 2;
+    world.finish_all();
+    assert_eq!(world.actions("Create"), [0, 1]);
+    world.well(0);
+    world.finish_all();
+    assert_eq!(world.actions("Create"), [0, 1], "one still starts");
+    world.well(1);
+    world.finish_all();
+    assert_eq!(
+        world.actions("Create"),
+        [0, 1, FIRST_SPARE, FIRST_SPARE + 1]
+    );
+    world.well(FIRST_SPARE);
+    world.settle();
+    assert_eq!(world.ring(), [0, 1]);
+    assert!(world.actions("SetSlot").iter().all(|slot| *slot < 2));
+    let now = world.now;
+    let state = world.slot(FIRST_SPARE).spare_state(now);
+    assert_eq!(state, SlotState::Spare);
+}
+
+#[test]
+fn a_failure_takes_a_spare_in_the_same_breath_and_waits_for_nobody() {
+    let mut world = with_spares(2, 1);
+    let spare = id(&mut world, FIRST_SPARE);
+    let address = world.current(FIRST_SPARE).address;
+    world.fail(0);
+    let steps = world.settle();
+    let out = Action::SetRing {
+        service: 0,
+        slots: vec![1],
+    };
+    let take = Action::TakeSpare {
+        service: 0,
+        slot: 0,
+        spare: FIRST_SPARE,
+        grace: Duration::ZERO,
+    };
+    let to = KernelSlot {
+        state: SlotState::Ready,
+        generation: 2,
+        address,
+    };
+    let set = Action::SetSlot {
+        service: 0,
+        slot: 0,
+        to,
+    };
+    let back = Action::SetRing {
+        service: 0,
+        slots: vec![0, 1],
+    };
+    let steps: Vec<_> = steps
+        .into_iter()
+        .filter(|step| !matches!(step, Action::Create { .. }))
+        .collect();
+    assert_eq!(steps, [out, take, set, back], "one SetSlot, and the ring");
+    assert_eq!(id(&mut world, 0), spare);
+    assert_eq!(world.actions("Create"), [FIRST_SPARE], "the next spare");
+    assert_eq!(world.actions("Stop"), Vec::<u16>::new());
+}
+
+#[test]
+fn the_spare_that_has_been_well_for_longest_goes_first() {
+    let mut world = with_spares(1, 3);
+    let now = world.now;
+    for (spare, seconds) in [(FIRST_SPARE, 5), (FIRST_SPARE + 1, 9), (FIRST_SPARE + 2, 7)] {
+        let since = now.checked_sub(Duration::from_secs(seconds));
+        world.current(spare).health.since = since;
+    }
+    let oldest = id(&mut world, FIRST_SPARE + 1);
+    world.fail(0);
+    world.settle();
+    assert_eq!(id(&mut world, 0), oldest);
+}
+
+#[test]
+fn a_spare_that_is_not_well_or_not_what_is_wanted_is_not_taken() {
+    let mut world = with_spares(2, 1);
+    world.current(FIRST_SPARE).health = Health::default();
+    world.fail(0);
+    world.settle();
+    assert_eq!(world.actions("TakeSpare"), Vec::<u16>::new());
+    assert_eq!(world.actions("Create"), [0], "as without spares");
+    world.well(FIRST_SPARE);
+    world.settle();
+    assert_eq!(world.actions("TakeSpare"), Vec::<u16>::new(), "too late");
+
+    let mut world = with_spares(2, 1);
+    world.fail(FIRST_SPARE);
+    world.fail(0);
+    world.settle();
+    assert_eq!(world.actions("TakeSpare"), Vec::<u16>::new());
+    assert_eq!(world.actions("Stop"), [FIRST_SPARE]);
+}
+
+#[test]
+fn more_copies_take_spares_first() {
+    let mut world = with_spares(1, 2);
+    world.scale(4);
+    world.settle();
+    assert_eq!(world.actions("TakeSpare"), [1, 2]);
+    assert_eq!(world.ring(), [0, 1, 2], "at once");
+    assert_eq!(world.actions("Create"), [3], "spares wait for it");
+    world.finish_all();
+    world.well(3);
+    world.finish_all();
+    assert_eq!(world.actions("Create"), [3, FIRST_SPARE, FIRST_SPARE + 1]);
+}
+
+#[test]
+fn a_new_spec_discards_spares_and_then_rolls_with_new_ones() {
+    let mut world = with_spares(2, 1);
+    world.wish().spec = "two".into();
+    world.settle();
+    assert_eq!(world.actions("Stop"), [FIRST_SPARE], "without a drain");
+    assert_eq!(world.actions("TakeSpare"), Vec::<u16>::new());
+    for _ in 0..40 {
+        world.pass(0.25);
+        world.finish_all();
+        for slot in [0, 1, FIRST_SPARE] {
+            let slots = &world.observed.services[0].slots;
+            let current = slots.get(&slot).and_then(|slot| slot.current.as_ref());
+            if current.is_some_and(|current| current.health.since.is_none()) {
+                world.well(slot);
+            }
+        }
+    }
+    assert_eq!(world.ring(), [0, 1]);
+    assert!(
+        [0, 1, FIRST_SPARE]
+            .iter()
+            .all(|slot| world.current(*slot).spec == "two")
+    );
+}
+
+#[test]
+fn a_crash_loop_uses_spares_and_is_slowed_where_they_are_made() {
+    let mut world = with_spares(1, 2);
+    for _ in 0..2 {
+        world.fail(0);
+        world.settle();
+        assert_eq!(world.ring(), [0], "a spare is well and at hand");
+        if world.actions("TakeSpare").len() == 1 {
+            assert_eq!(
+                world.actions("Create"),
+                [FIRST_SPARE],
+                "the first failure is free"
+            );
+        }
+    }
+    assert_eq!(world.actions("TakeSpare"), [0, 0]);
+    assert_eq!(
+        world.actions("Create"),
+        [FIRST_SPARE],
+        "half a second to wait"
+    );
+    let now = world.now;
+    assert_eq!(
+        next_moment(&world.desired, &world.observed, now),
+        Some(now + Duration::from_millis(500))
+    );
+    world.pass(0.5);
+    world.settle();
+    assert_eq!(world.actions("Create"), [FIRST_SPARE, FIRST_SPARE + 1]);
+}
+
+#[test]
+fn a_spare_is_frozen_once_it_is_well_and_thawed_when_they_are_to_run() {
+    let mut world = World::serving_directly(1);
+    world.wish().spares = 1;
+    world.wish().freeze = true;
+    world.finish_all();
+    assert_eq!(world.actions("Freeze"), Vec::<u16>::new(), "not well yet");
+    world.well(FIRST_SPARE);
+    world.settle();
+    assert_eq!(world.actions("Freeze"), [FIRST_SPARE]);
+    assert!(world.current(FIRST_SPARE).frozen);
+    world.wish().freeze = false;
+    world.settle();
+    assert!(!world.current(FIRST_SPARE).frozen);
+}
+
+#[test]
+fn fewer_spares_and_the_end() {
+    let mut world = with_spares(1, 2);
+    world.wish().spares = 1;
+    world.settle();
+    assert_eq!(world.actions("Stop"), [FIRST_SPARE + 1]);
+    world.wish().spares = 0;
+    world.scale(0);
+    world.settle();
+    world.pass(0.25);
+    world.finish_all();
+    assert!(world.observed.services[0].is_idle());
+}
+
+#[test]
+fn where_backends_need_ports_no_spare_is_put_in() {
+    let mut world = with_spares(2, 1);
+    world.wish().overlap = false;
+    world.wish().spares = 0;
+    world.fail(0);
+    world.settle();
+    assert_eq!(world.actions("TakeSpare"), Vec::<u16>::new());
+    assert_eq!(world.actions("Stop"), [FIRST_SPARE, 0]);
+}

@@ -1,0 +1,100 @@
+//! Spares: put into slots, frozen and thawed.
+
+use std::time::Duration;
+
+use orch_common::slot::SlotKey;
+
+use super::{Controller, adopt::short, execute::whole, tables::Tables};
+use crate::{
+    runtime::{BackendId, RuntimeError, RuntimeKind},
+    state::{Cause, FIRST_SPARE, Next, SlotSeen},
+};
+
+impl<T: Tables> Controller<T> {
+    /// Puts a spare into a slot. All that it takes besides is the kernel's entry and the ring, which
+    /// the plan names next; the backend before it is ended beside.
+    pub(super) fn take_spare(&mut self, key: SlotKey, spare: SlotKey, grace: Duration) {
+        let now = self.now();
+        let first = self.first_generation;
+        if !self.freeze(spare, false) {
+            return;
+        }
+        let taken = self.slot_mut(spare).and_then(|spare| spare.current.take());
+        let Some(running) = taken else {
+            return;
+        };
+        self.probes.remove(&spare);
+        if let Some(place) = self.slot_mut(spare) {
+            *place = SlotSeen::new(first);
+            place.touched_at = now;
+        }
+        self.part(key, grace);
+        let Some(slot) = self.slot_or_new(key, first) else {
+            return;
+        };
+        let text = format!("{}, a spare, takes the slot", short(&running.id.0));
+        slot.current = Some(running);
+        slot.touched_at = now;
+        self.record(key, "spare", text);
+        self.begin_probing(key, false);
+    }
+
+    /// Takes the processor from a spare, or gives it back; false, and it is condemned, where that
+    /// cannot be. A frozen one is not asked how it is: it would not answer.
+    pub(super) fn freeze(&mut self, key: SlotKey, frozen: bool) -> bool {
+        let current = self.slot(key).and_then(|slot| slot.current.as_ref());
+        let Some(current) = current.filter(|current| current.frozen != frozen) else {
+            return true;
+        };
+        let (id, kind, pid) = (current.id.clone(), current.runtime, current.pid);
+        if let Err(error) = self.set_frozen(kind, &id, pid, frozen) {
+            self.condemn(key, Cause::Freezer(whole(&error)));
+            return false;
+        }
+        if let Some(current) = self.slot_mut(key).and_then(|slot| slot.current.as_mut()) {
+            current.frozen = frozen;
+        }
+        if frozen {
+            self.probes.remove(&key);
+        } else {
+            self.begin_probing(key, false);
+        }
+        true
+    }
+
+    pub(super) fn set_frozen(
+        &self,
+        kind: RuntimeKind,
+        id: &BackendId,
+        pid: Option<u32>,
+        frozen: bool,
+    ) -> Result<(), RuntimeError> {
+        match (self.runtimes.get(kind), pid) {
+            (Some(runtime), Some(pid)) => runtime.set_frozen(id, pid, frozen),
+            _ => Err(RuntimeError::Freezer {
+                id: id.clone(),
+                source: std::io::ErrorKind::NotFound.into(),
+            }),
+        }
+    }
+
+    /// A place for a spare that runs already.
+    pub(super) fn free_spare_place(&self, service: u16) -> Option<SlotKey> {
+        let seen = self.observed.services.get(usize::from(service))?;
+        let taken = |number: &u16| {
+            let place = seen.slots.get(number);
+            place.is_some_and(|place| place.current.is_some())
+        };
+        let slot = (FIRST_SPARE..2 * FIRST_SPARE).find(|number| !taken(number))?;
+        Some(SlotKey { service, slot })
+    }
+
+    /// Whether some spare of a service is on its way in or out, or was after `asked_at`.
+    pub(super) fn spares_move(&self, service: u16, asked_at: crate::state::Moment) -> bool {
+        let seen = self.observed.services.get(usize::from(service));
+        let mut spares = seen
+            .into_iter()
+            .flat_map(|seen| seen.slots.range(FIRST_SPARE..));
+        spares.any(|(_, spare)| spare.next != Next::None || spare.touched_at >= asked_at)
+    }
+}

@@ -1,0 +1,196 @@
+//! Containers that are reached at their own addresses.
+
+use super::{super::fake::Lack, *};
+
+const SLOT: SlotKey = SlotKey {
+    service: 0,
+    slot: 0,
+};
+
+fn entry(life: &Life) -> SlotEntry {
+    life.tables.kernel().slots[&SLOT].0.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_kernel_is_told_address_namespace_and_first_process() {
+    let life = Life::with_containers(containers());
+    life.until_ring(&[0]).await;
+    let entry = entry(&life);
+    assert_eq!(entry.address.to_string(), "10.0.0.1:8080");
+    let netns = "netns/born1".into();
+    assert_eq!(entry.reach, Reach::Direct { netns });
+    assert_eq!((entry.pid, entry.port), (Some(1001), 8000));
+    let shown = |life: &Life| life.row(0).is_some_and(|row| row.state == "ready");
+    life.until("shown", shown).await;
+    let row = life.row(0).unwrap();
+    assert_eq!(
+        (row.delivery.as_str(), row.delivery_reason.as_str()),
+        ("direct", "")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_way_by_port_has_its_reason() {
+    let mut config = containers();
+    config.dataplane.delivery = Delivery::Port;
+    let life = Life::with_containers(config);
+    life.until_ring(&[0]).await;
+    assert_eq!(entry(&life).reach, Reach::Port);
+    let shown = |life: &Life| life.row(0).is_some_and(|row| row.delivery == "port");
+    life.until("shown", shown).await;
+    assert!(
+        life.row(0)
+            .unwrap()
+            .delivery_reason
+            .contains("delivery = \"port\"")
+    );
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    life.until("shown", shown).await;
+    assert!(life.row(0).unwrap().delivery_reason.contains("processes"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_replacement_does_not_wait_for_the_end_of_the_old_container() {
+    let life = Life::with_containers(containers());
+    life.until_ring(&[0]).await;
+    let old = life.runtime.behind(&life.tables, 0).unwrap();
+    life.runtime.engine().stop_takes = Duration::from_mins(1);
+    life.runtime.kill_id(&old.id);
+    life.until_ring(&[]).await;
+    let took = life.until_ring(&[0]).await;
+    assert!(took < Duration::from_millis(700), "{took:?}");
+    let new = life.runtime.behind(&life.tables, 0).unwrap();
+    assert_ne!(new.id, old.id);
+    assert_eq!(entry(&life).generation, 2);
+    let there = life.runtime.engine().backends.len();
+    assert_eq!(there, 2, "the old one is still being removed");
+    life.until("removed", |life| life.runtime.engine().backends.len() == 1)
+        .await;
+    assert_eq!(life.kinds().last().unwrap(), "stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_loop_waits_and_says_why_although_the_dead_one_is_ended_beside() {
+    let life = Life::with_containers(containers());
+    life.until_ring(&[0]).await;
+    life.runtime.engine().crashes = Some(3);
+    let old = life.runtime.behind(&life.tables, 0).unwrap();
+    life.runtime.kill_id(&old.id);
+    sleep(Duration::from_secs(20)).await;
+    let row = life.row(0).unwrap();
+    assert_eq!(row.state, "backoff", "{row:?}");
+    assert!(row.note.contains("cannot open database"), "{}", row.note);
+    let tries = life.runtime.engine().creations;
+    assert!((5..=8).contains(&tries), "{tries}");
+    life.runtime.engine().crashes = None;
+    life.until_ring(&[0]).await;
+    life.until("one is left", |life| {
+        life.runtime.engine().backends.len() == 1
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_data_plane_refuses_directly_is_reached_by_port() {
+    let config = containers();
+    let life = Life::with_containers(config);
+    life.until_ring(&[0]).await;
+    life.tables.kernel().refuses_direct = true;
+    life.scale(Some(3)).await.unwrap();
+    life.until("fallen back", |life| {
+        life.kinds().contains(&"delivery".to_owned())
+    })
+    .await;
+    life.until("all by port", |life| {
+        let kernel = life.tables.kernel();
+        let slots = kernel.slots.values();
+        slots.clone().count() == 3
+            && slots.into_iter().all(|slot| slot.0.reach == Reach::Port)
+            && kernel.rings[&0] == [0, 1, 2]
+    })
+    .await;
+    let row = life.row(0).unwrap();
+    assert_eq!(row.delivery, "port");
+    assert!(row.delivery_reason.contains("/sys/fs/bpf/orch"), "{row:?}");
+    let told = life
+        .kinds()
+        .iter()
+        .filter(|kind| *kind == "delivery")
+        .count();
+    assert_eq!(told, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn containers_without_addresses_of_their_own_are_reached_by_port() {
+    let runtime = FakeRuntime::default();
+    runtime.engine().docker = true;
+    runtime.engine().lacks = Some(Lack::Addresses);
+    let life = Life::over(containers(), FakeTables::default(), runtime);
+    life.until_ring(&[0]).await;
+    assert_eq!(entry(&life).reach, Reach::Port);
+    life.until("shown", |life| {
+        let row = life.row(0);
+        row.is_some_and(|row| row.delivery_reason.contains("no address of their own"))
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_delivery_replaces_backends() {
+    let mut config = containers();
+    config.dataplane.delivery = Delivery::Port;
+    let life = Life::with_containers(config);
+    life.until_ring(&[0]).await;
+    let (tables, runtime) = (life.tables.clone(), life.runtime.clone());
+    life.end(true).await;
+    let old = runtime.behind(&tables, 0).unwrap();
+    let life = Life::over(containers(), tables, runtime);
+    life.until("another", |life| {
+        life.runtime
+            .behind(&life.tables, 0)
+            .is_some_and(|new| new.id != old.id && new.netns.is_some())
+    })
+    .await;
+    life.until_ring(&[0]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adopted_container_is_told_to_the_data_plane_again() {
+    let life = Life::with_containers(containers());
+    life.until_ring(&[0]).await;
+    let (tables, runtime) = (life.tables.clone(), life.runtime.clone());
+    life.end(true).await;
+    let before = tables.kernel().slots[&SLOT].0.clone();
+    tables.kernel().sets = 0;
+    tables.kernel().ring_log.clear();
+    let life = Life::over(containers(), tables, runtime);
+    life.until("told", |life| life.tables.kernel().sets == 1)
+        .await;
+    sleep(Duration::from_secs(7)).await;
+    assert_eq!(entry(&life), before, "same generation: its flows live on");
+    assert_eq!(life.tables.kernel().sets, 1);
+    assert_eq!(life.tables.kernel().ring_log, [(0, vec![0])]);
+}
+
+#[test]
+fn a_demand_for_direct_delivery_is_met_or_refused_at_the_start() {
+    let mut config = containers();
+    let able = Host {
+        tcx: true,
+        cgroup2: true,
+    };
+    let old = Host { tcx: false, ..able };
+    assert!(can_deliver(&config, old).is_ok(), "auto falls back");
+    config.services[0].scale.spares = 1;
+    assert!(can_deliver(&config, able).is_ok());
+    let error = can_deliver(&config, old).unwrap_err().to_string();
+    assert!(error.contains("cannot have spares here"), "{error}");
+    config.dataplane.delivery = Delivery::Direct;
+    assert!(can_deliver(&config, able).is_ok());
+    let error = can_deliver(&config, old).unwrap_err().to_string();
+    assert!(
+        error.contains("acts") && error.contains("no TCX"),
+        "{error}"
+    );
+}
