@@ -1,4 +1,4 @@
-//! Probes: a `GET` on a connection of its own, and the task that repeats it.
+//! Probes: the task that asks a backend how it is, again and again.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -8,21 +8,12 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http_body_util::Empty;
-use hyper::{
-    Request,
-    body::Bytes,
-    client::conn::http1,
-    header::{CONNECTION, HOST, USER_AGENT},
-};
-use hyper_util::rt::TokioIo;
 use tokio::{
-    net::TcpStream,
     task::JoinHandle,
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Answer, START_INTERVAL, START_TIMEOUT};
+use super::{Answer, START_INTERVAL, START_TIMEOUT, get::get};
 use crate::config::HealthConfig;
 
 /// Whom to ask, and for what.
@@ -40,39 +31,14 @@ pub trait Prober: Send + Sync {
     fn ask<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Answer>;
 }
 
-/// Asks by HTTP/1.1.
+/// Asks by HTTP/1.1, each time on a connection of its own: a kept one would not notice that nobody
+/// listens any more.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HttpProber;
 
 impl Prober for HttpProber {
     fn ask<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Answer> {
         Box::pin(get(target))
-    }
-}
-
-async fn get(target: &Target) -> Answer {
-    let Ok(stream) = TcpStream::connect(target.address).await else {
-        return Answer::Refused;
-    };
-    let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(stream)).await else {
-        return Answer::Broken;
-    };
-    let request = Request::get(&target.path)
-        .header(HOST, target.address.to_string())
-        .header(USER_AGENT, "orch")
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new());
-    let Ok(request) = request else {
-        return Answer::Broken;
-    };
-    // The body is left unread: the status says all, and a fresh connection carries nothing else.
-    let _driver = Task(tokio::spawn(async move {
-        // An error of the connection also ends the request, which is where it is seen.
-        let _ = connection.await;
-    }));
-    match sender.send_request(request).await {
-        Ok(response) => Answer::Status(response.status().as_u16()),
-        Err(_) => Answer::Broken,
     }
 }
 
@@ -139,69 +105,9 @@ fn phase(seed: &str, interval: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-        sync::mpsc,
-    };
+    use tokio::sync::mpsc;
 
     use super::*;
-
-    async fn listener() -> (TcpListener, Target) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = Target {
-            address: listener.local_addr().unwrap(),
-            path: "/api/v1/_health".into(),
-        };
-        (listener, target)
-    }
-
-    /// Answers one request with these bytes, closes, and returns the request.
-    async fn answer(listener: TcpListener, response: &[u8]) -> String {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut request = vec![0; 1024];
-        let len = stream.read(&mut request).await.unwrap();
-        stream.write_all(response).await.unwrap();
-        request.truncate(len);
-        String::from_utf8(request).unwrap()
-    }
-
-    #[tokio::test]
-    async fn the_status_is_the_answer() {
-        for (response, status) in [
-            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 200),
-            ("HTTP/1.0 500 Oh\r\n\r\nmuch text", 500),
-        ] {
-            let (listener, target) = listener().await;
-            let (got, request) = tokio::join!(
-                HttpProber.ask(&target),
-                answer(listener, response.as_bytes())
-            );
-            assert_eq!(got, Answer::Status(status));
-            assert!(
-                request.starts_with("GET /api/v1/_health HTTP/1.1\r\n"),
-                "{request}"
-            );
-            assert!(request.contains("connection: close"), "{request}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_no_answer_is_told_apart() {
-        let (silent, target) = listener().await;
-        let asked = timeout(Duration::from_millis(50), HttpProber.ask(&target)).await;
-        assert!(asked.is_err(), "the caller ends it");
-        drop(silent);
-        assert_eq!(HttpProber.ask(&target).await, Answer::Refused);
-        for response in ["", "SSH-2.0-none\r\n"] {
-            let (listener, target) = listener().await;
-            let (got, _) = tokio::join!(
-                HttpProber.ask(&target),
-                answer(listener, response.as_bytes())
-            );
-            assert_eq!(got, Answer::Broken);
-        }
-    }
 
     struct Script(std::sync::Mutex<Vec<Answer>>);
 
