@@ -10,11 +10,14 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::{
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 
 use super::{Answer, START_INTERVAL, START_TIMEOUT, get::get};
-use crate::config::HealthConfig;
+use crate::{
+    beat::{BEAT, Beats},
+    config::HealthConfig,
+};
 
 /// Whom to ask, and for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,14 +57,15 @@ impl Drop for Task {
 
 /// Probes a backend until the task is dropped, and hands each answer to `report`; stops when that
 /// returns false. A `fresh` backend is asked every 50 ms until its
-/// first 200; after it, and for any other from the second probe on, every `rules.interval`, the
-/// phase spread by `seed` so that many backends are not asked at once.
+/// first 200; after it, and for any other from the second probe on, every `rules.interval`. That
+/// begins at one of the `beats`, so that few wake-ups are enough for many backends; which of them
+/// depends on `seed`, so that not all are asked at once.
 pub fn spawn<F>(
     prober: Arc<dyn Prober>,
     target: Target,
     rules: &HealthConfig,
     fresh: bool,
-    seed: &str,
+    (beats, seed): (Beats, &str),
     report: F,
 ) -> Task
 where
@@ -70,37 +74,46 @@ where
     let (interval, limit) = (rules.interval, rules.timeout);
     let phase = phase(seed, interval);
     Task(tokio::spawn(async move {
-        let mut starting = fresh;
-        let mut wait = phase;
-        loop {
+        let ask = async |limit| {
+            let answer = timeout(limit, prober.ask(&target)).await;
+            answer.unwrap_or(Answer::TimedOut)
+        };
+        let first_limit = if fresh {
+            limit.min(START_TIMEOUT)
+        } else {
+            limit
+        };
+        let regular = loop {
             let begun = Instant::now();
-            let limit = if starting {
-                limit.min(START_TIMEOUT)
-            } else {
-                limit
-            };
-            let answer = timeout(limit, prober.ask(&target))
-                .await
-                .unwrap_or(Answer::TimedOut);
+            let answer = ask(first_limit).await;
             if !report(answer) {
                 return;
             }
-            starting = starting && !answer.is_good();
-            if starting {
-                sleep_until(begun + START_INTERVAL).await;
-            } else {
-                sleep_until(begun + wait).await;
-                wait = interval;
+            if !fresh || answer.is_good() {
+                // An interval may be shorter than a beat.
+                break (beats.after(begun) + phase).min(begun + interval);
+            }
+            sleep_until(begun + START_INTERVAL).await;
+        };
+        let mut due = interval_at(regular, interval);
+        // Asking late must not make the next ones come faster, nor off the beat.
+        due.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            due.tick().await;
+            let answer = ask(limit).await;
+            if !report(answer) {
+                return;
             }
         }
     }))
 }
 
-/// A time below `interval` that depends on `seed` alone.
+/// Some whole beats, fewer than there are in the `interval`, that depend on `seed` alone.
 fn phase(seed: &str, interval: Duration) -> Duration {
     let mut hasher = DefaultHasher::new();
     seed.hash(&mut hasher);
-    interval.mul_f64((hasher.finish() % 1000) as f64 / 1000.0)
+    let beats = interval.as_nanos() / BEAT.as_nanos();
+    BEAT * (u128::from(hasher.finish()) % beats.max(1)) as u32
 }
 
 #[cfg(test)]
@@ -137,7 +150,9 @@ mod tests {
         };
         let begun = Instant::now();
         let report = move |answer| sender.send((answer, begun.elapsed())).is_ok();
-        let _task = spawn(Arc::new(script), target, &rules, true, "seed", report);
+        let beats = Beats::from(begun);
+        let script = Arc::new(script);
+        let _task = spawn(script, target, &rules, true, (beats, "seed"), report);
         let mut times = Vec::new();
         for _ in 0..7 {
             times.push(answers.recv().await.unwrap().1.as_millis());
@@ -145,5 +160,6 @@ mod tests {
         assert_eq!(times[..4], [0, 50, 100, 150]);
         assert!(times[4] - times[3] <= 1000, "within an interval: {times:?}");
         assert_eq!((times[5] - times[4], times[6] - times[5]), (1000, 1000));
+        assert_eq!(times[4] % BEAT.as_millis(), 0, "together with all else");
     }
 }

@@ -37,6 +37,7 @@ pub use self::{
     tables::{Outcome, Tables},
 };
 use crate::{
+    beat::Beats,
     config::{Config, ConfigError},
     control::{Command, Control},
     dataplane::{DataplaneError, SlotReading},
@@ -51,9 +52,6 @@ use crate::{
     view::Snapshot,
 };
 
-/// Between two readings of the kernel's counts: how late a window can be seen to start, and a
-/// drained backend to be drained.
-const TICK: Duration = Duration::from_millis(250);
 /// Two ticks are never closer than this, whatever is due.
 const TICK_FLOOR: Duration = Duration::from_millis(10);
 
@@ -333,7 +331,7 @@ impl<T: Tables> Controller<T> {
     }
 
     async fn next_event(&mut self) -> Event {
-        let wake = self.started + self.next_wake();
+        let wake = self.next_wake();
         tokio::select! {
             biased;
             Some(signal) = self.signals.recv() => Event::Signal(signal),
@@ -343,15 +341,22 @@ impl<T: Tables> Controller<T> {
         }
     }
 
-    fn next_wake(&self) -> Moment {
+    fn next_wake(&self) -> Instant {
         let windows = self
             .services
             .iter()
             .filter_map(|hosted| hosted.policy.window_end(&hosted.config.scale));
         let planned = plan::next_moment(&self.desired(), &self.observed, self.now());
+        // The kernel's counts are read at every beat: so late can a window be seen to start, and a
+        // drained backend to be drained.
+        let beat = self.beats().after(self.started + self.ticked_at);
         let due = windows.chain(planned).min();
-        let due = due.map_or(self.ticked_at + TICK, |due| due.min(self.ticked_at + TICK));
-        due.max(self.ticked_at + TICK_FLOOR)
+        let due = due.map_or(beat, |due| beat.min(self.started + due));
+        due.max(self.started + self.ticked_at + TICK_FLOOR)
+    }
+
+    fn beats(&self) -> Beats {
+        Beats::from(self.started)
     }
 
     fn desired(&self) -> Desired {
