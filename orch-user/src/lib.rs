@@ -15,6 +15,7 @@ pub mod listeners;
 pub mod metrics;
 pub mod overview;
 pub mod plan;
+pub mod ports;
 pub mod reconcile;
 pub mod runtime;
 pub mod scale;

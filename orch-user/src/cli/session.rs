@@ -4,10 +4,11 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use tokio::sync::mpsc;
 
-use super::{CliError, Seat, Signal, ports::Claims};
+use super::{CliError, Seat, Signal};
 use crate::{
     config::{Config, Source},
     dataplane::Dataplane,
+    ports::Claims,
     reconcile::{self, RunError, Runtimes},
     runtime::{Runtime, RuntimeError, RuntimeKind, docker::DockerRuntime, process::ProcessRuntime},
 };
@@ -44,7 +45,7 @@ impl Session {
         };
         let leaves = tokio::spawn(translator.run(self.signals));
         let pin_dir = config.dataplane.pin_dir.clone();
-        let ran = reconcile::run(config, dataplane, runtimes, door, receiver).await;
+        let ran = reconcile::run(config, dataplane, runtimes, self.claims, door, receiver).await;
         match ran {
             Err(error) => {
                 // What is left must be found again by `orch down`.

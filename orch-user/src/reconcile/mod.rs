@@ -47,6 +47,7 @@ use crate::{
         probe::{HttpProber, Prober, Task},
     },
     plan,
+    ports::Claims,
     runtime::{Backend, BackendId, Prepared, RuntimeError, RuntimeEvent, RuntimeKind},
     state::{Desired, Moment, Observed},
     view::Snapshot,
@@ -139,17 +140,18 @@ pub fn door() -> (Control, Door) {
 }
 
 /// Runs the controller until it is told to end. Adopts what an earlier one left behind. Check
-/// `runtimes` against `config` and open the data plane before. Where this fails at its start, and
+/// `runtimes` against `config`, claim its ports and open the data plane before. Where this fails at its start, and
 /// the data plane held no slot before, the data plane is detached again.
 pub async fn run<T: Tables>(
     config: Config,
     tables: T,
     runtimes: Runtimes,
+    claims: Claims,
     door: Door,
     signals: mpsc::Receiver<Signal>,
 ) -> Result<(), RunError> {
     let prober = Arc::new(HttpProber);
-    Controller::new(config, tables, runtimes, prober, door, signals)
+    Controller::new(config, tables, runtimes, claims, prober, door, signals)
         .run()
         .await
 }
@@ -193,6 +195,7 @@ struct Closing {
 struct Controller<T> {
     tables: T,
     runtimes: Runtimes,
+    claims: Claims,
     prober: Arc<dyn Prober>,
     door: Door,
     signals: mpsc::Receiver<Signal>,
@@ -242,6 +245,7 @@ impl<T: Tables> Controller<T> {
         config: Config,
         tables: T,
         runtimes: Runtimes,
+        claims: Claims,
         prober: Arc<dyn Prober>,
         door: Door,
         signals: mpsc::Receiver<Signal>,
@@ -250,6 +254,7 @@ impl<T: Tables> Controller<T> {
         Self {
             tables,
             runtimes,
+            claims,
             prober,
             door,
             signals,
@@ -290,6 +295,7 @@ impl<T: Tables> Controller<T> {
         self.watch();
         loop {
             self.settle();
+            self.release_ports();
             self.publish();
             let event = self.next_event().await;
             match self.handle(event) {

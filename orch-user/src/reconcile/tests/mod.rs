@@ -5,7 +5,11 @@ mod healing;
 mod reloading;
 mod scaling;
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use orch_common::slot::SlotState;
 use tokio::{
@@ -89,7 +93,11 @@ fn acts() -> Config {
     config(vec![service("acts", 80, 8000)])
 }
 
+static LIVES: AtomicU32 = AtomicU32::new(0);
+
 struct Life {
+    /// Within which it claims ports.
+    scope: String,
     tables: FakeTables,
     runtime: FakeRuntime,
     control: Control,
@@ -108,8 +116,15 @@ impl Life {
         let (signals, receiver) = mpsc::channel(4);
         let runtimes = Runtimes::new().with(Arc::new(runtime.clone()));
         let prober = Arc::new(runtime.clone());
-        let controller = Controller::new(config, tables.clone(), runtimes, prober, door, receiver);
+        // Tests run side by side, and most of them have port 80.
+        let life = LIVES.fetch_add(1, Ordering::Relaxed);
+        let scope = format!("orch/test/{}/{life}", std::process::id());
+        let mut claims = Claims::within(&scope);
+        claims.add(&config.services).unwrap();
+        let kernel = tables.clone();
+        let controller = Controller::new(config, kernel, runtimes, claims, prober, door, receiver);
         Self {
+            scope,
             tables,
             runtime,
             control,
