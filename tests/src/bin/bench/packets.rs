@@ -7,10 +7,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use orch::{
-    config::Local,
-    dataplane::{Dataplane, Reach, SlotEntry},
-};
+use orch::dataplane::{Dataplane, Reach, SlotEntry};
 use orch_common::{
     layout::{
         map,
@@ -48,7 +45,7 @@ struct Case {
 /// The tables of this part.
 pub(crate) fn measure(runs: u16) -> Result<Vec<Table>> {
     let topology = Topology::new()?;
-    let mut dataplane = peers::orch(&topology, Local::Auto)?;
+    let mut dataplane = peers::orch(&topology, peers::port)?;
     let mut empty = Empty::load()?;
     let times = times(&mut dataplane, &mut empty, runs)?;
     let tables = vec![times, programs(&dataplane), memory(&dataplane)?];
