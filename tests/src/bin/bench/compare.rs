@@ -82,11 +82,12 @@ fn turn(
             plan.threads,
         )?;
         eprintln!(
-            "  {:24} {kind:12?} {:14.0} p50 {:6.0} p99 {:6.0} errors {} SYNs repeated {}",
+            "  {:24} {kind:12?} {:14.0} p50 {:6.0} p99 {:6.0} CPU {:5.1} errors {} SYNs repeated {}",
             peer.name(),
             sample.rate,
             sample.p50,
             sample.p99,
+            sample.cpu,
             sample.errors,
             sample.repeated
         );

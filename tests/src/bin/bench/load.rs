@@ -4,7 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use orch_tests::netns::NetNs;
 
-use crate::{Result, leftovers::Child, topology::Topology};
+use crate::{Result, cpu, leftovers::Child, topology::Topology};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub(crate) struct Sample {
     /// SYNs sent again, by clients and proxies. Each cost its connection a second in which nothing
     /// was measured: if there are many, the conditions were not what they should be.
     pub(crate) repeated: u64,
+    /// CPU time of everybody who took part, in microseconds per answer.
+    pub(crate) cpu: f64,
 }
 
 impl Kind {
@@ -64,11 +66,13 @@ impl Kind {
             command.args(["-H", "Connection: close"]);
         }
         let patience = Duration::from_secs(seconds + 15);
-        let before = repeated(topology)?;
+        let (before, used) = (repeated(topology)?, cpu::of_measurement(topology)?);
         let text = Child::start(&mut command)?.output(patience)?;
+        let used = cpu::of_measurement(topology)? - used;
         let sample = parse(&text, self).ok_or_else(|| format!("wrk says: {text}"))?;
         Ok(Sample {
             repeated: repeated(topology)? - before,
+            cpu: used * 1e6 / answers(&text).ok_or("wrk counts no requests")?,
             ..sample
         })
     }
@@ -91,8 +95,15 @@ fn parse(text: &str, kind: Kind) -> Option<Sample> {
         p50: quantity(word("50%")?)?,
         p99: quantity(word("99%")?)?,
         errors: errors(text),
-        repeated: 0,
+        ..Sample::default()
     })
+}
+
+/// How many answers there were: `30021 requests in 2.00s, 4.12MB read`.
+fn answers(text: &str) -> Option<f64> {
+    let line = text.lines().find(|line| line.contains(" requests in "))?;
+    let count: f64 = line.split_whitespace().next()?.parse().ok()?;
+    (count > 0.0).then_some(count)
 }
 
 /// A number with its unit: bytes, or microseconds.

@@ -5,6 +5,7 @@
 
 mod compare;
 mod controller;
+mod cpu;
 mod docker;
 mod empty;
 mod installed;
@@ -98,6 +99,7 @@ fn run(args: &Args) -> Result<()> {
         println!("\nMedians, and medians of the ratios to no balancer within a pass");
         for scene in plan.scenes {
             tables::of_scene(&measured, *scene).print(args.markdown);
+            tables::of_cpu(&measured, *scene).print(args.markdown);
         }
     }
     match (&args.orch, &args.acts) {

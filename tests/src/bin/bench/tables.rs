@@ -23,20 +23,27 @@ const HEAD: [&str; 13] = [
     "SYNs repeated",
 ];
 
+const CPU_HEAD: [&str; 7] = [
+    "",
+    "us/request",
+    "ratio",
+    "us/connection",
+    "ratio",
+    "us/MiB",
+    "ratio",
+];
+
 /// The table of a scene.
 pub(crate) fn of_scene(measured: &[Measured], scene: Scene) -> Table {
     let mut table = Table::new(scene.title(), &HEAD);
     let all: Vec<&Measured> = measured.iter().filter(|m| m.scene == scene).collect();
-    for peer in Peer::ALL {
-        if !all.iter().any(|m| m.peer == peer) {
-            continue;
-        }
+    for peer in peers(&all) {
         let mut row = vec![peer.name().to_owned()];
         for kind in Kind::ALL {
             let middle = |value: fn(&Sample) -> f64| {
                 median(cells(&all, peer, kind).map(|m| value(&m.sample)))
             };
-            let (rate, ratio) = (middle(|s| s.rate), ratio(&all, peer, Peer::Straight, kind));
+            let (rate, ratio) = (middle(|s| s.rate), ratio(&all, peer, kind, |s| s.rate));
             if kind == Kind::Bulk {
                 row.extend([format!("{:.2}", rate / 1e9), format!("{ratio:.2}")]);
                 continue;
@@ -55,6 +62,27 @@ pub(crate) fn of_scene(measured: &[Measured], scene: Scene) -> Table {
     table
 }
 
+/// CPU time per answer, and how many times as much would be done with the same time.
+pub(crate) fn of_cpu(measured: &[Measured], scene: Scene) -> Table {
+    let mut table = Table::new("The same, CPU time of all who took part", &CPU_HEAD);
+    let all: Vec<&Measured> = measured.iter().filter(|m| m.scene == scene).collect();
+    for peer in peers(&all) {
+        let mut row = vec![peer.name().to_owned()];
+        for kind in Kind::ALL {
+            let cost = median(cells(&all, peer, kind).map(|m| m.sample.cpu));
+            let ratio = ratio(&all, peer, kind, |s| 1.0 / s.cpu);
+            row.extend([format!("{cost:.1}"), format!("{ratio:.2}")]);
+        }
+        table.row(row);
+    }
+    table
+}
+
+fn peers(all: &[&Measured]) -> impl Iterator<Item = Peer> {
+    let there = |peer: &Peer| all.iter().any(|m| m.peer == *peer);
+    Peer::ALL.into_iter().filter(there)
+}
+
 fn cells<'a>(
     all: &'a [&Measured],
     peer: Peer,
@@ -63,12 +91,13 @@ fn cells<'a>(
     all.iter().filter(move |m| m.peer == peer && m.kind == kind)
 }
 
-/// The median of the ratios of one peer to another in the same pass: what else the machine does
+/// The median of the ratios to no balancer in the same pass: what else the machine does
 /// changes from pass to pass, and both of a pair suffer from it.
-fn ratio(all: &[&Measured], peer: Peer, to: Peer, kind: Kind) -> f64 {
+fn ratio(all: &[&Measured], peer: Peer, kind: Kind, value: fn(&Sample) -> f64) -> f64 {
     median(cells(all, peer, kind).filter_map(|own| {
-        let other = cells(all, to, kind).find(|other| other.pass == own.pass)?;
-        Some(own.sample.rate / other.sample.rate)
+        let mut others = cells(all, Peer::Straight, kind);
+        let other = others.find(|other| other.pass == own.pass)?;
+        Some(value(&own.sample) / value(&other.sample))
     }))
 }
 

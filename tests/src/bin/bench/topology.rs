@@ -117,6 +117,13 @@ impl Topology {
         Ok(topology)
     }
 
+    /// Names of its namespaces.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let containers = self.containers.iter().map(|container| &container.netns);
+        let all = containers.chain([&self.host, &self.client]);
+        all.map(|netns| netns.name.as_str())
+    }
+
     /// Starts nginx in a container.
     fn backend(&self, index: usize, workers: usize) -> Result<Child> {
         let dir = self.dir.display();
