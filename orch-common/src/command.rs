@@ -27,6 +27,8 @@ pub struct SlotCommand {
     pub key: SlotKey,
     /// Where the backend itself listens.
     pub address: Address,
+    /// Its IPv6 address where it has both; zeros otherwise.
+    pub address6: Address,
     /// The slot's port on this host.
     pub port: u16,
     /// The port at `address`.
@@ -35,6 +37,10 @@ pub struct SlotCommand {
     pub state: u32,
     /// Generation of the backend.
     pub generation: u32,
+    /// The host's end of the backend's interface; 0 for delivery `port`.
+    pub ifindex: u32,
+    /// The bridge that it is a port of; 0 if it is of none.
+    pub bridge: u32,
 }
 
 /// Length of the command's frame: an Ethernet header of zeros, then the command.
@@ -56,10 +62,13 @@ impl SlotCommand {
         put(&self.key.service.to_ne_bytes());
         put(&self.key.slot.to_ne_bytes());
         put(&self.address);
+        put(&self.address6);
         put(&self.port.to_ne_bytes());
         put(&self.backend_port.to_ne_bytes());
         put(&self.state.to_ne_bytes());
         put(&self.generation.to_ne_bytes());
+        put(&self.ifindex.to_ne_bytes());
+        put(&self.bridge.to_ne_bytes());
         frame
     }
 }
@@ -79,7 +88,7 @@ pub const fn slot_state(number: u32) -> SlotState {
     }
 }
 
-const _: () = assert!(size_of::<SlotCommand>() == 36);
+const _: () = assert!(size_of::<SlotCommand>() == 60);
 
 #[cfg(test)]
 mod tests {

@@ -38,11 +38,22 @@ pub enum Reason {
     LocalNoBackend = 15,
     /// A flow was freed by the sweep while it still counted as open.
     Expired = 16,
+    /// A SYN came again because its backend was silent, and was given to another slot.
+    Moved = 17,
+    /// The backend is reached only by another family of addresses than the client's: the SYN was
+    /// left to the kernel, which answers RST.
+    NoFamily = 18,
+    /// A container's connection to a backend on another network: left to the kernel.
+    Elsewhere = 19,
+    /// A local connection to a slot's port was given to its backend.
+    LocalSlot = 20,
+    /// A pick passed by a slot whose backend is dead or whose interface is gone.
+    PassedBy = 21,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 22;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -63,6 +74,11 @@ impl Reason {
         Self::LocalConnect,
         Self::LocalNoBackend,
         Self::Expired,
+        Self::Moved,
+        Self::NoFamily,
+        Self::Elsewhere,
+        Self::LocalSlot,
+        Self::PassedBy,
     ];
 
     /// The metric label and the word in the log.
@@ -86,6 +102,11 @@ impl Reason {
             Self::LocalConnect => "local_connect",
             Self::LocalNoBackend => "local_no_backend",
             Self::Expired => "expired",
+            Self::Moved => "moved",
+            Self::NoFamily => "no_family",
+            Self::Elsewhere => "elsewhere",
+            Self::LocalSlot => "local_slot",
+            Self::PassedBy => "passed_by",
         }
     }
 
@@ -103,6 +124,8 @@ impl Reason {
                 | Self::Collision
                 | Self::TableFull
                 | Self::LocalNoBackend
+                | Self::NoFamily
+                | Self::Elsewhere
         )
     }
 }

@@ -168,20 +168,63 @@ pub struct Flow {
     pub service: u16,
     /// Number of the slot.
     pub slot: u16,
-    /// The slot's port on this host.
-    pub slot_port: u16,
+    /// The port that its packets have at the backend's end: the slot's for delivery `port`, the
+    /// backend's own for delivery `direct`.
+    pub backend_port: u16,
     /// Where the connection stands.
     pub state: FlowState,
     /// Where the exchange of request and response stands.
     pub exchange: Exchange,
     /// 1 if the request in flight is one that counts.
     pub counted: u8,
-    /// 1 if every request of its service counts.
-    pub count_all: u8,
+    /// Which requests count.
+    pub counting: Counting,
     /// How many bytes of `method` have come.
     pub method_len: u8,
+    /// How many more slots it was given to because one before did not answer.
+    pub moves: u8,
     /// Always zero.
-    pub pad: [u8; 5],
+    pub pad: [u8; 4],
+    /// The host's end of the backend's interface; 0 for delivery `port`.
+    pub ifindex: u32,
+    /// The interface by which replies go to the client, for delivery `direct`.
+    pub uplink: u32,
+    /// The backend's own address, for delivery `direct`.
+    pub address: Address,
+}
+
+impl Flow {
+    /// Whether its packets go to the backend's own address.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_direct(&self) -> bool {
+        self.ifindex != 0
+    }
+
+    /// The connection as its backend sees it: the key by which replies find the flow.
+    #[must_use]
+    #[inline(always)]
+    pub const fn reply_key(&self, key: &FlowKey) -> FlowKey {
+        FlowKey {
+            client: key.client,
+            local: self.address,
+            client_port: key.client_port,
+            local_port: self.backend_port,
+        }
+    }
+}
+
+/// Which requests of a connection count.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counting {
+    /// Those that the service's path rules say.
+    #[default]
+    ByPath = 0,
+    /// All: the service has no rule but `/`.
+    All = 1,
+    /// None: the connection went to a slot's port past the balancer.
+    None = 2,
 }
 
 /// A balanced socket of this host.
@@ -199,8 +242,8 @@ pub struct Socket {
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 36);
-const _: () = assert!(size_of::<Flow>() == 64);
-const _: () = assert!(size_of::<Socket>() == 88);
+const _: () = assert!(size_of::<Flow>() == 88);
+const _: () = assert!(size_of::<Socket>() == 112);
 
 #[cfg(test)]
 mod tests {

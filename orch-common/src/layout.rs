@@ -2,7 +2,7 @@
 
 /// Version of everything in this crate that lives in a BPF map. Part of the pin path, so that a
 /// controller never opens maps of another layout. Raise it with every change of a map type.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Services one data plane can hold.
 pub const MAX_SERVICES: usize = 16;
@@ -48,10 +48,13 @@ pub mod map {
     pub const PORTS: &str = "PORTS";
     /// Local addresses of the host. Written by the controller.
     pub const ADDRESSES: &str = "ADDRESSES";
-    /// Cookies of network namespaces to [`crate::service::NetnsKind`]. Written by the controller.
+    /// Cookies of network namespaces to [`crate::service::Netns`]. Written by the controller.
     pub const NETNS: &str = "NETNS";
     /// [`crate::flow::FlowKey`] to [`crate::flow::Flow`]. Written by the kernel programs alone.
     pub const FLOWS: &str = "FLOWS";
+    /// [`crate::flow::Flow::reply_key`] to [`crate::flow::FlowKey`], for delivery `direct`. Written
+    /// by the kernel programs alone.
+    pub const REPLIES: &str = "REPLIES";
     /// Balanced sockets of this host. Written by the kernel programs alone.
     pub const SOCKETS: &str = "SOCKETS";
     /// Path rules of the services. Written by the controller.
@@ -68,7 +71,7 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
 
     /// Every map, in the order of this module.
-    pub const ALL: [&str; 17] = [
+    pub const ALL: [&str; 18] = [
         SERVICES,
         LISTENERS,
         SLOTS,
@@ -79,6 +82,7 @@ pub mod map {
         ADDRESSES,
         NETNS,
         FLOWS,
+        REPLIES,
         SOCKETS,
         PATHS,
         COUNTERS,
@@ -95,6 +99,9 @@ pub mod program {
     pub const INGRESS: &str = "orch_ingress";
     /// TC egress of an uplink: rewrites replies.
     pub const EGRESS: &str = "orch_egress";
+    /// TC ingress of the host's end of a backend's interface: rewrites its replies and sends them
+    /// out by the client's uplink.
+    pub const VETH: &str = "orch_veth";
     /// TC ingress of an interface that is not an uplink: keeps outsiders off slot ports, no more.
     pub const GUARD: &str = "orch_guard";
     /// cgroup/connect4.

@@ -6,7 +6,7 @@ use crate::{
     counter::SlotCounters,
     flow::{Flow, FlowKey},
     latency::Histogram,
-    service::{ListenerKey, NetnsKind, PathKey, PathRule, Port, Ring, RingKey, Service},
+    service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Slot, SlotKey},
 };
 
@@ -27,7 +27,7 @@ pod!(
     FlowKey,
     Histogram,
     ListenerKey,
-    NetnsKind,
+    Netns,
     PathKey,
     PathRule,
     Port,

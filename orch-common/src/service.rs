@@ -2,6 +2,7 @@
 
 use crate::{
     address::Address,
+    flow::Counting,
     layout::{RING_BANKS, SLOTS_PER_SERVICE},
 };
 
@@ -15,8 +16,8 @@ pub struct Service {
     pub listen_port: u16,
     /// 1 if outsiders may connect to slot ports past the balancer.
     pub expose_slots: u8,
-    /// 1 if the service counts every request, whatever its path (prefix `/`, nothing excluded).
-    pub count_all: u8,
+    /// Which requests count.
+    pub counting: Counting,
 }
 
 /// Key of the map of listeners.
@@ -103,8 +104,23 @@ pub struct Port {
     /// The port that the service listens on, for `PortClass::Slot`.
     pub listen_port: u16,
     /// 1 if outsiders may connect to it past the balancer.
-    pub exposed: u16,
+    pub exposed: u8,
+    /// 1 if backends listen on this port at addresses of their own.
+    pub backend: u8,
 }
+
+/// A network namespace of this host.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Netns {
+    /// Why it is known.
+    pub kind: NetnsKind,
+    /// Bridges of this host that its interfaces are ports of; 0 for none.
+    pub bridges: [u32; NETNS_BRIDGES],
+}
+
+/// Bridges of a namespace that are known.
+pub const NETNS_BRIDGES: usize = 3;
 
 /// Why a network namespace is known.
 #[repr(u32)]
@@ -160,5 +176,6 @@ pub enum PathRule {
 
 const _: () = assert!(size_of::<Service>() == 8);
 const _: () = assert!(size_of::<Port>() == 8);
+const _: () = assert!(size_of::<Netns>() == 16);
 const _: () = assert!(size_of::<ListenerKey>() == 20);
 const _: () = assert!(size_of::<Ring>() == 4 + 2 * SLOTS_PER_SERVICE);

@@ -75,6 +75,8 @@ impl SlotState {
 pub struct Slot {
     /// Where the backend itself listens.
     pub address: Address,
+    /// Its IPv6 address where `address` is IPv4 and it has both; zeros otherwise.
+    pub address6: Address,
     /// The slot's port on this host.
     pub port: u16,
     /// The port at `address`.
@@ -83,12 +85,17 @@ pub struct Slot {
     pub state: SlotState,
     /// Raised with every new backend; flows of an older one are dead.
     pub generation: u32,
-    /// Always zero.
-    pub pad: u32,
+    /// The host's end of the backend's interface, for delivery `direct`; 0 for delivery `port`.
+    pub ifindex: u32,
+    /// The bridge that `ifindex` is a port of; 0 if it is of none.
+    pub bridge: u32,
+    /// 1 while the backend is thought to answer. Cleared by whoever sees it die: picks pass it by
+    /// before the controller has taken it out of the ring.
+    pub alive: u32,
     /// Connections that are open now, from outside and from this host.
     pub live: u64,
     /// Connections ever given to this slot.
     pub connections: u64,
 }
 
-const _: () = assert!(size_of::<Slot>() == 48);
+const _: () = assert!(size_of::<Slot>() == 72);

@@ -1,46 +1,90 @@
 //! The choice of a slot, and the counts that say how many connections it has.
 
 use orch_common::{
+    address::{self, Address},
+    counter::Reason,
     flow::Flow,
     layout::SLOTS_PER_SERVICE,
     select,
-    service::Service,
+    service::{Ring, Service},
     slot::{Slot, SlotKey},
 };
 
-use crate::{atomic, maps};
+use crate::{atomic, maps, verdict::count};
+
+/// Slots that are looked at before a connection is given up.
+const TRIES: u32 = 8;
 
 /// A slot that has been given a connection.
 pub struct Pick {
     /// Which.
     pub key: SlotKey,
-    /// The slot's port on this host.
-    pub port: u16,
-    /// Generation of its backend.
-    pub generation: u32,
     /// The slot itself.
     pub slot: &'static mut Slot,
 }
 
-/// Moves the service's cursor on and gives the slot whose turn it is. `None` if none is ready.
-#[inline(always)]
-pub fn pick(index: u32, service: &Service) -> Option<Pick> {
-    let ring = maps::ring(index, service.ring)?;
-    if ring.len == 0 {
-        return None;
+impl Pick {
+    /// A slot by its number, out of turn.
+    #[inline(always)]
+    pub fn of(key: SlotKey) -> Option<Self> {
+        maps::slot(&key).map(|slot| Self { key, slot })
     }
+
+    /// Whether connections go to the backend's own address.
+    #[inline(always)]
+    pub const fn is_direct(&self) -> bool {
+        self.slot.ifindex != 0
+    }
+
+    /// The backend's own address of the family. `None` if it has none.
+    #[inline(always)]
+    pub fn address(&self, v6: bool) -> Option<Address> {
+        if address::is_v4(&self.slot.address) != v6 {
+            return Some(self.slot.address);
+        }
+        let other = self.slot.address6;
+        (v6 && other != address::ANY_V6).then_some(other)
+    }
+}
+
+/// Moves the service's cursor on until it stands at a slot whose backend is alive and that `fits`,
+/// which names the reason where it does not. Where every backend looks dead, the first is as good
+/// as any: what one thinks of it may be wrong.
+#[inline(always)]
+pub fn choose(
+    index: u32,
+    service: &Service,
+    fits: impl Fn(&Pick) -> Result<(), Reason>,
+) -> Result<Pick, Reason> {
+    let ring = maps::ring(index, service.ring).ok_or(Reason::NoBackend)?;
+    let mut why = Reason::NoBackend;
+    for left in (0..TRIES).rev() {
+        let pick = next(index, ring).ok_or(Reason::NoBackend)?;
+        if pick.slot.alive == 0 && left > 0 {
+            count(Reason::PassedBy);
+            continue;
+        }
+        match fits(&pick) {
+            Ok(()) => return Ok(pick),
+            Err(reason) => {
+                if matches!(reason, Reason::PassedBy) {
+                    count(reason);
+                }
+                why = reason;
+            }
+        }
+    }
+    Err(why)
+}
+
+/// Moves the cursor on and gives the slot whose turn it is.
+#[inline(always)]
+fn next(index: u32, ring: &Ring) -> Option<Pick> {
     let turn = atomic::fetch_add(maps::cursor(index)?, 1);
     let at = select::round_robin(turn, ring.len)? as usize & (SLOTS_PER_SERVICE - 1);
-    let key = SlotKey {
+    Pick::of(SlotKey {
         service: index as u16,
         slot: ring.slots[at],
-    };
-    let slot = maps::slot(&key)?;
-    Some(Pick {
-        key,
-        port: slot.port,
-        generation: slot.generation,
-        slot,
     })
 }
 

@@ -3,15 +3,16 @@
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use orch_common::{
     counter::Reason,
-    flow::{Flow, FlowKey, FlowState, Side},
+    flow::{Counting, Flow, FlowKey, FlowState, Side},
     service::{Port, PortClass},
     slot::SlotKey,
 };
 
 use crate::{
+    backend::{self, Pick},
     ends, flow,
     header::Miss,
-    maps,
+    maps, outside,
     packet::{self, ETHERNET, Located},
     segment::Segment,
     verdict::Verdict,
@@ -61,7 +62,7 @@ pub fn past_the_balancer(located: &Located, port: &Port) -> Verdict {
     }
     match located.segment() {
         Some(segment) if !located.fragment && maps::is_local(&local) => {
-            exposed(&key, port, &segment)
+            exposed(located, &key, port, &segment)
         }
         _ => Verdict::Untouched,
     }
@@ -94,17 +95,26 @@ fn is_balanced(key: &FlowKey, port: &Port, segment: &Segment) -> bool {
         ..*key
     };
     maps::flow(&balanced)
-        .is_some_and(|flow| flow.slot_port == key.local_port && flow.isn == segment.seq)
+        .is_some_and(|flow| flow.backend_port == key.local_port && flow.isn == segment.seq)
 }
 
 /// A segment for a slot that outsiders may reach.
 #[inline(always)]
-fn exposed(key: &FlowKey, port: &Port, segment: &Segment) -> Verdict {
+fn exposed(located: &Located, key: &FlowKey, port: &Port, segment: &Segment) -> Verdict {
+    let slot = SlotKey {
+        service: port.service,
+        slot: u16::from(port.slot),
+    };
+    if let Some(pick) = Pick::of(slot)
+        && pick.is_direct()
+    {
+        return forward(located, key, &pick, segment);
+    }
     if segment.flags.opens() {
         if is_balanced(key, port, segment) {
             return Verdict::Untouched;
         }
-        return remember(key, port, segment);
+        return remember(key, slot, port, segment);
     }
     if let Some(direct) = maps::flow(key) {
         // Nothing is counted for it in a slot, so nothing has to be discounted.
@@ -113,14 +123,35 @@ fn exposed(key: &FlowKey, port: &Port, segment: &Segment) -> Verdict {
     Verdict::Untouched
 }
 
+/// A segment for a slot whose backend has an address of its own: nobody but us can take it there.
+#[inline(always)]
+fn forward(located: &Located, key: &FlowKey, pick: &Pick, segment: &Segment) -> Verdict {
+    let outcome = match maps::flow(key) {
+        Some(flow) if !segment.flags.opens() => outside::advance(flow, segment),
+        Some(flow) if matches!(flow::opening(flow, segment), flow::Opening::Again) => {
+            Ok((flow, Reason::SynAgain))
+        }
+        known if segment.flags.opens() => {
+            if let Some(flow) = known {
+                backend::discount(flow);
+            }
+            flow::suits(located, key, pick)
+                .and_then(|()| flow::give(located, key, pick, Counting::None, segment))
+                .map(|flow| (flow, Reason::NewFlow))
+                .map_err(Verdict::Drop)
+        }
+        _ => Err(Verdict::Pass(Reason::NoFlow)),
+    };
+    match outcome {
+        Ok((flow, reason)) => outside::deliver(located, key, flow, reason),
+        Err(verdict) => verdict,
+    }
+}
+
 /// Remembers a connection past the balancer. A balanced one of the same client port in the same
 /// slot has the same four numbers at the backend: then this one cannot be.
 #[inline(always)]
-fn remember(key: &FlowKey, port: &Port, segment: &Segment) -> Verdict {
-    let slot = SlotKey {
-        service: port.service,
-        slot: u16::from(port.slot),
-    };
+fn remember(key: &FlowKey, slot: SlotKey, port: &Port, segment: &Segment) -> Verdict {
     let balanced = FlowKey {
         local_port: port.listen_port,
         ..*key
@@ -132,13 +163,8 @@ fn remember(key: &FlowKey, port: &Port, segment: &Segment) -> Verdict {
     }
     let flow = Flow {
         generation: maps::generation(slot),
-        isn: segment.seq,
-        client_next: segment.seq.wrapping_add(1),
-        seen: maps::epoch(),
-        service: slot.service,
-        slot: slot.slot,
-        slot_port: key.local_port,
-        ..Flow::default()
+        backend_port: key.local_port,
+        ..flow::begin(slot, segment)
     };
     match maps::insert_flow(key, &flow) {
         Ok(()) => Verdict::Untouched,

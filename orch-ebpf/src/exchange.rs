@@ -2,7 +2,7 @@
 
 use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::bpf_ktime_get_ns};
 use orch_common::{
-    flow::Flow,
+    flow::{Counting, Flow},
     http::{self, Response},
     latency,
     service::{PATH_BYTES, PathKey, PathRule},
@@ -14,7 +14,10 @@ use crate::{atomic, maps, opaque::opaque, segment::Segment};
 /// Takes a segment of the client.
 #[inline(always)]
 pub fn from_client(flow: &mut Flow, segment: &Segment) {
-    if segment.len == 0 || !http::client_payload(flow, segment.seq, segment.len) {
+    if segment.len == 0 || matches!(flow.counting, Counting::None) {
+        return;
+    }
+    if !http::client_payload(flow, segment.seq, segment.len) {
         return;
     }
     let Some(target) = http::client_head(flow, &segment.head(0)) else {
@@ -41,7 +44,7 @@ pub fn from_client(flow: &mut Flow, segment: &Segment) {
 /// segment shows it.
 #[inline(always)]
 fn counts(flow: &Flow, segment: &Segment, target: u32) -> bool {
-    if flow.count_all == 1 {
+    if matches!(flow.counting, Counting::All) {
         return true;
     }
     let mut key = PathKey {
@@ -58,7 +61,7 @@ fn counts(flow: &Flow, segment: &Segment, target: u32) -> bool {
 /// Takes a segment of the backend.
 #[inline(always)]
 pub fn from_server(flow: &mut Flow, segment: &Segment) {
-    if segment.len == 0 {
+    if segment.len == 0 || matches!(flow.counting, Counting::None) {
         return;
     }
     let Some(skip) = http::server_payload(flow, segment.seq, segment.len) else {

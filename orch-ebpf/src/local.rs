@@ -7,8 +7,9 @@ use aya_ebpf::{
 use orch_common::{
     address::{self, Address},
     counter::Reason,
-    flow::{Flow, Socket},
-    service::{NetnsKind, PortClass, Service},
+    flow::{Counting, Flow},
+    service::{Netns, NetnsKind, Port, PortClass},
+    slot::SlotKey,
 };
 
 use crate::{
@@ -19,94 +20,178 @@ use crate::{
 
 const TCP: u32 = 6;
 
+/// A call to connect, and what it asks for. `V6` is the family of the socket: each family's program
+/// may touch its own fields only.
+struct Call<'a, const V6: bool> {
+    ctx: &'a SockAddrContext,
+    asked: Address,
+    port: u16,
+    /// The namespace that the socket is in.
+    netns: &'static Netns,
+    /// Whether it is an IPv6 socket that asks for an address of IPv6.
+    v6: bool,
+}
+
 /// A socket connects over IPv4.
 #[inline(always)]
 pub fn connect4(ctx: &SockAddrContext) {
     let call = ctx.sock_addr;
     // SAFETY: the context is the kernel's.
     let asked = unsafe { (*call).user_ip4 };
-    connect(ctx, address::from_v4(asked.to_ne_bytes()));
+    connect::<false>(ctx, address::from_v4(asked.to_ne_bytes()));
 }
 
 /// A socket connects over IPv6, or over IPv4 by a mapped address.
 #[inline(always)]
 pub fn connect6(ctx: &SockAddrContext) {
-    let call = ctx.sock_addr;
-    // SAFETY: the context is the kernel's; word by word, because the verifier demands it.
-    let words = unsafe {
-        [
-            (&raw const (*call).user_ip6[0]).read_volatile(),
-            (&raw const (*call).user_ip6[1]).read_volatile(),
-            (&raw const (*call).user_ip6[2]).read_volatile(),
-            (&raw const (*call).user_ip6[3]).read_volatile(),
-        ]
-    };
-    // SAFETY: both are sixteen plain bytes.
-    connect(ctx, unsafe {
-        core::mem::transmute::<[u32; 4], Address>(words)
-    });
+    connect::<true>(ctx, storage::asked_v6(ctx.sock_addr));
 }
 
 #[inline(always)]
-fn connect(ctx: &SockAddrContext, asked: Address) {
-    let call = ctx.sock_addr;
-    let port = storage::asked_port(call);
+fn connect<const V6: bool>(ctx: &SockAddrContext, asked: Address) {
+    let port = storage::asked_port(ctx.sock_addr);
     // SAFETY: the context is the kernel's.
-    let tcp = unsafe { (*call).protocol } == TCP;
-    if !tcp || !matches!(maps::port(port).class, PortClass::Service) {
+    let tcp = unsafe { (*ctx.sock_addr).protocol } == TCP;
+    let known = maps::port(port);
+    if !tcp || matches!(known.class, PortClass::Other) {
         return;
     }
-    let Some(index) = target(ctx, &asked, port) else {
+    // SAFETY: the helper takes this context.
+    let Some(netns) = maps::netns(unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }) else {
+        return;
+    };
+    let call = Call::<'_, V6> {
+        ctx,
+        asked,
+        port,
+        netns,
+        v6: !address::is_v4(&asked),
+    };
+    if matches!(known.class, PortClass::Service) {
+        balance(&call);
+    } else {
+        answer_for(&call, &known);
+    }
+}
+
+/// A connection to a service: a slot is picked.
+#[inline(always)]
+fn balance<const V6: bool>(call: &Call<'_, V6>) {
+    let own = call.asks_for_loopback();
+    // A container's own loopback is its own.
+    if own && !call.is_of_host() {
+        return;
+    }
+    let Some(index) = service::listening(&call.asked, call.port, own) else {
         return;
     };
     let Some(service) = maps::service(index) else {
         return;
     };
-    if let Some(socket) = storage::of(ctx, 0) {
+    if let Some(socket) = storage::of(call.ctx, 0) {
         // An earlier attempt of the same socket.
         backend::discount(&mut socket.flow);
     }
-    let Some(mut pick) = backend::pick(index, service) else {
-        count(Reason::LocalNoBackend);
-        return;
+    let reason = match backend::choose(index, service, |pick| call.reaches(pick)) {
+        Ok(pick) => call.give(&pick, service.counting, Reason::LocalConnect),
+        Err(Reason::NoBackend) => Reason::LocalNoBackend,
+        Err(why) => why,
     };
-    let Some(socket) = storage::of(ctx, BPF_SK_STORAGE_GET_F_CREATE) else {
-        count(Reason::TableFull);
-        return;
-    };
-    give(socket, &mut pick, service);
-    socket.asked = asked;
-    socket.asked_port = port;
-    storage::set_port(call, pick.port);
-    count(Reason::LocalConnect);
+    count(reason);
 }
 
-/// The service that the call is for, as far as its network namespace may have it: a container's
-/// own loopback is its own, and namespaces that are not known arrive as outsiders.
+/// A connection to a slot's port: nobody listens there where connections are delivered to the
+/// backend's own address.
 #[inline(always)]
-fn target(ctx: &SockAddrContext, asked: &Address, port: u16) -> Option<u32> {
-    // SAFETY: the helper takes this context.
-    let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
-    let here = matches!(maps::netns(cookie)?, NetnsKind::Host);
-    // Connecting to the unspecified address means this host.
-    let own = address::is_loopback(asked) || *asked == address::any_of(asked);
-    if own && !here {
-        return None;
+fn answer_for<const V6: bool>(call: &Call<'_, V6>, port: &Port) {
+    let own = call.asks_for_loopback();
+    if !call.is_of_host() || !own && !maps::is_local(&call.asked) {
+        return;
     }
-    service::listening(asked, port, own)
+    let pick = Pick::of(SlotKey {
+        service: port.service,
+        slot: u16::from(port.slot),
+    });
+    let Some(pick) = pick else {
+        return;
+    };
+    if !pick.is_direct() {
+        return;
+    }
+    if let Some(socket) = storage::of(call.ctx, 0) {
+        backend::discount(&mut socket.flow);
+    }
+    count(call.give(&pick, Counting::None, Reason::LocalSlot));
 }
 
-/// Makes the socket a connection of the slot.
-#[inline(always)]
-fn give(socket: &mut Socket, pick: &mut Pick, service: &Service) {
-    socket.flow = Flow {
-        live: 1,
-        generation: pick.generation,
-        service: pick.key.service,
-        slot: pick.key.slot,
-        slot_port: pick.port,
-        count_all: service.count_all,
-        ..Flow::default()
-    };
-    backend::admit(pick.slot);
+impl<const V6: bool> Call<'_, V6> {
+    #[inline(always)]
+    const fn is_of_host(&self) -> bool {
+        matches!(self.netns.kind, NetnsKind::Host)
+    }
+
+    /// Connecting to the unspecified address means this host, too.
+    #[inline(always)]
+    fn asks_for_loopback(&self) -> bool {
+        address::is_loopback(&self.asked) || self.asked == address::any_of(&self.asked)
+    }
+
+    /// Whether the backend can be reached from here. An engine keeps its networks apart: from one,
+    /// an address on another cannot be reached.
+    #[inline(always)]
+    fn reaches(&self, pick: &Pick) -> Result<(), Reason> {
+        if !pick.is_direct() {
+            return Ok(());
+        }
+        let bridge = pick.slot.bridge;
+        if !self.is_of_host() && (bridge == 0 || !self.netns.bridges.contains(&bridge)) {
+            return Err(Reason::Elsewhere);
+        }
+        self.address(pick).map(|_| ())
+    }
+
+    /// The address to connect to. An IPv6 socket reaches IPv4 by the mapped address, unless it has
+    /// been told not to.
+    #[inline(always)]
+    fn address(&self, pick: &Pick) -> Result<Address, Reason> {
+        match pick.address(self.v6) {
+            Some(address) => Ok(address),
+            None if self.v6 => Ok(pick.slot.address),
+            None => Err(Reason::NoFamily),
+        }
+    }
+
+    /// Makes the socket a connection of the slot, and says what became of it.
+    #[inline(always)]
+    fn give(&self, pick: &Pick, counting: Counting, done: Reason) -> Reason {
+        let Ok(address) = self.address(pick) else {
+            return Reason::NoFamily;
+        };
+        let Some(socket) = storage::of(self.ctx, BPF_SK_STORAGE_GET_F_CREATE) else {
+            return Reason::TableFull;
+        };
+        let slot = &pick.slot;
+        let direct = pick.is_direct();
+        socket.flow = Flow {
+            live: 1,
+            generation: slot.generation,
+            service: pick.key.service,
+            slot: pick.key.slot,
+            backend_port: if direct { slot.backend_port } else { slot.port },
+            counting,
+            ifindex: slot.ifindex,
+            ..Flow::default()
+        };
+        socket.asked = self.asked;
+        socket.asked_port = self.port;
+        if let Some(slot) = maps::slot(&pick.key) {
+            backend::admit(slot);
+        }
+        if direct {
+            socket.flow.address = address;
+            storage::set_address::<V6>(self.ctx.sock_addr, &address);
+        }
+        storage::set_port(self.ctx.sock_addr, socket.flow.backend_port);
+        done
+    }
 }

@@ -28,6 +28,7 @@ mod opaque;
 mod outside;
 mod packet;
 mod reach;
+mod redirect;
 mod reply;
 mod rewrite;
 mod segment;
@@ -57,6 +58,12 @@ pub fn orch_egress(ctx: TcContext) -> i32 {
     reply::leaving(&ctx).into_action()
 }
 
+/// TC ingress of the host's end of a backend's interface.
+#[classifier]
+pub fn orch_veth(ctx: TcContext) -> i32 {
+    reply::leaving_backend(&ctx).into_action()
+}
+
 /// TC ingress of an interface that is not balanced.
 #[classifier]
 pub fn orch_guard(ctx: TcContext) -> i32 {
@@ -80,14 +87,14 @@ pub fn orch_connect6(ctx: SockAddrContext) -> i32 {
 /// A program asks whom its IPv4 socket is connected to.
 #[cgroup_sock_addr(getpeername4)]
 pub fn orch_peer4(ctx: SockAddrContext) -> i32 {
-    storage::peer(&ctx);
+    storage::peer::<false>(&ctx);
     PROCEED
 }
 
 /// A program asks whom its IPv6 socket is connected to.
 #[cgroup_sock_addr(getpeername6)]
 pub fn orch_peer6(ctx: SockAddrContext) -> i32 {
-    storage::peer(&ctx);
+    storage::peer::<true>(&ctx);
     PROCEED
 }
 

@@ -17,7 +17,7 @@ use orch_common::{
         DEFAULT_FLOWS, EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_SERVICES, MAX_SLOTS,
         PORTS as PORT_COUNT, RING_BANKS,
     },
-    service::{ListenerKey, NetnsKind, PathKey, PathRule, Port, Ring, RingKey, Service},
+    service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Slot, SlotKey},
 };
 
@@ -45,9 +45,11 @@ static PORTS: Array<Port, PORT_COUNT> = Array::new();
 #[btf_map]
 static ADDRESSES: HashMap<Address, u32, MAX_ADDRESSES> = HashMap::new();
 #[btf_map]
-static NETNS: HashMap<u64, NetnsKind, MAX_NETNS> = HashMap::new();
+static NETNS: HashMap<u64, Netns, MAX_NETNS> = HashMap::new();
 #[btf_map]
 static FLOWS: LruHashMap<FlowKey, Flow, DEFAULT_FLOWS> = LruHashMap::new();
+#[btf_map]
+static REPLIES: LruHashMap<FlowKey, FlowKey, DEFAULT_FLOWS> = LruHashMap::new();
 #[btf_map]
 static SOCKETS: SkStorage<Socket> = SkStorage::new();
 #[btf_map]
@@ -96,10 +98,10 @@ pub fn is_local(address: &Address) -> bool {
     ADDRESSES.get_ptr(address).is_some()
 }
 
-/// Why a network namespace is known, if it is.
+/// A network namespace, if it is known.
 #[inline(always)]
-pub fn netns(cookie: u64) -> Option<NetnsKind> {
-    element(NETNS.get_ptr_mut(cookie)).copied()
+pub fn netns(cookie: u64) -> Option<&'static mut Netns> {
+    element(NETNS.get_ptr_mut(cookie))
 }
 
 /// The ring in force of a service.
@@ -163,6 +165,25 @@ pub fn insert_flow(key: &FlowKey, flow: &Flow) -> Result<(), i32> {
 pub fn remove_flow(key: &FlowKey) {
     // It may have been evicted meanwhile.
     let _ = FLOWS.remove(key);
+}
+
+/// The key of the flow whose replies have this key.
+#[inline(always)]
+pub fn reply(key: &FlowKey) -> Option<&'static mut FlowKey> {
+    element(REPLIES.get_ptr_mut(key))
+}
+
+/// Stores where the replies of a flow belong.
+#[inline(always)]
+pub fn insert_reply(key: &FlowKey, flow: &FlowKey) -> Result<(), i32> {
+    REPLIES.insert(key, flow, 0)
+}
+
+/// Forgets it.
+#[inline(always)]
+pub fn remove_reply(key: &FlowKey) {
+    // It may have been evicted meanwhile.
+    let _ = REPLIES.remove(key);
 }
 
 /// The map of flows itself, for iterating.

@@ -10,7 +10,7 @@ use orch_common::{
 use crate::{
     backend, direct, exchange, flow, maps,
     packet::{self, ETHERNET, Located},
-    rewrite,
+    redirect, rewrite,
     segment::Segment,
     service,
     verdict::Verdict,
@@ -27,13 +27,13 @@ pub fn arriving(ctx: &TcContext) -> Verdict {
     match port.class {
         PortClass::Other => Verdict::Untouched,
         PortClass::Slot => direct::past_the_balancer(&located, &port),
-        PortClass::Service => balance(ctx, &located),
+        PortClass::Service => balance(&located),
     }
 }
 
 /// A packet for a service's port.
 #[inline(always)]
-fn balance(ctx: &TcContext, located: &Located) -> Verdict {
+fn balance(located: &Located) -> Verdict {
     let Some((client, local)) = located.addresses() else {
         return Verdict::Untouched;
     };
@@ -52,23 +52,32 @@ fn balance(ctx: &TcContext, located: &Located) -> Verdict {
     };
     let outcome = match known {
         Some(flow) if segment.flags.opens() => match flow::opening(flow, &segment) {
-            flow::Opening::Again => Ok((flow.slot_port, Reason::SynAgain)),
-            flow::Opening::New => {
+            flow::Opening::Again => Ok((flow, Reason::SynAgain)),
+            opening => {
                 backend::discount(flow);
-                open(&key, &segment, Reason::Reopened)
+                open(located, &key, &segment, opening.reason())
             }
         },
         Some(flow) => advance(flow, &segment),
-        None if segment.flags.opens() => open(&key, &segment, Reason::NewFlow),
+        None if segment.flags.opens() => open(located, &key, &segment, Reason::NewFlow),
         None => return unhandled(&key, Reason::NoFlow),
     };
     match outcome {
-        Ok((port, reason)) if rewrite::destination(ctx.skb.skb, located, port) => {
-            Verdict::Pass(reason)
-        }
-        Ok(_) => Verdict::Drop(Reason::Malformed),
+        Ok((flow, reason)) => deliver(located, &key, flow, reason),
         Err(verdict) => verdict,
     }
+}
+
+/// Sends a client's packet on to the backend of its flow.
+#[inline(always)]
+pub fn deliver(located: &Located, key: &FlowKey, flow: &Flow, reason: Reason) -> Verdict {
+    if !rewrite::to_backend(located, key, flow) {
+        return Verdict::Drop(Reason::Malformed);
+    }
+    if flow.is_direct() {
+        return Verdict::Redirect(reason, redirect::into_backend(flow));
+    }
+    Verdict::Pass(reason)
 }
 
 /// A packet that we cannot balance goes on untouched; it is counted if it was for a service.
@@ -82,25 +91,28 @@ fn unhandled(key: &FlowKey, reason: Reason) -> Verdict {
 
 /// A new connection.
 #[inline(always)]
-fn open(key: &FlowKey, segment: &Segment, reason: Reason) -> Result<(u16, Reason), Verdict> {
+fn open(
+    located: &Located,
+    key: &FlowKey,
+    segment: &Segment,
+    reason: Reason,
+) -> Result<(&'static mut Flow, Reason), Verdict> {
     let found = service::listening(&key.local, key.local_port, false)
         .and_then(|index| Some((index, maps::service(index)?)));
     let Some((index, service)) = found else {
         return Err(Verdict::Untouched);
     };
-    match flow::create(key, index, service, segment) {
-        Ok(port) => {
-            if segment.len > 0
-                && let Some(flow) = maps::flow(key)
-            {
+    match flow::create(located, key, index, service, segment) {
+        Ok(flow) => {
+            if segment.len > 0 {
                 exchange::from_client(flow, &segment.behind_syn());
             }
-            Ok((port, reason))
+            Ok((flow, reason))
         }
-        Err(Reason::NoBackend) => {
+        Err(why @ (Reason::NoBackend | Reason::NoFamily)) => {
             // A flow of an earlier connection must not catch what follows.
             maps::remove_flow(key);
-            Err(Verdict::Pass(Reason::NoBackend))
+            Err(Verdict::Pass(why))
         }
         Err(why) => Err(Verdict::Drop(why)),
     }
@@ -108,7 +120,10 @@ fn open(key: &FlowKey, segment: &Segment, reason: Reason) -> Result<(u16, Reason
 
 /// A later segment of the client. Once its backend is gone, the kernel answers it with RST.
 #[inline(always)]
-fn advance(flow: &mut Flow, segment: &Segment) -> Result<(u16, Reason), Verdict> {
+pub fn advance(
+    flow: &'static mut Flow,
+    segment: &Segment,
+) -> Result<(&'static mut Flow, Reason), Verdict> {
     if !backend::is_current(flow) {
         flow.state = FlowState::Closed;
         backend::discount(flow);
@@ -118,5 +133,5 @@ fn advance(flow: &mut Flow, segment: &Segment) -> Result<(u16, Reason), Verdict>
         backend::discount(flow);
     }
     exchange::from_client(flow, segment);
-    Ok((flow.slot_port, Reason::Hit))
+    Ok((flow, Reason::Hit))
 }

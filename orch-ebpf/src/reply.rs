@@ -1,4 +1,5 @@
-//! What backends answer clients outside: TC egress of the uplinks.
+//! What backends answer clients outside: TC egress of the uplinks for delivery `port`, TC ingress of
+//! the host's end of a backend's interface for delivery `direct`.
 
 use aya_ebpf::programs::TcContext;
 use orch_common::{
@@ -12,7 +13,7 @@ use orch_common::{
 use crate::{
     backend, exchange, flow, maps,
     packet::{self, ETHERNET, Located},
-    rewrite,
+    redirect, rewrite,
     segment::Segment,
     verdict::Verdict,
 };
@@ -37,45 +38,84 @@ pub fn leaving(ctx: &TcContext) -> Verdict {
         local_port: port.listen_port,
     };
     match maps::flow(&key) {
-        Some(flow) if flow.slot_port == located.source_port => {
-            reply(ctx, &located, &segment, &key, flow)
+        Some(flow) if flow.backend_port == located.source_port && !flow.is_direct() => {
+            answer(&located, &segment, &key, flow)
         }
         _ => Verdict::Untouched,
     }
 }
 
+/// A packet leaves a backend that has an address of its own.
+#[inline(always)]
+pub fn leaving_backend(ctx: &TcContext) -> Verdict {
+    let Ok(located) = packet::locate(ctx.skb.skb, ETHERNET) else {
+        return Verdict::Untouched;
+    };
+    if maps::port(located.source_port).backend == 0 {
+        return Verdict::Untouched;
+    }
+    let (Some((local, client)), Some(segment)) = (located.addresses(), located.segment()) else {
+        return Verdict::Untouched;
+    };
+    let reply = FlowKey {
+        client,
+        local,
+        client_port: located.destination_port,
+        local_port: located.source_port,
+    };
+    let Some(key) = maps::reply(&reply) else {
+        return Verdict::Untouched;
+    };
+    let key = *key;
+    let Some(flow) = maps::flow(&key) else {
+        maps::remove_reply(&reply);
+        return Verdict::Untouched;
+    };
+    if flow.address == local && flow.backend_port == located.source_port {
+        return answer(&located, &segment, &key, flow);
+    }
+    // The SYN has been given to another backend since, because this one was silent. What it says
+    // now must not reach the client; a connection past the balancer has other numbers.
+    if flow::answers_syn(flow, &segment) {
+        return Verdict::Drop(Reason::Stale);
+    }
+    Verdict::Untouched
+}
+
 /// A segment of the backend.
 #[inline(always)]
-fn reply(
-    ctx: &TcContext,
-    located: &Located,
-    segment: &Segment,
-    key: &FlowKey,
-    flow: &mut Flow,
-) -> Verdict {
+fn answer(located: &Located, segment: &Segment, key: &FlowKey, flow: &mut Flow) -> Verdict {
     if !flow::owns_reply(flow, segment) {
         if matches!(flow.state, FlowState::Closed) {
-            maps::remove_flow(key);
+            flow::forget(key, flow);
         }
         return Verdict::Pass(Reason::Stale);
     }
     if segment.flags.has(Flags::RST) && matches!(flow.state, FlowState::SynSent) {
-        maps::tell(&Event {
-            kind: EventKind::Refused,
-            slot: SlotKey {
-                service: flow.service,
-                slot: flow.slot,
-            },
-            generation: flow.generation,
-        });
+        refused(flow);
     }
     if flow::advance(flow, Side::Server, segment) {
         backend::discount(flow);
     }
     exchange::from_server(flow, segment);
-    if rewrite::source(ctx.skb.skb, located, key.local_port) {
-        Verdict::Pass(Reason::Reply)
-    } else {
-        Verdict::Drop(Reason::Malformed)
+    if !rewrite::to_client(located, key, flow) {
+        return Verdict::Drop(Reason::Malformed);
     }
+    if flow.is_direct() {
+        return Verdict::Redirect(Reason::Reply, redirect::to_client(flow));
+    }
+    Verdict::Pass(Reason::Reply)
+}
+
+/// The backend has nobody who listens: the controller probes it at once.
+#[inline(always)]
+fn refused(flow: &Flow) {
+    maps::tell(&Event {
+        kind: EventKind::Refused,
+        slot: SlotKey {
+            service: flow.service,
+            slot: flow.slot,
+        },
+        generation: flow.generation,
+    });
 }

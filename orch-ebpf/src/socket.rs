@@ -66,7 +66,8 @@ fn owner(skb: *mut __sk_buff) -> Option<&'static mut Socket> {
             return None;
         }
         let port = u16::from_be((&raw const (*socket).dst_port).read_volatile());
-        if !matches!(maps::port(port).class, PortClass::Slot) {
+        let known = maps::port(port);
+        if !matches!(known.class, PortClass::Slot) && known.backend == 0 {
             return None;
         }
         let socket = bpf_sk_fullsock(socket);
@@ -76,6 +77,6 @@ fn owner(skb: *mut __sk_buff) -> Option<&'static mut Socket> {
         let found = bpf_sk_storage_get(maps::sockets(), socket.cast(), core::ptr::null_mut(), 0)
             .cast::<Socket>()
             .as_mut()?;
-        (found.flow.slot_port == port).then_some(found)
+        (found.flow.backend_port == port).then_some(found)
     }
 }

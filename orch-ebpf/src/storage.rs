@@ -6,17 +6,21 @@ use aya_ebpf::{
     helpers::generated::bpf_sk_storage_get,
     programs::{SockAddrContext, SockContext},
 };
-use orch_common::flow::Socket;
+use orch_common::{address::Address, flow::Socket};
 
 use crate::{backend, maps};
 
 /// A program asks whom its socket is connected to: the address it asked for.
 #[inline(always)]
-pub fn peer(ctx: &SockAddrContext) {
+pub fn peer<const V6: bool>(ctx: &SockAddrContext) {
     if let Some(socket) = of(ctx, 0)
-        && socket.flow.slot_port == asked_port(ctx.sock_addr)
+        && socket.flow.backend_port == asked_port(ctx.sock_addr)
     {
         set_port(ctx.sock_addr, socket.asked_port);
+        if socket.flow.is_direct() {
+            let asked = socket.asked;
+            set_address::<V6>(ctx.sock_addr, &asked);
+        }
     }
 }
 
@@ -48,6 +52,38 @@ pub fn of(ctx: &SockAddrContext, flags: u32) -> Option<&'static mut Socket> {
         )
         .cast::<Socket>()
         .as_mut()
+    }
+}
+
+/// The address of a call on an IPv6 socket.
+#[inline(always)]
+pub fn asked_v6(call: *mut bpf_sock_addr) -> Address {
+    // SAFETY: the context is the kernel's; word by word, because the verifier demands it. Both are
+    // sixteen plain bytes.
+    unsafe {
+        core::mem::transmute::<[u32; 4], Address>([
+            (&raw const (*call).user_ip6[0]).read_volatile(),
+            (&raw const (*call).user_ip6[1]).read_volatile(),
+            (&raw const (*call).user_ip6[2]).read_volatile(),
+            (&raw const (*call).user_ip6[3]).read_volatile(),
+        ])
+    }
+}
+
+/// Gives the call another address: the mapped form to an IPv6 socket, its last part to an IPv4 one.
+#[inline(always)]
+pub fn set_address<const V6: bool>(call: *mut bpf_sock_addr, address: &Address) {
+    // SAFETY: as in `asked_v6`.
+    unsafe {
+        let words = core::mem::transmute::<Address, [u32; 4]>(*address);
+        if !V6 {
+            (&raw mut (*call).user_ip4).write_volatile(words[3]);
+            return;
+        }
+        (&raw mut (*call).user_ip6[0]).write_volatile(words[0]);
+        (&raw mut (*call).user_ip6[1]).write_volatile(words[1]);
+        (&raw mut (*call).user_ip6[2]).write_volatile(words[2]);
+        (&raw mut (*call).user_ip6[3]).write_volatile(words[3]);
     }
 }
 

@@ -13,7 +13,7 @@ use orch_common::{
     slot::Slot,
 };
 
-use crate::{backend, maps, verdict::count};
+use crate::{backend, flow, maps, verdict::count};
 
 /// Carries out a command. Answers 0, or 1 if it could not be read or stored.
 #[inline(always)]
@@ -55,6 +55,10 @@ fn set(command: &SlotCommand) -> Result<(), i32> {
         return maps::insert_slot(&key, &fresh(command));
     };
     slot.address = command.address;
+    slot.address6 = command.address6;
+    slot.ifindex = command.ifindex;
+    slot.bridge = command.bridge;
+    slot.alive = 1;
     slot.port = command.port;
     slot.backend_port = command.backend_port;
     slot.state = command::slot_state(command.state);
@@ -70,11 +74,14 @@ fn set(command: &SlotCommand) -> Result<(), i32> {
 fn fresh(command: &SlotCommand) -> Slot {
     Slot {
         address: command.address,
+        address6: command.address6,
         port: command.port,
         backend_port: command.backend_port,
         state: command::slot_state(command.state),
         generation: command.generation,
-        pad: 0,
+        ifindex: command.ifindex,
+        bridge: command.bridge,
+        alive: 1,
         live: 0,
         connections: 0,
     }
@@ -116,6 +123,6 @@ extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &m
         count(Reason::Expired);
         backend::discount(flow);
     }
-    maps::remove_flow(key);
+    flow::forget(key, flow);
     0
 }

@@ -13,6 +13,8 @@ pub enum Verdict {
     Untouched,
     /// Goes on, to the next program or to the stack.
     Pass(Reason),
+    /// Goes on elsewhere, by the action that a redirecting helper gave.
+    Redirect(Reason, i32),
     /// Ends here.
     Drop(Reason),
 }
@@ -27,6 +29,10 @@ impl Verdict {
             Self::Pass(reason) => {
                 count(reason);
                 TC_ACT_UNSPEC
+            }
+            Self::Redirect(reason, action) => {
+                count(reason);
+                action
             }
             Self::Drop(reason) => {
                 count(reason);

@@ -2,8 +2,9 @@
 
 use std::{
     fs::File,
+    io::Write,
     os::fd::AsFd,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -34,6 +35,38 @@ impl NetNs {
         let mut all = vec!["-n", self.name.as_str()];
         all.extend(args);
         run("ip", &all);
+    }
+
+    /// Sets a kernel parameter of it, in the notation of `sysctl`.
+    pub fn sysctl(&self, name: &str, value: &str) {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        self.within(|| std::fs::write(path, value)).unwrap();
+    }
+
+    /// Loads rules of nftables.
+    pub fn nft(&self, rules: &str) {
+        let mut nft = self
+            .command("nft")
+            .args(["-f", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = nft.stdin.take().unwrap();
+        input.write_all(rules.as_bytes()).unwrap();
+        drop(input);
+        assert!(nft.wait().unwrap().success());
+    }
+
+    /// Packets that a named counter of an `inet` table has seen.
+    pub fn counter(&self, table: &str, counter: &str) -> u64 {
+        let output = self
+            .command("nft")
+            .args(["list", "counter", "inet", table, counter])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let after = text.split("packets ").nth(1).unwrap();
+        after.split(' ').next().unwrap().parse().unwrap()
     }
 
     /// A command that will run in it.

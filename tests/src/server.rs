@@ -1,5 +1,6 @@
-//! A small HTTP server for tests: answers every request with the port it listens on, keeps
-//! connections open unless the path is `/close`, and can be told what status to give.
+//! A small HTTP server for tests: answers every request with the port it listens on, or with the
+//! client's address if the path is `/peer`, keeps connections open unless the path is `/close`, and
+//! can be told what status to give.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -72,7 +73,7 @@ fn serve(stream: TcpStream, port: u16, state: &Shared) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut stream = stream;
     loop {
-        let (mut length, mut closes) = (0, false);
+        let (mut length, mut closes, mut asks) = (0, false, false);
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line).ok()? == 0 {
@@ -80,6 +81,7 @@ fn serve(stream: TcpStream, port: u16, state: &Shared) -> Option<()> {
             }
             let line = line.trim_end().to_ascii_lowercase();
             closes |= line.starts_with("get /close ");
+            asks |= line.starts_with("get /peer ");
             if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse().ok()?;
             }
@@ -89,7 +91,11 @@ fn serve(stream: TcpStream, port: u16, state: &Shared) -> Option<()> {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
-        let text = port.to_string();
+        let text = if asks {
+            stream.peer_addr().ok()?.ip().to_canonical().to_string()
+        } else {
+            port.to_string()
+        };
         let status = state.status.load(Ordering::Relaxed);
         let head = format!(
             "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{text}",

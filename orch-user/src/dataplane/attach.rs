@@ -23,6 +23,7 @@ use super::{
     host::Interface,
     load::{classifier, typed},
     pin::{Pins, remove_pin},
+    sandbox::Way,
 };
 
 /// Which programs an interface gets.
@@ -34,6 +35,17 @@ pub(super) enum Role {
     Guarded,
 }
 
+/// Where a program is attached.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// The interface's name.
+    name: &'a str,
+    /// Its index.
+    index: u32,
+    /// Which way packets go there.
+    kind: TcAttachType,
+}
+
 /// Attaches an interface's programs, or replaces what an earlier controller left attached.
 pub(super) fn interface(
     ebpf: &mut Ebpf,
@@ -41,42 +53,59 @@ pub(super) fn interface(
     interface: &Interface,
     role: Role,
 ) -> Result<(), DataplaneError> {
+    let inwards = Place {
+        name: &interface.name,
+        index: interface.index,
+        kind: TcAttachType::Ingress,
+    };
+    let outwards = Place {
+        kind: TcAttachType::Egress,
+        ..inwards
+    };
     match role {
         Role::Uplink => {
-            hook(
-                ebpf,
-                pins,
-                interface,
-                program::INGRESS,
-                TcAttachType::Ingress,
-            )?;
-            hook(ebpf, pins, interface, program::EGRESS, TcAttachType::Egress)
+            hook(ebpf, pins, inwards, program::INGRESS)?;
+            hook(ebpf, pins, outwards, program::EGRESS)
         }
-        Role::Guarded => hook(ebpf, pins, interface, program::GUARD, TcAttachType::Ingress),
+        Role::Guarded => hook(ebpf, pins, inwards, program::GUARD),
     }
+}
+
+/// Attaches the program for replies to the host's end of a backend's interface, or replaces it.
+pub(super) fn veth(ebpf: &mut Ebpf, pins: &Pins, way: &Way) -> Result<(), DataplaneError> {
+    let place = Place {
+        name: &way.name,
+        index: way.ifindex,
+        kind: TcAttachType::Ingress,
+    };
+    hook(ebpf, pins, place, program::VETH)
+}
+
+/// Detaches it.
+pub(super) fn forget_veth(pins: &Pins, ifindex: u32) -> Result<(), DataplaneError> {
+    remove_pin(&pins.link(&link_name(ifindex, program::VETH)))
 }
 
 fn hook(
     ebpf: &mut Ebpf,
     pins: &Pins,
-    interface: &Interface,
+    place: Place<'_>,
     name: &'static str,
-    kind: TcAttachType,
 ) -> Result<(), DataplaneError> {
     let tc = classifier(ebpf, name)?;
     if !has_tcx() {
-        return clsact(tc, interface, name, kind);
+        return clsact(tc, place, name);
     }
-    let path = pins.link(&link_name(interface.index, name));
+    let path = pins.link(&link_name(place.index, name));
     if path.exists() && replace(tc, &path)? {
         return Ok(());
     }
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let failed = |source| DataplaneError::program(name, &interface.name)(source);
+    let failed = |source| DataplaneError::program(name, place.name)(source);
     let id = tc
-        .attach_with_options(&interface.name, kind, order)
+        .attach_with_options(place.name, place.kind, order)
         .map_err(failed)?;
-    let failed = |source| DataplaneError::program(name, &interface.name)(source);
+    let failed = |source| DataplaneError::program(name, place.name)(source);
     let link = tc.take_link(id).map_err(failed)?;
     pin(link, &path)
 }
@@ -116,19 +145,18 @@ pub(super) fn take_over(pins: &Pins, other: &Pins) -> Result<(), DataplaneError>
 /// Before Linux 6.6: a filter in the clsact qdisc. It stays when the controller ends.
 fn clsact(
     tc: &mut SchedClassifier,
-    interface: &Interface,
+    place: Place<'_>,
     name: &'static str,
-    kind: TcAttachType,
 ) -> Result<(), DataplaneError> {
     // It may be there already; what matters is that the filter can be attached.
-    let _ = tc::qdisc_add_clsact(&interface.name);
-    let _ = tc::qdisc_detach_program(&interface.name, kind, name);
+    let _ = tc::qdisc_add_clsact(place.name);
+    let _ = tc::qdisc_detach_program(place.name, place.kind, name);
     let options = TcAttachOptions::Netlink(NlOptions::default());
-    let failed = |source| DataplaneError::program(name, &interface.name)(source);
+    let failed = |source| DataplaneError::program(name, place.name)(source);
     let id = tc
-        .attach_with_options(&interface.name, kind, options)
+        .attach_with_options(place.name, place.kind, options)
         .map_err(failed)?;
-    let failed = |source| DataplaneError::program(name, &interface.name)(source);
+    let failed = |source| DataplaneError::program(name, place.name)(source);
     // Dropping the link would detach the filter.
     std::mem::forget(tc.take_link(id).map_err(failed)?);
     Ok(())
@@ -214,7 +242,13 @@ where
 }
 
 /// Removes the links of interfaces that are gone, and of roles that an interface no longer has.
-pub(super) fn forget_others(pins: &Pins, wanted: &[(u32, Role)]) -> Result<(), DataplaneError> {
+/// Backends' interfaces stay as long as they `exist`: slots decide on them.
+pub(super) fn forget_others(
+    pins: &Pins,
+    wanted: &[(u32, Role)],
+    exist: &[u32],
+) -> Result<(), DataplaneError> {
+    let veths = exist.iter().map(|index| link_name(*index, program::VETH));
     let keep: Vec<String> = wanted
         .iter()
         .flat_map(|&(index, role)| match role {
@@ -224,6 +258,7 @@ pub(super) fn forget_others(pins: &Pins, wanted: &[(u32, Role)]) -> Result<(), D
             ],
             Role::Guarded => vec![link_name(index, program::GUARD)],
         })
+        .chain(veths)
         .collect();
     for name in pins.links()? {
         if name.starts_with(LINK_PREFIX) && !keep.contains(&name) {

@@ -1,6 +1,6 @@
 //! Why the data plane cannot be used.
 
-use std::{io, path::PathBuf};
+use std::{io, net::IpAddr, path::PathBuf};
 
 use aya::{
     EbpfError,
@@ -60,6 +60,16 @@ pub enum DataplaneError {
         /// Why.
         #[source]
         source: Box<EbpfError>,
+    },
+    /// A container cannot be reached past its bridge.
+    #[error("no way into {netns} for {address}: {why}; set dataplane.delivery = \"port\"")]
+    NoWay {
+        /// The file of its network namespace.
+        netns: PathBuf,
+        /// Its address.
+        address: IpAddr,
+        /// What is missing.
+        why: &'static str,
     },
     /// Map or program is not in the object: the build is broken.
     #[error("{name} is missing in the BPF object: rebuild it with `cargo xtask build-ebpf`")]

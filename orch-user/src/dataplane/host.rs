@@ -1,11 +1,15 @@
 //! What of the host the data plane has to know: interfaces and addresses.
 
-use std::{net::IpAddr, path::Path};
+use std::net::IpAddr;
 
-use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
+use netlink_packet_route::link::{InfoKind, LinkLayerType};
 use orch_common::address::{self, Address};
 
-use super::{DataplaneError, attach::Role};
+use super::{
+    DataplaneError,
+    attach::Role,
+    links::{self, Link},
+};
 use crate::config::Interfaces;
 
 /// A network interface.
@@ -37,33 +41,23 @@ enum Kind {
 
 /// Every interface that is up, and every address of the host.
 pub(super) fn look() -> Result<(Vec<Interface>, Vec<Address>), DataplaneError> {
-    let listed = getifaddrs().map_err(|errno| DataplaneError::file("/proc/net/dev", errno))?;
-    let mut interfaces: Vec<Interface> = Vec::new();
-    let mut addresses = Vec::new();
-    for entry in listed {
-        let Some(storage) = entry.address.as_ref() else {
-            continue;
-        };
-        if let Some(ip) = ip(storage) {
-            addresses.push(to_address(ip));
-            if let Some(known) = interfaces
-                .iter_mut()
-                .find(|i| i.name == entry.interface_name)
-            {
-                known.has_address = true;
-            }
-        } else if let Some(link) = storage.as_link_addr()
-            && entry.flags.contains(InterfaceFlags::IFF_UP)
-        {
-            // The link entry of an interface comes before its addresses.
-            interfaces.push(Interface {
-                index: link.ifindex() as u32,
-                kind: kind(&entry.interface_name, link.hatype()),
-                name: entry.interface_name,
-                has_address: false,
-            });
-        }
-    }
+    let failed = |source| DataplaneError::file("/proc/net/dev", source);
+    let owned = links::addresses().map_err(failed)?;
+    let interfaces = links::links()
+        .map_err(failed)?
+        .into_iter()
+        .filter(|link| link.up)
+        .map(|link| Interface {
+            index: link.index,
+            kind: kind(&link),
+            has_address: owned.iter().any(|known| known.index == link.index),
+            name: link.name,
+        })
+        .collect();
+    let mut addresses: Vec<Address> = owned
+        .iter()
+        .map(|known| to_address(known.address))
+        .collect();
     addresses.sort_unstable();
     addresses.dedup();
     Ok((interfaces, addresses))
@@ -83,33 +77,17 @@ pub(super) fn role(interface: &Interface, wanted: &Interfaces) -> Option<Role> {
     }
 }
 
-fn kind(name: &str, hardware: u16) -> Kind {
-    let dir = Path::new("/sys/class/net").join(name);
-    match hardware {
-        ARPHRD_LOOPBACK => Kind::Loopback,
-        ARPHRD_ETHER if dir.join("bridge").exists() => Kind::Bridge,
-        ARPHRD_ETHER if dir.join("brport").exists() && dir.join("device").exists() => {
-            Kind::OuterPort
-        }
-        ARPHRD_ETHER if dir.join("brport").exists() => Kind::InnerPort,
-        ARPHRD_ETHER => Kind::Plain,
+fn kind(link: &Link) -> Kind {
+    match link.layer {
+        LinkLayerType::Loopback => Kind::Loopback,
+        LinkLayerType::Ether if link.kind == Some(InfoKind::Bridge) => Kind::Bridge,
+        LinkLayerType::Ether if link.bridge.is_none() => Kind::Plain,
+        LinkLayerType::Ether => match link.kind {
+            Some(InfoKind::Veth | InfoKind::Tun | InfoKind::MacVtap) => Kind::InnerPort,
+            _ => Kind::OuterPort,
+        },
         _ => Kind::Bare,
     }
-}
-
-/// From `linux/if_arp.h`.
-const ARPHRD_ETHER: u16 = 1;
-const ARPHRD_LOOPBACK: u16 = 772;
-
-fn ip(address: &nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
-    let v4 = address
-        .as_sockaddr_in()
-        .map(|address| IpAddr::V4(address.ip()));
-    v4.or_else(|| {
-        address
-            .as_sockaddr_in6()
-            .map(|address| IpAddr::V6(address.ip()))
-    })
 }
 
 /// An address as the maps hold it.

@@ -15,7 +15,7 @@ use orch_common::{
         EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_SERVICES, MAX_SLOTS, PORTS,
         RING_BANKS, map, program,
     },
-    service::{ListenerKey, NetnsKind, PathKey, PathRule, Port, Ring, RingKey, Service},
+    service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Slot, SlotKey},
 };
 
@@ -28,7 +28,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../orch-ebpf/orch.bpf.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Shape(MapType, usize, usize, usize);
 
-/// The shape of every map but for the entries of `FLOWS`, which the configuration sets.
+/// The shape of every map but for the entries of `FLOWS` and `REPLIES`, which the configuration sets.
 fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
     use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, RingBuf, SkStorage};
     const KEY: usize = size_of::<SlotKey>();
@@ -58,13 +58,14 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
             map::ADDRESSES,
             Shape(Hash, size_of::<Address>(), 4, MAX_ADDRESSES),
         ),
-        (
-            map::NETNS,
-            Shape(Hash, 8, size_of::<NetnsKind>(), MAX_NETNS),
-        ),
+        (map::NETNS, Shape(Hash, 8, size_of::<Netns>(), MAX_NETNS)),
         (
             map::FLOWS,
             Shape(LruHash, size_of::<FlowKey>(), size_of::<Flow>(), 0),
+        ),
+        (
+            map::REPLIES,
+            Shape(LruHash, size_of::<FlowKey>(), size_of::<FlowKey>(), 0),
         ),
         (map::SOCKETS, Shape(SkStorage, 4, size_of::<Socket>(), 0)),
         (
@@ -94,6 +95,7 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
 pub(super) fn load(pins: &Pins, flows: u32) -> Result<Ebpf, DataplaneError> {
     let mut loader = EbpfLoader::new();
     loader.map_max_entries(map::FLOWS, flows);
+    loader.map_max_entries(map::REPLIES, flows);
     for (name, expected) in shapes() {
         let path = pins.map(name);
         if path.exists() {
@@ -109,6 +111,7 @@ pub(super) fn load(pins: &Pins, flows: u32) -> Result<Ebpf, DataplaneError> {
     for name in [
         program::INGRESS,
         program::EGRESS,
+        program::VETH,
         program::GUARD,
         program::COMMAND,
         program::SWEEP,

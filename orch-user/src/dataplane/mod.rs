@@ -1,6 +1,7 @@
 //! The data plane seen from the controller, and the only user of aya.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -26,6 +27,7 @@ use self::{
     host::{Interface, to_address},
     open::Parts,
     pin::Pins,
+    sandbox::Way,
     tables::Tables,
 };
 use crate::config::{DataplaneConfig, Interfaces, ServiceConfig};
@@ -33,11 +35,13 @@ use crate::config::{DataplaneConfig, Interfaces, ServiceConfig};
 mod attach;
 mod error;
 mod host;
+mod links;
 mod load;
 mod measure;
 mod netns;
 mod open;
 mod pin;
+mod sandbox;
 mod tables;
 mod uplinks;
 
@@ -126,6 +130,8 @@ pub struct Dataplane {
     events: RingBuf<MapData>,
     interfaces: Interfaces,
     attached: Vec<(Interface, Role)>,
+    /// How the slots of delivery `direct` are reached, and to whom that applies.
+    ways: BTreeMap<SlotKey, (Reach, SocketAddr, Way)>,
     /// Whether some service lets outsiders at its slots: their flows are not counted.
     exposes: bool,
     /// Flows ever born when a sweep last left none.
@@ -176,9 +182,11 @@ impl Dataplane {
         self.tables.set_services(services)
     }
 
-    /// Creates or changes a slot; its counters stay.
+    /// Creates or changes a slot; its counters stay. Connections of an earlier generation are dead.
+    /// For [`Reach::Direct`] the backend must run: the way to it is looked for.
     pub fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Result<(), DataplaneError> {
         self.tables.ensure_counters(key)?;
+        let way = self.way(key, entry)?;
         self.command(&SlotCommand {
             verb: Verb::Set as u32,
             key,
@@ -187,7 +195,54 @@ impl Dataplane {
             backend_port: entry.address.port(),
             state: entry.state as u32,
             generation: entry.generation,
-        })
+            address6: way.address6,
+            ifindex: way.ifindex,
+            bridge: way.bridge,
+        })?;
+        if way.ifindex == 0 {
+            return self.forget_way(key, None);
+        }
+        let known = (entry.reach.clone(), entry.address, way);
+        self.forget_way(key, Some(known))
+    }
+
+    /// The way to a backend, ready for its replies; nothing for delivery `port`.
+    fn way(&mut self, key: SlotKey, entry: &SlotEntry) -> Result<Way, DataplaneError> {
+        let Reach::Direct { netns } = &entry.reach else {
+            return Ok(Way::default());
+        };
+        if let Some((reach, address, way)) = self.ways.get(&key)
+            && (reach, address) == (&entry.reach, &entry.address)
+        {
+            return Ok(way.clone());
+        }
+        let way = sandbox::way(netns, entry.address.ip())?;
+        self.tables.set_backend_port(entry.address.port())?;
+        attach::veth(&mut self.ebpf, &self.pins, &way)?;
+        Ok(way)
+    }
+
+    /// Puts a slot's way in the place of the one before, and lets go of that.
+    fn forget_way(
+        &mut self,
+        key: SlotKey,
+        new: Option<(Reach, SocketAddr, Way)>,
+    ) -> Result<(), DataplaneError> {
+        let old = match new {
+            Some(new) => self.ways.insert(key, new),
+            None => self.ways.remove(&key),
+        };
+        let Some((_, _, old)) = old else {
+            return Ok(());
+        };
+        if self
+            .ways
+            .values()
+            .any(|(_, _, way)| way.ifindex == old.ifindex)
+        {
+            return Ok(());
+        }
+        attach::forget_veth(&self.pins, old.ifindex)
     }
 
     /// Forgets a slot and its counters. Its flows are dead from now on.
@@ -203,7 +258,11 @@ impl Dataplane {
             backend_port: 0,
             state: 0,
             generation: 0,
+            address6: [0; 16],
+            ifindex: 0,
+            bridge: 0,
         })?;
+        self.forget_way(key, None)?;
         self.tables.remove_counters(key)
     }
 

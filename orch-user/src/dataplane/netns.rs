@@ -5,50 +5,49 @@
 use std::{
     collections::HashMap as Known,
     ffi::OsString,
-    fs::File,
-    net::UdpSocket,
-    os::fd::AsFd,
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
 use aya::maps::{HashMap, MapData};
-use nix::{
-    sched::{CloneFlags, setns},
-    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use orch_common::{
+    layout::map,
+    service::{NETNS_BRIDGES, Netns, NetnsKind},
 };
-use orch_common::{layout::map, netns, service::NetnsKind};
 
-use super::DataplaneError;
+use super::{DataplaneError, links, sandbox};
 
 /// Where a Docker engine keeps a file per network namespace that it made.
 const DIRECTORY: &str = "/var/run/docker/netns";
-/// The engine creates a file first and mounts the namespace over it afterwards; at the end it
-/// unmounts it first and removes the file afterwards. For so long a file is tried again.
-const MOUNT_TIME: Duration = Duration::from_millis(500);
+/// The engine creates a file first, mounts the namespace over it afterwards, and then moves an
+/// interface in; at the end it unmounts it first and removes the file afterwards. For so long a
+/// file is tried again.
+const SETTLE_TIME: Duration = Duration::from_millis(500);
 /// How often.
 const RETRY: Duration = Duration::from_millis(1);
 /// How often a directory that does not exist is looked for.
 const RESYNC: Duration = Duration::from_secs(2);
 
-type Table = HashMap<MapData, u64, NetnsKind>;
+type Table = HashMap<MapData, u64, Netns>;
 
 /// The files of the directory.
 #[derive(Default)]
 struct Files {
     /// The cookie of each namespace that was entered.
     known: Known<OsString, u64>,
-    /// Those that could not be entered, and since when.
-    barred: Known<OsString, Instant>,
+    /// Those that could not be entered, or had no interface yet, and since when.
+    unfinished: Known<OsString, Instant>,
 }
 
 /// Enters the controller's own namespace into the map and follows those of containers until the
 /// process ends.
 pub(super) fn follow(mut table: Table) -> Result<(), DataplaneError> {
-    let host = own_cookie().map_err(|source| DataplaneError::file("/proc/self/ns/net", source))?;
+    let host = sandbox::own_cookie()
+        .map_err(|source| DataplaneError::file("/proc/self/ns/net", source))?;
     table
-        .insert(host, NetnsKind::Host, 0)
+        .insert(host, netns(NetnsKind::Host, &[]), 0)
         .map_err(DataplaneError::map(map::NETNS))?;
     let mut files = Files::default();
     resync(&mut table, &mut files, host);
@@ -92,30 +91,25 @@ fn while_there(inotify: &Inotify, mut changed: impl FnMut() -> bool) {
 }
 
 /// Makes the map equal to the directory, and says whether to try again soon: then there is a file
-/// that cannot be entered yet. None holds up the others, for their containers are about to start.
+/// that cannot be entered yet, or has no interface. None holds up the others, for their containers
+/// are about to start.
 fn resync(table: &mut Table, files: &mut Files, host: u64) -> bool {
     let Ok(entries) = std::fs::read_dir(DIRECTORY) else {
         return false;
     };
     let names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
     for name in &names {
-        if files.known.contains_key(name) {
+        if files.known.contains_key(name) && !files.unfinished.contains_key(name) {
             continue;
         }
-        // `default` is the host's own; a container on the host's network has no file.
-        match cookie_of(&Path::new(DIRECTORY).join(name)) {
-            Some(cookie)
-                if cookie == host || table.insert(cookie, NetnsKind::Container, 0).is_ok() =>
-            {
-                files.known.insert(name.clone(), cookie);
-            }
-            _ => {
-                let since = files.barred.entry(name.clone());
-                since.or_insert_with(Instant::now);
-            }
+        if learn(table, files, host, name) {
+            files.unfinished.remove(name);
+        } else {
+            let since = files.unfinished.entry(name.clone());
+            since.or_insert_with(Instant::now);
         }
     }
-    let Files { known, barred } = files;
+    let Files { known, unfinished } = files;
     known.retain(|name, cookie| {
         let stays = names.contains(name);
         if !stays && *cookie != host {
@@ -124,22 +118,52 @@ fn resync(table: &mut Table, files: &mut Files, host: u64) -> bool {
         }
         stays
     });
-    barred.retain(|name, _| names.contains(name) && !known.contains_key(name));
-    barred.values().any(|since| since.elapsed() < MOUNT_TIME)
+    // One without any network never gets an interface.
+    unfinished.retain(|name, since| {
+        names.contains(name) && (since.elapsed() < SETTLE_TIME || !known.contains_key(name))
+    });
+    unfinished
+        .values()
+        .any(|since| since.elapsed() < SETTLE_TIME)
 }
 
-/// The cookie of the namespace in a file. A thread of its own enters it, and ends there.
-fn cookie_of(path: &Path) -> Option<u64> {
-    let file = File::open(path).ok()?;
-    let enter = move || {
-        setns(file.as_fd(), CloneFlags::CLONE_NEWNET).ok()?;
-        own_cookie().ok()
+/// Enters a namespace into the map. `false` if it has to be looked at again.
+fn learn(table: &mut Table, files: &mut Files, host: u64, name: &OsString) -> bool {
+    let Ok(inside) = sandbox::look(&Path::new(DIRECTORY).join(name)) else {
+        return false;
     };
-    thread::spawn(enter).join().ok().flatten()
+    let cookie = inside.cookie;
+    // `default` is the host's own; a container on the host's network has no file.
+    if cookie == host {
+        files.known.insert(name.clone(), cookie);
+        return true;
+    }
+    let peers: Vec<u32> = inside.peers().collect();
+    let bridges = bridges(&peers);
+    if table
+        .insert(cookie, netns(NetnsKind::Container, &bridges), 0)
+        .is_err()
+    {
+        return false;
+    }
+    files.known.insert(name.clone(), cookie);
+    !bridges.is_empty()
 }
 
-/// The cookie of the namespace that the calling thread is in.
-fn own_cookie() -> std::io::Result<u64> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
-    netns::cookie(UdpSocket::from(socket).as_fd())
+/// The bridges that these interfaces of the host are ports of.
+fn bridges(peers: &[u32]) -> Vec<u32> {
+    if peers.is_empty() {
+        return Vec::new();
+    }
+    let host = links::links().unwrap_or_default();
+    let ports = host.iter().filter(|link| peers.contains(&link.index));
+    ports.filter_map(|link| link.bridge).collect()
+}
+
+fn netns(kind: NetnsKind, found: &[u32]) -> Netns {
+    let mut bridges = [0; NETNS_BRIDGES];
+    for (place, bridge) in bridges.iter_mut().zip(found) {
+        *place = *bridge;
+    }
+    Netns { kind, bridges }
 }

@@ -1,5 +1,7 @@
 //! The beginning: programs loaded, maps taken over, everything attached.
 
+use std::collections::BTreeMap;
+
 use aya::{
     Ebpf,
     maps::{HashMap, MapData, PerCpuArray, RingBuf},
@@ -85,6 +87,7 @@ impl Parts {
             events: self.events,
             interfaces: self.config.interfaces,
             attached: self.attached,
+            ways: BTreeMap::new(),
             exposes: true,
             swept: None,
         }

@@ -1,6 +1,6 @@
 //! The maps that the controller writes, typed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::{
     Ebpf,
@@ -12,6 +12,7 @@ use aya::{
 use orch_common::{
     address::{ANY_V4, ANY_V6, Address},
     counter::SlotCounters,
+    flow::Counting,
     latency::Histogram,
     layout::{MAX_SERVICES, PORTS, map},
     service::{ListenerKey, PathKey, PathRule, Port, PortClass, Ring, RingKey, Service},
@@ -33,6 +34,9 @@ pub(super) struct Tables {
     latency: HashMap<MapData, SlotKey, Histogram>,
     /// What `ports` holds, so that a change writes no more than what changes.
     known_ports: BTreeMap<u16, Port>,
+    /// Ports on which backends listen at addresses of their own. They are never forgotten: a
+    /// connection may outlive the backend's place in a slot.
+    backend_ports: BTreeSet<u16>,
 }
 
 /// Takes a map out of the loaded object.
@@ -58,6 +62,7 @@ impl Tables {
             counters: take(ebpf, map::COUNTERS)?,
             latency: take(ebpf, map::LATENCY)?,
             known_ports: BTreeMap::new(),
+            backend_ports: BTreeSet::new(),
         };
         if tables.services.keys().next().is_some() {
             tables.read_ports()?;
@@ -72,8 +77,11 @@ impl Tables {
                 .ports
                 .get(&number, 0)
                 .map_err(DataplaneError::map(map::PORTS))?;
-            if port.class != PortClass::Other {
+            if port != Port::default() {
                 self.known_ports.insert(number as u16, port);
+            }
+            if port.backend == 1 {
+                self.backend_ports.insert(number as u16);
             }
         }
         Ok(())
@@ -117,7 +125,7 @@ impl Tables {
                 ring,
                 listen_port: service.listen.port,
                 expose_slots: u8::from(service.expose_slots),
-                count_all: u8::from(counts_all(&service.count)),
+                counting: counting(&service.count),
             };
             self.services
                 .insert(index, value, 0)
@@ -147,7 +155,10 @@ impl Tables {
     }
 
     fn set_ports(&mut self, services: &[ServiceConfig]) -> Result<(), DataplaneError> {
-        let wanted = port_table(services);
+        let mut wanted = port_table(services);
+        for number in &self.backend_ports {
+            wanted.entry(*number).or_default().backend = 1;
+        }
         let known = std::mem::take(&mut self.known_ports);
         let cleared = known.keys().filter(|number| !wanted.contains_key(number));
         let changed = wanted
@@ -161,6 +172,18 @@ impl Tables {
         }
         self.known_ports = wanted;
         Ok(())
+    }
+
+    /// Notes a port on which a backend listens at an address of its own.
+    pub(super) fn set_backend_port(&mut self, number: u16) -> Result<(), DataplaneError> {
+        if !self.backend_ports.insert(number) {
+            return Ok(());
+        }
+        let port = self.known_ports.entry(number).or_default();
+        port.backend = 1;
+        self.ports
+            .set(u32::from(number), *port, 0)
+            .map_err(DataplaneError::map(map::PORTS))
     }
 
     fn set_paths(&mut self, services: &[ServiceConfig]) -> Result<(), DataplaneError> {
@@ -290,8 +313,12 @@ fn gone(result: Result<(), MapError>, name: &'static str) -> Result<(), Dataplan
     }
 }
 
-fn counts_all(count: &CountConfig) -> bool {
-    count.prefix == "/" && count.exclude.is_empty()
+fn counting(count: &CountConfig) -> Counting {
+    if count.prefix == "/" && count.exclude.is_empty() {
+        Counting::All
+    } else {
+        Counting::ByPath
+    }
 }
 
 /// The listeners of a service: one, or one per family.
@@ -317,7 +344,8 @@ fn port_table(services: &[ServiceConfig]) -> BTreeMap<u16, Port> {
                 slot: slot as u8,
                 service: index as u16,
                 listen_port: service.listen.port,
-                exposed: u16::from(service.expose_slots),
+                exposed: u8::from(service.expose_slots),
+                backend: 0,
             };
             ports.insert(service.start_port + slot, port);
         }
@@ -369,7 +397,7 @@ mod tests {
         assert_eq!(rules.len(), 6);
         assert_eq!(rules[0].0.prefix_len(), 32 + 8 * 5);
         assert_eq!(rules[1].0.prefix_len(), 32 + 8 * 16);
-        assert!(!counts_all(&count));
+        assert_eq!(counting(&count), Counting::ByPath);
     }
 
     #[test]

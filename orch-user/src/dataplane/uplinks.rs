@@ -43,6 +43,7 @@ pub(super) fn sync(
 ) -> Result<Synced, DataplaneError> {
     let (interfaces, addresses) = host::look()?;
     tables.set_addresses(&addresses)?;
+    let exist: Vec<u32> = interfaces.iter().map(|interface| interface.index).collect();
     let wanted: Vec<(Interface, Role)> = interfaces
         .into_iter()
         .filter_map(|interface| host::role(&interface, wanted).map(|role| (interface, role)))
@@ -73,7 +74,7 @@ pub(super) fn sync(
     }
     if !sentences.is_empty() || attached.is_empty() {
         let keep: Vec<(u32, Role)> = now.iter().map(|(i, role)| (i.index, *role)).collect();
-        attach::forget_others(pins, &keep)?;
+        attach::forget_others(pins, &keep, &exist)?;
     }
     Ok((now, sentences))
 }

@@ -1,7 +1,5 @@
 //! Beside a stateful firewall: conntrack sees one connection per connection, and nothing invalid.
 
-use std::{io::Write, process::Stdio};
-
 use orch_tests::netns::NetNs;
 
 use super::{VIP, VIP6, World, ask, connect};
@@ -19,33 +17,6 @@ table inet watch {
         ct state established counter name known
     }
 }";
-
-fn load_rules(netns: &NetNs) {
-    let mut nft = netns
-        .command("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    nft.stdin
-        .take()
-        .unwrap()
-        .write_all(RULES.as_bytes())
-        .unwrap();
-    assert!(nft.wait().unwrap().success());
-}
-
-/// Packets that a counter of the rules has seen.
-fn packets(netns: &NetNs, counter: &str) -> u64 {
-    let output = netns
-        .command("nft")
-        .args(["list", "counter", "inet", "watch", counter])
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let after = text.split("packets ").nth(1).unwrap();
-    after.split(' ').next().unwrap().parse().unwrap()
-}
 
 /// TCP connections that conntrack knows.
 fn tracked(netns: &NetNs) -> usize {
@@ -65,7 +36,7 @@ fn tracked(netns: &NetNs) -> usize {
 fn conntrack_sees_one_connection_per_connection_and_nothing_invalid() {
     const EACH: usize = 12;
     let mut world = World::new("conntrack");
-    load_rules(&world.host);
+    world.host.nft(RULES);
     let clients = [
         (&world.outside, VIP),
         (&world.outside, VIP6),
@@ -100,9 +71,9 @@ fn conntrack_sees_one_connection_per_connection_and_nothing_invalid() {
     world.drained();
     let left = tracked(&world.host);
     assert!(left <= open, "{left} entries after {open} connections");
-    assert_eq!(packets(&world.host, "invalid"), 0);
+    assert_eq!(world.host.counter("watch", "invalid"), 0);
     assert!(
-        packets(&world.host, "known") > open as u64,
+        world.host.counter("watch", "known") > open as u64,
         "the rules see them"
     );
 }

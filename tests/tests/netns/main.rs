@@ -26,6 +26,7 @@ use orch_tests::{
 
 mod balance;
 mod bulk;
+mod direct;
 mod firewall;
 mod listen;
 mod reuse;

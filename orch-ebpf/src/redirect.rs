@@ -1,0 +1,85 @@
+//! Past bridge and connection tracking: into a backend's namespace, and out to its client.
+
+use aya_ebpf::{
+    bindings::{BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup},
+    helpers::generated::{bpf_check_mtu, bpf_fib_lookup, bpf_redirect_neigh, bpf_redirect_peer},
+};
+use orch_common::{
+    address::Address,
+    flow::{Flow, FlowKey},
+};
+
+use crate::packet::Located;
+
+/// `AF_INET`, `AF_INET6`.
+const V4: u8 = 2;
+const V6: u8 = 10;
+/// The loopback interface of every namespace: routes looked up from it are those of packets that
+/// the host itself sends.
+const LOOPBACK: u32 = 1;
+
+/// Hands the packet to the other end of the backend's interface: it goes on in the backend's
+/// namespace as if it had just arrived there. Gives the TC action.
+#[inline(always)]
+pub fn into_backend(flow: &Flow) -> i32 {
+    // SAFETY: the helper takes any number and refuses what is no interface.
+    unsafe { bpf_redirect_peer(flow.ifindex, 0) as i32 }
+}
+
+/// Sends the packet out by the interface that leads to the client, with the link header that the
+/// host's own routes and neighbours give. Gives the TC action.
+#[inline(always)]
+pub fn to_client(flow: &Flow) -> i32 {
+    // SAFETY: no parameters are handed over; the helper refuses what is no interface.
+    unsafe { bpf_redirect_neigh(flow.uplink, core::ptr::null_mut(), 0, 0) as i32 }
+}
+
+/// Whether there is such an interface: while a container ends, its own vanishes before anybody
+/// hears of it, and what is redirected there is lost without a trace.
+#[inline(always)]
+pub fn exists(located: &Located, ifindex: u32) -> bool {
+    let mut mtu = 0_u32;
+    // SAFETY: the helper writes the MTU of the interface that it checks to a live local.
+    unsafe { bpf_check_mtu(located.skb.cast(), ifindex, &raw mut mtu, 0, 0) >= 0 }
+}
+
+/// The interface by which replies go to the client of this connection; where the host has no route,
+/// or does not forward, the one by which the client's packet came.
+#[inline(always)]
+pub fn route(located: &Located, key: &FlowKey) -> u32 {
+    // SAFETY: all fields are plain numbers.
+    let mut question: FibLookup = unsafe { core::mem::zeroed() };
+    question.ifindex = LOOPBACK;
+    if located.v6 {
+        question.family = V6;
+        question.__bindgen_anon_3.ipv6_src = words(&key.local);
+        question.__bindgen_anon_4.ipv6_dst = words(&key.client);
+    } else {
+        question.family = V4;
+        question.__bindgen_anon_3.ipv4_src = words(&key.local)[3];
+        question.__bindgen_anon_4.ipv4_dst = words(&key.client)[3];
+    }
+    // SAFETY: the size is that of the question, which lives on the stack; the context is the kernel's.
+    let (found, arrived) = unsafe {
+        (
+            bpf_fib_lookup(
+                located.skb.cast(),
+                &raw mut question,
+                size_of::<FibLookup>() as i32,
+                0,
+            ),
+            (*located.skb).ifindex,
+        )
+    };
+    match found as u32 {
+        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH => question.ifindex,
+        _ => arrived,
+    }
+}
+
+/// An address as four words in the order they lie in memory.
+#[inline(always)]
+const fn words(address: &Address) -> [u32; 4] {
+    // SAFETY: both are sixteen plain bytes.
+    unsafe { core::mem::transmute::<Address, [u32; 4]>(*address) }
+}

@@ -1,0 +1,384 @@
+//! Delivery `direct`: backends in namespaces of their own, ports of a bridge as an engine makes
+//! them, with nothing published and the engine's rules in place.
+
+use std::{
+    net::{IpAddr, SocketAddr, TcpStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+use orch::{
+    config::{Local, ServiceConfig},
+    dataplane::{Dataplane, Reach, Reading, SlotEntry},
+};
+use orch_common::{
+    counter::Reason,
+    slot::{SlotKey, SlotState},
+};
+use orch_tests::{
+    fixture,
+    netns::NetNs,
+    server::{Server, ask},
+    wait::until,
+};
+
+use super::{VIP, VIP6, connect};
+
+/// The port at which every backend listens.
+const PORT: u16 = 8080;
+
+/// What Docker puts in place: masquerading, a stateful FORWARD chain, and from version 28 on a rule
+/// in `raw` that lets packets to a container's address in by its bridge only.
+const ENGINE_RULES: &str = "
+table ip engine {
+    chain early {
+        type filter hook prerouting priority raw;
+        ip daddr 172.30.0.0/24 iifname != \"br0\" counter drop
+    }
+    chain through {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        iifname \"br0\" oifname != \"br0\" accept
+        iifname \"br0\" oifname \"br0\" accept
+    }
+    chain last {
+        type nat hook postrouting priority srcnat;
+        ip saddr 172.30.0.0/24 oifname != \"br0\" masquerade
+    }
+}
+table ip6 engine {
+    chain early {
+        type filter hook prerouting priority raw;
+        ip6 daddr fd30::/64 iifname != \"br0\" counter drop
+    }
+}
+table inet watch {
+    counter invalid {}
+    chain first { type filter hook prerouting priority filter; ct state invalid counter name invalid; }
+    chain out { type filter hook output priority filter; ct state invalid counter name invalid; }
+}";
+
+/// A backend in a namespace of its own.
+struct Container {
+    netns: NetNs,
+    server: Server,
+    address: IpAddr,
+}
+
+impl Container {
+    fn new(host: &NetNs, bridge: &str, number: u8) -> Self {
+        let netns = NetNs::new();
+        let device = format!("{bridge}v{number}");
+        host.link(&device, &netns, "eth0");
+        host.ip(&["link", "set", &device, "master", bridge]);
+        let address = format!("172.30.0.{number}");
+        netns.ip(&["addr", "add", &format!("{address}/24"), "dev", "eth0"]);
+        let six = format!("fd30::{number}/64");
+        netns.ip(&["addr", "add", &six, "dev", "eth0", "nodad"]);
+        netns.ip(&["route", "add", "default", "via", "172.30.0.1"]);
+        netns.ip(&["-6", "route", "add", "default", "via", "fd30::1"]);
+        let server = netns.within(|| Server::start(PORT));
+        Self {
+            netns,
+            server,
+            address: address.parse().unwrap(),
+        }
+    }
+
+    fn entry(&self, slot: u16, generation: u32) -> SlotEntry {
+        SlotEntry {
+            address: SocketAddr::new(self.address, PORT),
+            reach: Reach::Direct {
+                netns: PathBuf::from("/run/netns").join(&self.netns.name),
+            },
+            pid: None,
+            port: 8000 + slot,
+            state: SlotState::Ready,
+            generation,
+        }
+    }
+}
+
+/// A host with containers behind port 80, and a client outside.
+struct World {
+    dataplane: Option<Dataplane>,
+    pin_dir: PathBuf,
+    containers: Vec<Container>,
+    host: NetNs,
+    outside: NetNs,
+}
+
+impl World {
+    fn new(name: &str) -> Self {
+        Self::with(name, &fixture::service())
+    }
+
+    fn with(name: &str, service: &ServiceConfig) -> Self {
+        let (host, outside) = (NetNs::new(), NetNs::new());
+        host.link("up0", &outside, "far0");
+        for (netns, device, last) in [(&host, "up0", 1), (&outside, "far0", 2)] {
+            netns.ip(&["addr", "add", &format!("10.9.0.{last}/24"), "dev", device]);
+            let six = format!("fd09::{last}/64");
+            netns.ip(&["addr", "add", &six, "dev", device, "nodad"]);
+        }
+        host.ip(&["link", "add", "br0", "type", "bridge"]);
+        host.ip(&["addr", "add", "172.30.0.1/24", "dev", "br0"]);
+        host.ip(&["addr", "add", "fd30::1/64", "dev", "br0", "nodad"]);
+        host.ip(&["link", "set", "br0", "up"]);
+        host.sysctl("net.ipv4.ip_forward", "1");
+        host.sysctl("net.ipv6.conf.all.forwarding", "1");
+        host.nft(ENGINE_RULES);
+        let containers: Vec<Container> = (2..5)
+            .map(|last| Container::new(&host, "br0", last))
+            .collect();
+        let config = fixture::dataplane(name, Local::Connect);
+        let mut dataplane = host.within(|| {
+            let mut dataplane = Dataplane::open(&config).unwrap();
+            dataplane
+                .set_services(std::slice::from_ref(service))
+                .unwrap();
+            dataplane
+        });
+        assert_eq!(dataplane.uplinks(), ["up0"]);
+        host.within(|| {
+            for (slot, container) in (0..).zip(&containers) {
+                let key = SlotKey { service: 0, slot };
+                dataplane.set_slot(key, &container.entry(slot, 1)).unwrap();
+            }
+            dataplane.set_ring(0, &[0, 1, 2]).unwrap();
+        });
+        Self {
+            dataplane: Some(dataplane),
+            pin_dir: config.pin_dir,
+            containers,
+            host,
+            outside,
+        }
+    }
+
+    fn read(&self) -> Reading {
+        self.dataplane.as_ref().unwrap().read().unwrap()
+    }
+
+    fn reason(&self, reason: Reason) -> u64 {
+        self.read().reasons[reason as usize]
+    }
+
+    fn set_slot(&mut self, slot: u16, entry: &SlotEntry) {
+        let Self {
+            host, dataplane, ..
+        } = self;
+        let plane = dataplane.as_mut().unwrap();
+        let key = SlotKey { service: 0, slot };
+        host.within(|| plane.set_slot(key, entry)).unwrap();
+    }
+
+    fn requests(&self) -> Vec<u64> {
+        let servers = self.containers.iter().map(|one| &one.server);
+        servers.map(Server::requests).collect()
+    }
+
+    fn drained(&self) {
+        until("every live count is 0", || {
+            let slots = self.read().slots;
+            slots.iter().all(|slot| slot.live == 0).then_some(())
+        });
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        drop(self.dataplane.take().map(Dataplane::detach));
+        let _ = std::fs::remove_dir(&self.pin_dir);
+    }
+}
+
+/// One request on a connection of its own.
+fn once(address: &str, path: &str) -> String {
+    let (status, body) = ask(&mut connect(address), path).unwrap();
+    assert_eq!(status, 200);
+    body
+}
+
+#[test]
+fn outsiders_and_locals_take_turns_past_the_bridge() {
+    let world = World::new("direct-turns");
+    for round in 0..12 {
+        let address = [VIP, VIP6][round % 2];
+        world.outside.within(|| once(address, "/api/x"));
+        let address = ["127.0.0.1:80", "[::1]:80", VIP, VIP6][round % 4];
+        world.host.within(|| once(address, "/api/x"));
+    }
+    assert_eq!(world.requests(), [8, 8, 8]);
+    world.drained();
+    let reading = world.read();
+    for slot in &reading.slots {
+        assert_eq!(
+            (slot.connections, slot.counters.requests),
+            (8, 8),
+            "{reading:?}"
+        );
+        assert_eq!(slot.counters.responses, [0, 0, 8, 0, 0, 0]);
+    }
+    assert_eq!(world.host.counter("watch", "invalid"), 0);
+}
+
+#[test]
+fn it_does_not_matter_whether_bridges_ask_the_firewall() {
+    let world = World::new("direct-bridge");
+    for value in ["1", "0"] {
+        world
+            .host
+            .sysctl("net.bridge.bridge-nf-call-iptables", value);
+        world
+            .host
+            .sysctl("net.bridge.bridge-nf-call-ip6tables", value);
+        for _ in 0..3 {
+            world.outside.within(|| once(VIP, "/api/x"));
+            world.outside.within(|| once(VIP6, "/api/x"));
+            world.host.within(|| once("127.0.0.1:80", "/api/x"));
+        }
+    }
+    assert_eq!(world.requests(), [6, 6, 6]);
+    assert_eq!(world.host.counter("watch", "invalid"), 0);
+}
+
+#[test]
+fn the_clients_address_reaches_the_backend() {
+    let world = World::new("direct-peer");
+    for _ in 0..3 {
+        assert_eq!(world.outside.within(|| once(VIP, "/peer")), "10.9.0.2");
+        assert_eq!(world.outside.within(|| once(VIP6, "/peer")), "fd09::2");
+    }
+    world.host.within(|| {
+        for address in ["127.0.0.1:80", "[::1]:80", VIP, VIP6, "127.0.0.1:8001"] {
+            let peer = connect(address).peer_addr().unwrap();
+            assert_eq!(peer, address.parse().unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_slots_port_is_answered_on_this_host_alone() {
+    let world = World::new("direct-ports");
+    for slot in 0..3 {
+        let port = 8000 + slot;
+        for address in ["127.0.0.1", "[::1]", "10.9.0.1"] {
+            world
+                .host
+                .within(|| once(&format!("{address}:{port}"), "/api/x"));
+        }
+        world.outside.within(|| {
+            let address = SocketAddr::from(([10, 9, 0, 1], port));
+            TcpStream::connect_timeout(&address, Duration::from_millis(300)).unwrap_err();
+        });
+    }
+    assert_eq!(world.requests(), [3, 3, 3]);
+    world.drained();
+    let counted: Vec<u64> = world
+        .read()
+        .slots
+        .iter()
+        .map(|slot| slot.counters.requests)
+        .collect();
+    assert_eq!(counted, [0, 0, 0], "what goes past the balancer");
+}
+
+#[test]
+fn outsiders_reach_a_slots_port_where_the_file_says_so() {
+    let service = ServiceConfig {
+        expose_slots: true,
+        ..fixture::service()
+    };
+    let world = World::with("direct-exposed", &service);
+    for port in [8000, 8001, 8002] {
+        let address = format!("10.9.0.1:{port}");
+        world.outside.within(|| once(&address, "/api/x"));
+        let address = format!("[fd09::1]:{port}");
+        world.outside.within(|| once(&address, "/api/x"));
+    }
+    assert_eq!(world.requests(), [2, 2, 2]);
+    world.drained();
+}
+
+#[test]
+fn a_replacement_takes_the_slot_and_the_old_ones_clients_get_a_reset() {
+    let mut world = World::new("direct-replace");
+    let mut outside = world.outside.within(|| connect(VIP));
+    assert_eq!(ask(&mut outside, "/api/x").unwrap().0, 200);
+    assert_eq!(world.requests(), [1, 0, 0]);
+    let spare = Container::new(&world.host, "br0", 9);
+    world.set_slot(0, &spare.entry(0, 2));
+    let error = ask(&mut outside, "/api/x").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    for _ in 0..3 {
+        world.outside.within(|| once(VIP, "/api/x"));
+    }
+    world.host.within(|| once("127.0.0.1:8000", "/api/x"));
+    assert_eq!(spare.server.requests(), 2);
+    assert_eq!(world.requests(), [1, 1, 1]);
+}
+
+#[test]
+fn a_vanished_interface_is_passed_by() {
+    let world = World::new("direct-gone");
+    world.host.ip(&["link", "del", "br0v3"]);
+    for _ in 0..8 {
+        world.outside.within(|| once(VIP, "/api/x"));
+        world.outside.within(|| once(VIP6, "/api/x"));
+    }
+    assert_eq!(world.requests(), [8, 0, 8]);
+    assert!(world.reason(Reason::PassedBy) >= 8);
+}
+
+#[test]
+fn one_client_port_to_two_addresses_of_the_host() {
+    let mut world = World::new("direct-collision");
+    world.host.ip(&["addr", "add", "10.9.0.7/24", "dev", "up0"]);
+    let plane = world.dataplane.as_mut().unwrap();
+    world.host.within(|| plane.sync_host()).unwrap();
+    // The second one's turn would be the first one's backend.
+    plane.set_ring(0, &[0]).unwrap();
+    let from = |target: &str| {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        let own: SocketAddr = "10.9.0.2:45000".parse().unwrap();
+        socket.bind(&own.into()).unwrap();
+        let target: SocketAddr = target.parse().unwrap();
+        socket.connect(&target.into()).unwrap();
+        TcpStream::from(socket)
+    };
+    let mut one = world.outside.within(|| from(VIP));
+    let plane = world.dataplane.as_mut().unwrap();
+    plane.set_ring(0, &[0, 0, 0, 1]).unwrap();
+    let mut two = world.outside.within(|| from("10.9.0.7:80"));
+    for _ in 0..3 {
+        assert_eq!(ask(&mut one, "/api/x").unwrap().0, 200);
+        assert_eq!(ask(&mut two, "/api/x").unwrap().0, 200);
+    }
+    assert_eq!(world.requests(), [3, 3, 0], "never the same backend");
+}
+
+#[test]
+fn a_controller_that_comes_back_finds_replies_flowing() {
+    let mut world = World::new("direct-restart");
+    let mut outside = world.outside.within(|| connect(VIP));
+    assert_eq!(ask(&mut outside, "/api/x").unwrap().0, 200);
+    drop(world.dataplane.take());
+    assert_eq!(ask(&mut outside, "/api/x").unwrap().0, 200);
+    let config = fixture::dataplane("direct-restart", Local::Connect);
+    let again = world.host.within(|| Dataplane::open(&config)).unwrap();
+    world.dataplane = Some(again);
+    assert_eq!(ask(&mut outside, "/api/x").unwrap().0, 200);
+    let plane = world.dataplane.as_mut().unwrap();
+    plane.set_services(&[fixture::service()]).unwrap();
+    assert_eq!(ask(&mut outside, "/api/x").unwrap().0, 200);
+    for slot in 0..3 {
+        let entry = world.containers[usize::from(slot)].entry(slot, 1);
+        world.set_slot(slot, &entry);
+    }
+    assert_eq!(ask(&mut outside, "/api/x").unwrap().0, 200);
+    world.outside.within(|| once(VIP, "/api/x"));
+    assert_eq!(world.requests().iter().sum::<u64>(), 6);
+}
