@@ -7,7 +7,10 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use orch::dataplane::{Dataplane, Reach, SlotEntry};
+use orch::{
+    config::Local,
+    dataplane::{Dataplane, Reach, SlotEntry},
+};
 use orch_common::{
     layout::{
         map,
@@ -45,7 +48,7 @@ struct Case {
 /// The tables of this part.
 pub(crate) fn measure(runs: u16) -> Result<Vec<Table>> {
     let topology = Topology::new()?;
-    let mut dataplane = peers::orch(&topology, peers::port)?;
+    let mut dataplane = peers::orch(&topology, Local::Auto, peers::port)?;
     let mut empty = Empty::load()?;
     let times = times(&mut dataplane, &mut empty, runs)?;
     let tables = vec![times, programs(&dataplane), memory(&dataplane)?];

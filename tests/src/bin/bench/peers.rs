@@ -25,6 +25,8 @@ pub(crate) enum Peer {
     Port,
     /// Ours: past bridge, connection tracking and docker-proxy.
     Direct,
+    /// The same without the programs for local clients, which see every socket's packets.
+    DirectAlone,
     /// DNAT by nftables.
     Nftables,
     /// `HAProxy`, mode tcp.
@@ -53,9 +55,10 @@ pub(crate) enum Running {
 
 impl Peer {
     /// The one that the others are compared with comes first.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Straight,
         Self::Direct,
+        Self::DirectAlone,
         Self::Port,
         Self::Nftables,
         Self::Haproxy,
@@ -68,6 +71,7 @@ impl Peer {
             Self::Straight => "no balancer",
             Self::Port => "orch, port",
             Self::Direct => "orch, direct",
+            Self::DirectAlone => "orch, direct, local = off",
             Self::Nftables => "nftables DNAT",
             Self::Haproxy => "HAProxy, mode tcp",
             Self::Nginx => "nginx, stream",
@@ -75,9 +79,14 @@ impl Peer {
         }
     }
 
-    /// Whether there is such a thing: Docker publishes one backend, and balances none.
+    /// Whether there is such a thing: Docker publishes one backend, and balances none; what serves
+    /// clients outside alone has no local ones.
     pub(crate) const fn suits(self, scene: Scene) -> bool {
-        !matches!(self, Self::Docker) || scene.backends == 1
+        match self {
+            Self::Docker => scene.backends == 1,
+            Self::DirectAlone => !scene.local,
+            _ => true,
+        }
     }
 
     /// An error that says why this host cannot run it.
@@ -89,8 +98,7 @@ impl Peer {
             Self::Port | Self::Direct if orch::dataplane::cgroup2_root()?.is_none() => {
                 Err("no cgroup2 hierarchy is mounted".into())
             }
-            Self::Direct => Err("the data plane does not have it yet".into()),
-            Self::Straight | Self::Port | Self::Docker => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -116,8 +124,9 @@ impl Peer {
     ) -> Result<Running> {
         let running = match self {
             Self::Straight | Self::Docker => Running::Nothing,
-            Self::Port => Running::Orch(orch(topology, port)?),
-            Self::Direct => Running::Orch(orch(topology, direct)?),
+            Self::Port => Running::Orch(orch(topology, Local::Auto, port)?),
+            Self::Direct => Running::Orch(orch(topology, Local::Auto, direct)?),
+            Self::DirectAlone => Running::Orch(orch(topology, Local::Off, direct)?),
             Self::Nftables => {
                 rivals::nftables(topology)?;
                 Running::Nothing
@@ -204,9 +213,10 @@ fn direct(slot: u16, container: &Container) -> SlotEntry {
 /// A data plane with a ready slot per container.
 pub(crate) fn orch(
     topology: &Topology,
+    local: Local,
     entry: fn(u16, &Container) -> SlotEntry,
 ) -> Result<Box<Dataplane>> {
-    let config = fixture::dataplane("bench", Local::Auto);
+    let config = fixture::dataplane("bench", local);
     remember(config.pin_dir.clone());
     let service = ServiceConfig {
         count: CountConfig {
@@ -215,7 +225,7 @@ pub(crate) fn orch(
         },
         ..fixture::service()
     };
-    topology.on_host(|| {
+    topology.host.within(|| {
         let mut dataplane = Dataplane::open(&config)?;
         dataplane.set_services(&[service])?;
         let mut ring = Vec::new();

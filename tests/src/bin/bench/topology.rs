@@ -16,10 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
 use orch_tests::{netns::NetNs, server::ask};
 
 use crate::{
@@ -151,25 +147,6 @@ impl Topology {
         let mut command = netns.command("nginx");
         command.arg("-e").arg(log).arg("-p").arg(&self.dir);
         Child::start(command.arg("-c").arg(&file))
-    }
-
-    /// Runs `body` on the host with the host's own `/sys/class/net`, by which orch tells uplinks
-    /// from bridges and their ports. The rest of `/sys` stays: pins and cgroups are there.
-    pub(crate) fn on_host<T: Send>(&self, body: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let fresh = self.dir.join("sys");
-        std::fs::create_dir_all(&fresh)?;
-        self.host.within(|| {
-            let none: Option<&str> = None;
-            unshare(CloneFlags::CLONE_NEWNS)?;
-            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-            mount(Some("sysfs"), &fresh, Some("sysfs"), MsFlags::empty(), none)?;
-            // The first holds links into the second.
-            for part in ["class/net", "devices/virtual/net"] {
-                let (from, to) = (fresh.join(part), format!("/sys/{part}"));
-                mount(Some(&from), to.as_str(), none, MsFlags::MS_BIND, none)?;
-            }
-            body()
-        })
     }
 }
 
