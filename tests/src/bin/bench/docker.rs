@@ -15,6 +15,8 @@ use crate::{
 
 const BRIDGE: &str = "docker0";
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
+/// The address of the first container; the others follow.
+pub(crate) const FIRST: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
 
 /// Makes the bridge.
 pub(crate) fn bridge(host: &NetNs) {
@@ -26,7 +28,7 @@ pub(crate) fn bridge(host: &NetNs) {
 /// Makes a namespace and joins it to the bridge.
 pub(crate) fn container(host: &NetNs, index: usize) -> Container {
     let netns = NetNs::new();
-    let address = Ipv4Addr::from(u32::from(GATEWAY) + 1 + index as u32);
+    let address = Ipv4Addr::from(u32::from(FIRST) + index as u32);
     let port = format!("veth{index}");
     host.link(&port, &netns, "eth0");
     host.ip(&["link", "set", &port, "master", BRIDGE]);

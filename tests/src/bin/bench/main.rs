@@ -8,6 +8,7 @@ mod controller;
 mod cpu;
 mod docker;
 mod empty;
+mod frames;
 mod installed;
 mod leftovers;
 mod load;

@@ -187,6 +187,9 @@ impl Running {
     }
 }
 
+/// A slot with a port of the host, and its container.
+pub(crate) type Entry = fn(u16, &Container) -> SlotEntry;
+
 /// How a slot with this port reaches its backend: delivery `port`.
 pub(crate) fn port(slot: u16, _container: &Container) -> SlotEntry {
     SlotEntry {
@@ -200,7 +203,7 @@ pub(crate) fn port(slot: u16, _container: &Container) -> SlotEntry {
 }
 
 /// The same for delivery `direct`.
-fn direct(slot: u16, container: &Container) -> SlotEntry {
+pub(crate) fn direct(slot: u16, container: &Container) -> SlotEntry {
     SlotEntry {
         address: (container.address, BACKEND).into(),
         reach: Reach::Direct {
@@ -211,11 +214,7 @@ fn direct(slot: u16, container: &Container) -> SlotEntry {
 }
 
 /// A data plane with a ready slot per container.
-pub(crate) fn orch(
-    topology: &Topology,
-    local: Local,
-    entry: fn(u16, &Container) -> SlotEntry,
-) -> Result<Box<Dataplane>> {
+pub(crate) fn orch(topology: &Topology, local: Local, entry: Entry) -> Result<Box<Dataplane>> {
     let config = fixture::dataplane("bench", local);
     remember(config.pin_dir.clone());
     let service = ServiceConfig {
