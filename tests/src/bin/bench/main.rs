@@ -9,6 +9,7 @@ mod cpu;
 mod docker;
 mod empty;
 mod frames;
+mod goals;
 mod installed;
 mod leftovers;
 mod load;
@@ -101,6 +102,9 @@ fn run(args: &Args) -> Result<()> {
         for scene in plan.scenes {
             tables::of_scene(&measured, *scene).print(args.markdown);
             tables::of_cpu(&measured, *scene).print(args.markdown);
+        }
+        if let Some(goals) = goals::table(&measured) {
+            goals.print(args.markdown);
         }
     }
     match (&args.orch, &args.acts) {

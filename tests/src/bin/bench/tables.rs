@@ -43,7 +43,10 @@ pub(crate) fn of_scene(measured: &[Measured], scene: Scene) -> Table {
             let middle = |value: fn(&Sample) -> f64| {
                 median(cells(&all, peer, kind).map(|m| value(&m.sample)))
             };
-            let (rate, ratio) = (middle(|s| s.rate), ratio(&all, peer, kind, |s| s.rate));
+            let (rate, ratio) = (
+                middle(|s| s.rate),
+                ratio(&all, peer, &[Peer::Straight], kind, |s| s.rate),
+            );
             if kind == Kind::Bulk {
                 row.extend([format!("{:.2}", rate / 1e9), format!("{ratio:.2}")]);
                 continue;
@@ -70,7 +73,7 @@ pub(crate) fn of_cpu(measured: &[Measured], scene: Scene) -> Table {
         let mut row = vec![peer.name().to_owned()];
         for kind in Kind::ALL {
             let cost = median(cells(&all, peer, kind).map(|m| m.sample.cpu));
-            let ratio = ratio(&all, peer, kind, |s| 1.0 / s.cpu);
+            let ratio = ratio(&all, peer, &[Peer::Straight], kind, |s| 1.0 / s.cpu);
             row.extend([format!("{cost:.1}"), format!("{ratio:.2}")]);
         }
         table.row(row);
@@ -91,13 +94,20 @@ fn cells<'a>(
     all.iter().filter(move |m| m.peer == peer && m.kind == kind)
 }
 
-/// The median of the ratios to no balancer in the same pass: what else the machine does
-/// changes from pass to pass, and both of a pair suffer from it.
-fn ratio(all: &[&Measured], peer: Peer, kind: Kind, value: fn(&Sample) -> f64) -> f64 {
+/// The median of the ratios to the best of some others in the same pass: what else the machine
+/// does changes from pass to pass, and both of a pair suffer from it.
+pub(crate) fn ratio(
+    all: &[&Measured],
+    peer: Peer,
+    than: &[Peer],
+    kind: Kind,
+    value: fn(&Sample) -> f64,
+) -> f64 {
     median(cells(all, peer, kind).filter_map(|own| {
-        let mut others = cells(all, Peer::Straight, kind);
-        let other = others.find(|other| other.pass == own.pass)?;
-        Some(value(&own.sample) / value(&other.sample))
+        let others = than.iter().flat_map(|other| cells(all, *other, kind));
+        let same = others.filter(|other| other.pass == own.pass);
+        let best = same.map(|other| value(&other.sample)).reduce(f64::max)?;
+        Some(value(&own.sample) / best)
     }))
 }
 
