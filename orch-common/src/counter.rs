@@ -49,11 +49,15 @@ pub enum Reason {
     LocalSlot = 20,
     /// A pick passed by a slot whose backend is dead or whose interface is gone.
     PassedBy = 21,
+    /// A backend refused a SYN, which was given to another slot: the client noticed nothing.
+    Rescued = 22,
+    /// A backend's first process ended, and picks passed its slot by from then on.
+    Exited = 23,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 22;
+    pub const COUNT: usize = 24;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -79,6 +83,8 @@ impl Reason {
         Self::Elsewhere,
         Self::LocalSlot,
         Self::PassedBy,
+        Self::Rescued,
+        Self::Exited,
     ];
 
     /// The metric label and the word in the log.
@@ -107,6 +113,8 @@ impl Reason {
             Self::Elsewhere => "elsewhere",
             Self::LocalSlot => "local_slot",
             Self::PassedBy => "passed_by",
+            Self::Rescued => "rescued",
+            Self::Exited => "exited",
         }
     }
 

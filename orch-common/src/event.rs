@@ -8,6 +8,18 @@ use crate::slot::SlotKey;
 pub enum EventKind {
     /// A slot answered a balanced SYN with RST: nothing listens there.
     Refused = 1,
+    /// The first process of a slot's backend has ended.
+    Exited = 2,
+}
+
+impl EventKind {
+    const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Refused),
+            2 => Some(Self::Exited),
+            _ => None,
+        }
+    }
 }
 
 /// A record of the ring buffer.
@@ -28,8 +40,8 @@ impl Event {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; size_of::<Self>()] = bytes.try_into().ok()?;
         let [k0, k1, k2, k3, s0, s1, n0, n1, g0, g1, g2, g3] = *bytes;
-        (u32::from_ne_bytes([k0, k1, k2, k3]) == EventKind::Refused as u32).then(|| Self {
-            kind: EventKind::Refused,
+        Some(Self {
+            kind: EventKind::from_number(u32::from_ne_bytes([k0, k1, k2, k3]))?,
             slot: SlotKey {
                 service: u16::from_ne_bytes([s0, s1]),
                 slot: u16::from_ne_bytes([n0, n1]),
@@ -55,7 +67,7 @@ mod tests {
             (event.slot.service, event.slot.slot, event.generation),
             (3, 9, 77)
         );
-        bytes[0] = 2;
+        bytes[0] = 3;
         assert_eq!(Event::from_bytes(&bytes), None);
         assert_eq!(Event::from_bytes(&bytes[..11]), None);
     }

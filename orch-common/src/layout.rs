@@ -18,6 +18,10 @@ pub const DEFAULT_FLOWS: usize = 262_144;
 /// Fewest flows that may be configured. A smaller LRU map evicts live entries while it is mostly
 /// empty, since each CPU holds back 128 free nodes (Linux d4adf1c9).
 pub const MIN_FLOWS: usize = 65_536;
+/// SYNs without an answer that are remembered. Whoever floods gets no rescue; nobody else notices.
+pub const MAX_SYNS: usize = 16_384;
+/// Processes of backends that are watched.
+pub const MAX_PROCESSES: usize = 4096;
 /// Local addresses of the host that are known to the kernel programs.
 pub const MAX_ADDRESSES: usize = 4096;
 /// Network namespaces of containers whose connections are balanced where they start.
@@ -55,6 +59,12 @@ pub mod map {
     /// [`crate::flow::Flow::reply_key`] to [`crate::flow::FlowKey`], for delivery `direct`. Written
     /// by the kernel programs alone.
     pub const REPLIES: &str = "REPLIES";
+    /// [`crate::flow::FlowKey`] to [`crate::syn::Syn`]: SYNs for delivery `direct` that have not been
+    /// answered. Written by the kernel programs alone.
+    pub const SYNS: &str = "SYNS";
+    /// Pid of a backend's first process to [`crate::slot::Owner`]. Written by the controller; the
+    /// kernel programs remove what has ended.
+    pub const PROCESSES: &str = "PROCESSES";
     /// Balanced sockets of this host. Written by the kernel programs alone.
     pub const SOCKETS: &str = "SOCKETS";
     /// Path rules of the services. Written by the controller.
@@ -71,7 +81,7 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
 
     /// Every map, in the order of this module.
-    pub const ALL: [&str; 18] = [
+    pub const ALL: [&str; 20] = [
         SERVICES,
         LISTENERS,
         SLOTS,
@@ -83,6 +93,8 @@ pub mod map {
         NETNS,
         FLOWS,
         REPLIES,
+        SYNS,
+        PROCESSES,
         SOCKETS,
         PATHS,
         COUNTERS,
@@ -118,6 +130,8 @@ pub mod program {
     pub const SENT: &str = "orch_sent";
     /// `cgroup_skb/ingress`: what balanced sockets receive.
     pub const RECEIVED: &str = "orch_received";
+    /// Raw tracepoint `sched_process_exit`: a process ends.
+    pub const EXIT: &str = "orch_exit";
     /// Run by the controller through `BPF_PROG_TEST_RUN`: changes one slot.
     pub const COMMAND: &str = "orch_command";
     /// Run by the controller through `BPF_PROG_TEST_RUN`: frees closed and silent flows.

@@ -20,3 +20,4 @@ mod pod;
 pub mod select;
 pub mod service;
 pub mod slot;
+pub mod syn;

@@ -7,7 +7,8 @@ use crate::{
     flow::{Flow, FlowKey},
     latency::Histogram,
     service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
-    slot::{Slot, SlotKey},
+    slot::{Owner, Slot, SlotKey},
+    syn::Syn,
 };
 
 macro_rules! pod {
@@ -28,6 +29,7 @@ pod!(
     Histogram,
     ListenerKey,
     Netns,
+    Owner,
     PathKey,
     PathRule,
     Port,
@@ -37,4 +39,5 @@ pod!(
     Slot,
     SlotCounters,
     SlotKey,
+    Syn,
 );

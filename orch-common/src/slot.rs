@@ -21,6 +21,16 @@ impl SlotKey {
     }
 }
 
+/// A backend as a process: which slot it runs in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The slot.
+    pub slot: SlotKey,
+    /// The generation of the backend.
+    pub generation: u32,
+}
+
 /// What a slot is doing.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -99,3 +109,4 @@ pub struct Slot {
 }
 
 const _: () = assert!(size_of::<Slot>() == 72);
+const _: () = assert!(size_of::<Owner>() == 8);

@@ -88,6 +88,19 @@ fn next(index: u32, ring: &Ring) -> Option<Pick> {
     })
 }
 
+/// Has picks pass a slot by from now on, unless it has another backend already. The controller,
+/// which knows better, takes it back if it was wrong. Says whether that is news.
+#[inline(always)]
+pub fn pass_by(key: SlotKey, generation: u32) -> bool {
+    match maps::slot(&key) {
+        Some(slot) if slot.generation == generation && slot.alive == 1 => {
+            slot.alive = 0;
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Counts a connection as live in its slot.
 #[inline(always)]
 pub fn admit(slot: &mut Slot) {

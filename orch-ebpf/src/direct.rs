@@ -3,16 +3,16 @@
 use aya_ebpf::{bindings::__sk_buff, programs::TcContext};
 use orch_common::{
     counter::Reason,
-    flow::{Counting, Flow, FlowKey, FlowState, Side},
+    flow::{Flow, FlowKey, FlowState, Side},
     service::{Port, PortClass},
     slot::SlotKey,
 };
 
 use crate::{
-    backend::{self, Pick},
+    backend::Pick,
     ends, flow,
     header::Miss,
-    maps, outside,
+    maps,
     packet::{self, ETHERNET, Located},
     segment::Segment,
     verdict::Verdict,
@@ -62,7 +62,7 @@ pub fn past_the_balancer(located: &Located, port: &Port) -> Verdict {
     }
     match located.segment() {
         Some(segment) if !located.fragment && maps::is_local(&local) => {
-            exposed(located, &key, port, &segment)
+            exposed(&key, port, &segment)
         }
         _ => Verdict::Untouched,
     }
@@ -100,21 +100,12 @@ fn is_balanced(key: &FlowKey, port: &Port, segment: &Segment) -> bool {
 
 /// A segment for a slot that outsiders may reach.
 #[inline(always)]
-fn exposed(located: &Located, key: &FlowKey, port: &Port, segment: &Segment) -> Verdict {
-    let slot = SlotKey {
-        service: port.service,
-        slot: u16::from(port.slot),
-    };
-    if let Some(pick) = Pick::of(slot)
-        && pick.is_direct()
-    {
-        return forward(located, key, &pick, segment);
-    }
+fn exposed(key: &FlowKey, port: &Port, segment: &Segment) -> Verdict {
     if segment.flags.opens() {
         if is_balanced(key, port, segment) {
             return Verdict::Untouched;
         }
-        return remember(key, slot, port, segment);
+        return remember(key, slot_of(port), port, segment);
     }
     if let Some(direct) = maps::flow(key) {
         // Nothing is counted for it in a slot, so nothing has to be discounted.
@@ -123,28 +114,22 @@ fn exposed(located: &Located, key: &FlowKey, port: &Port, segment: &Segment) -> 
     Verdict::Untouched
 }
 
-/// A segment for a slot whose backend has an address of its own: nobody but us can take it there.
+/// The slot of a port that outsiders may reach, if its backend has an address of its own: then
+/// nobody but us can take them there.
 #[inline(always)]
-fn forward(located: &Located, key: &FlowKey, pick: &Pick, segment: &Segment) -> Verdict {
-    let outcome = match maps::flow(key) {
-        Some(flow) if !segment.flags.opens() => outside::advance(flow, segment),
-        Some(flow) if matches!(flow::opening(flow, segment), flow::Opening::Again) => {
-            Ok((flow, Reason::SynAgain))
-        }
-        known if segment.flags.opens() => {
-            if let Some(flow) = known {
-                backend::discount(flow);
-            }
-            flow::suits(located, key, pick)
-                .and_then(|()| flow::give(located, key, pick, Counting::None, segment))
-                .map(|flow| (flow, Reason::NewFlow))
-                .map_err(Verdict::Drop)
-        }
-        _ => Err(Verdict::Pass(Reason::NoFlow)),
-    };
-    match outcome {
-        Ok((flow, reason)) => outside::deliver(located, key, flow, reason),
-        Err(verdict) => verdict,
+pub fn forwarded(port: &Port) -> Option<SlotKey> {
+    if port.exposed == 0 {
+        return None;
+    }
+    let pick = Pick::of(slot_of(port))?;
+    pick.is_direct().then_some(pick.key)
+}
+
+#[inline(always)]
+fn slot_of(port: &Port) -> SlotKey {
+    SlotKey {
+        service: port.service,
+        slot: u16::from(port.slot),
     }
 }
 
@@ -164,7 +149,7 @@ fn remember(key: &FlowKey, slot: SlotKey, port: &Port, segment: &Segment) -> Ver
     let flow = Flow {
         generation: maps::generation(slot),
         backend_port: key.local_port,
-        ..flow::begin(slot, segment)
+        ..flow::begin(slot, segment.seq)
     };
     match maps::insert_flow(key, &flow) {
         Ok(()) => Verdict::Untouched,

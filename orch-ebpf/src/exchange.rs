@@ -1,6 +1,6 @@
 //! Requests and responses on a connection: counted per slot, and timed.
 
-use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::bpf_ktime_get_ns};
+use aya_ebpf::{bindings::__sk_buff, btf_maps::lpm_trie::Key, helpers::bpf_ktime_get_ns};
 use orch_common::{
     flow::{Counting, Flow},
     http::{self, Response},
@@ -14,9 +14,55 @@ use crate::{atomic, maps, opaque::opaque, segment::Segment};
 /// Takes a segment of the client.
 #[inline(always)]
 pub fn from_client(flow: &mut Flow, segment: &Segment) {
-    if segment.len == 0 || matches!(flow.counting, Counting::None) {
-        return;
+    if segment.len > 0 && !matches!(flow.counting, Counting::None) {
+        orch_request(segment.skb, flow, segment);
     }
+}
+
+/// Takes a segment of the backend.
+#[inline(always)]
+pub fn from_server(flow: &mut Flow, segment: &Segment) {
+    if segment.len > 0 && !matches!(flow.counting, Counting::None) {
+        orch_response(segment.skb, flow, segment);
+    }
+}
+
+/// What is handed over, if the verifier believes in it: it knows the sizes of both and lets nobody
+/// call with less, but either may be null.
+#[inline(always)]
+fn given<'a>(
+    skb: *mut __sk_buff,
+    flow: *mut Flow,
+    segment: *const Segment,
+) -> Option<(&'a mut Flow, Segment)> {
+    // SAFETY: as said; the caller's flow lives in its map and the segment on its stack.
+    let (flow, segment) = unsafe { (flow.as_mut()?, segment.as_ref()?) };
+    // A pointer read from memory is no packet to the verifier.
+    Some((flow, Segment { skb, ..*segment }))
+}
+
+/// Payload of the client. Checked once by itself (`choice`), and always 0.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn orch_request(skb: *mut __sk_buff, flow: *mut Flow, segment: *const Segment) -> i32 {
+    if let Some((flow, segment)) = given(skb, flow, segment) {
+        request(flow, &segment);
+    }
+    0
+}
+
+/// Payload of the backend. Checked once by itself (`choice`), and always 0.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn orch_response(skb: *mut __sk_buff, flow: *mut Flow, segment: *const Segment) -> i32 {
+    if let Some((flow, segment)) = given(skb, flow, segment) {
+        response(flow, &segment);
+    }
+    0
+}
+
+#[inline(always)]
+fn request(flow: &mut Flow, segment: &Segment) {
     if !http::client_payload(flow, segment.seq, segment.len) {
         return;
     }
@@ -47,23 +93,17 @@ fn counts(flow: &Flow, segment: &Segment, target: u32) -> bool {
     if matches!(flow.counting, Counting::All) {
         return true;
     }
-    let mut key = PathKey {
+    let path = PathKey {
         service: u32::from(flow.service).to_ne_bytes(),
         path: [0; PATH_BYTES],
     };
-    segment.target(target, &mut key.path);
-    matches!(
-        maps::path_rule(&Key::new(PathKey::BITS, key)),
-        Some(PathRule::Count)
-    )
+    let mut key = Key::new(PathKey::BITS, path);
+    segment.target(target, &mut key.data.path);
+    matches!(maps::path_rule(&key), Some(PathRule::Count))
 }
 
-/// Takes a segment of the backend.
 #[inline(always)]
-pub fn from_server(flow: &mut Flow, segment: &Segment) {
-    if segment.len == 0 || matches!(flow.counting, Counting::None) {
-        return;
-    }
+fn response(flow: &mut Flow, segment: &Segment) {
     let Some(skip) = http::server_payload(flow, segment.seq, segment.len) else {
         return;
     };

@@ -1,10 +1,10 @@
 //! Flows: found, created, advanced, ended.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::{bindings::__sk_buff, helpers::bpf_ktime_get_ns};
 use orch_common::{
+    address,
     counter::Reason,
     flow::{self, Counting, Flags, Flow, FlowKey, FlowState, Side},
-    service::Service,
     slot::SlotKey,
 };
 
@@ -14,6 +14,7 @@ use crate::{
     packet::Located,
     redirect,
     segment::Segment,
+    syn,
 };
 
 /// A SYN that comes again so much later, with no answer to the first, meets a silent backend: the
@@ -57,99 +58,89 @@ pub fn opening(flow: &Flow, segment: &Segment) -> Opening {
     Opening::Again
 }
 
-/// Gives a new connection to the slot whose turn it is, and stores its flow.
+/// Gives a new connection to a slot, and stores its flow.
 #[inline(always)]
 pub fn create(
-    located: &Located,
-    key: &FlowKey,
-    index: u32,
-    service: &Service,
-    segment: &Segment,
-) -> Result<&'static mut Flow, Reason> {
-    let pick = backend::choose(index, service, |pick| {
-        let past = service.expose_slots == 1 && !pick.is_direct();
-        if past && is_taken(key, pick.slot.port) {
-            return Err(Reason::Collision);
-        }
-        suits(located, key, pick)
-    })?;
-    give(located, key, &pick, service.counting, segment)
-}
-
-/// Whether a connection can be given to a slot for delivery `direct`: its backend has an address of
-/// the client's family, its interface is there, and no other connection has the same four numbers
-/// at the backend, as it would if one client port were in use to two addresses of this host.
-#[inline(always)]
-pub fn suits(located: &Located, key: &FlowKey, pick: &Pick) -> Result<(), Reason> {
-    if !pick.is_direct() {
-        return Ok(());
-    }
-    let address = pick.address(located.v6).ok_or(Reason::NoFamily)?;
-    if !redirect::exists(located, pick.slot.ifindex) {
-        return Err(Reason::PassedBy);
-    }
-    let reply = FlowKey {
-        local: address,
-        local_port: pick.slot.backend_port,
-        ..*key
-    };
-    match maps::reply(&reply) {
-        Some(other) if *other != *key && is_live(other) => Err(Reason::Collision),
-        _ => Ok(()),
-    }
-}
-
-#[inline(always)]
-fn is_live(key: &FlowKey) -> bool {
-    maps::flow(key).is_some_and(|flow| !matches!(flow.state, FlowState::Closed))
-}
-
-/// Whether the same client port is in use for a connection past the balancer to this slot port:
-/// at the backend the two would be one.
-#[inline(always)]
-fn is_taken(key: &FlowKey, slot_port: u16) -> bool {
-    is_live(&FlowKey {
-        local_port: slot_port,
-        ..*key
-    })
-}
-
-/// Stores the flow of a connection to this slot.
-#[inline(always)]
-pub fn give(
     located: &Located,
     key: &FlowKey,
     pick: &Pick,
     counting: Counting,
     segment: &Segment,
 ) -> Result<&'static mut Flow, Reason> {
-    let mut flow = begin(pick.key, segment);
+    let how = counting as u32;
+    let slot = u32::from(pick.key.service) << 16 | u32::from(pick.key.slot);
+    if orch_create(located.skb, key, slot, how, segment.seq) != 0 {
+        return Err(Reason::TableFull);
+    }
+    let flow = maps::flow(key).ok_or(Reason::TableFull)?;
+    if flow.is_direct() {
+        syn::remember(located, key, segment);
+    }
+    Ok(flow)
+}
+
+/// The service is in the upper half of `slot`. Checked once by itself (`choice`); answers 0, or 1
+/// if a table is full.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn orch_create(
+    skb: *mut __sk_buff,
+    key: *const FlowKey,
+    slot: u32,
+    counting: u32,
+    seq: u32,
+) -> i32 {
+    let slot = SlotKey {
+        service: (slot >> 16) as u16,
+        slot: slot as u16,
+    };
+    // SAFETY: the verifier knows the key's size and lets nobody call with less; it may be null.
+    let (Some(key), Some(pick)) = (unsafe { key.as_ref() }, Pick::of(slot)) else {
+        return 1;
+    };
+    let counting = match counting {
+        0 => Counting::ByPath,
+        1 => Counting::All,
+        _ => Counting::None,
+    };
+    i32::from(store(skb, key, &pick, counting, seq).is_none())
+}
+
+#[inline(always)]
+fn store(
+    skb: *mut __sk_buff,
+    key: &FlowKey,
+    pick: &Pick,
+    counting: Counting,
+    seq: u32,
+) -> Option<()> {
+    let mut flow = begin(pick.key, seq);
     flow.live = 1;
     flow.counting = counting;
     flow.generation = pick.slot.generation;
     flow.backend_port = pick.slot.port;
     if pick.is_direct() {
-        flow.address = pick.address(located.v6).ok_or(Reason::NoFamily)?;
+        flow.address = pick.address(!address::is_v4(&key.client))?;
         flow.backend_port = pick.slot.backend_port;
         flow.ifindex = pick.slot.ifindex;
-        flow.uplink = redirect::route(located, key);
-        maps::insert_reply(&flow.reply_key(key), key).map_err(|_| Reason::TableFull)?;
+        flow.uplink = redirect::route(skb, key);
+        maps::insert_reply(&flow.reply_key(key), key).ok()?;
     }
-    maps::insert_flow(key, &flow).map_err(|_| Reason::TableFull)?;
+    maps::insert_flow(key, &flow).ok()?;
     if let Some(slot) = maps::slot(&pick.key) {
         backend::admit(slot);
     }
-    maps::flow(key).ok_or(Reason::TableFull)
+    Some(())
 }
 
 /// The flow of a connection that begins with this SYN, as far as the SYN says.
 #[inline(always)]
-pub fn begin(slot: SlotKey, segment: &Segment) -> Flow {
+pub fn begin(slot: SlotKey, seq: u32) -> Flow {
     Flow {
         // SAFETY: the helper has no preconditions.
         request_ns: unsafe { bpf_ktime_get_ns() },
-        isn: segment.seq,
-        client_next: segment.seq.wrapping_add(1),
+        isn: seq,
+        client_next: seq.wrapping_add(1),
         seen: maps::epoch(),
         service: slot.service,
         slot: slot.slot,

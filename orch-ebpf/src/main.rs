@@ -17,9 +17,11 @@
 
 mod atomic;
 mod backend;
+mod choice;
 mod direct;
 mod ends;
 mod exchange;
+mod exit;
 mod flow;
 mod header;
 mod local;
@@ -30,17 +32,19 @@ mod packet;
 mod reach;
 mod redirect;
 mod reply;
+mod rescue;
 mod rewrite;
 mod segment;
 mod service;
 mod socket;
 mod storage;
+mod syn;
 mod upkeep;
 mod verdict;
 
 use aya_ebpf::{
-    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier},
-    programs::{SkBuffContext, SockAddrContext, SockContext, TcContext},
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint},
+    programs::{RawTracePointContext, SkBuffContext, SockAddrContext, SockContext, TcContext},
 };
 
 /// What the cgroup hooks answer: go on.
@@ -117,6 +121,13 @@ pub fn orch_sent(ctx: SkBuffContext) -> i32 {
 pub fn orch_received(ctx: SkBuffContext) -> i32 {
     socket::received(&ctx);
     PROCEED
+}
+
+/// A process ends.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn orch_exit(_ctx: RawTracePointContext) -> i32 {
+    exit::ended();
+    0
 }
 
 /// Changes one slot; see `orch_common::command`.

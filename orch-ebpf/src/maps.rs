@@ -14,11 +14,12 @@ use orch_common::{
     flow::{Flow, FlowKey, Socket},
     latency::Histogram,
     layout::{
-        DEFAULT_FLOWS, EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_SERVICES, MAX_SLOTS,
-        PORTS as PORT_COUNT, RING_BANKS,
+        DEFAULT_FLOWS, EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_PROCESSES,
+        MAX_SERVICES, MAX_SLOTS, MAX_SYNS, PORTS as PORT_COUNT, RING_BANKS,
     },
     service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
-    slot::{Slot, SlotKey},
+    slot::{Owner, Slot, SlotKey},
+    syn::Syn,
 };
 
 /// Rings of all services.
@@ -50,6 +51,10 @@ static NETNS: HashMap<u64, Netns, MAX_NETNS> = HashMap::new();
 static FLOWS: LruHashMap<FlowKey, Flow, DEFAULT_FLOWS> = LruHashMap::new();
 #[btf_map]
 static REPLIES: LruHashMap<FlowKey, FlowKey, DEFAULT_FLOWS> = LruHashMap::new();
+#[btf_map]
+static SYNS: LruHashMap<FlowKey, Syn, MAX_SYNS> = LruHashMap::new();
+#[btf_map]
+static PROCESSES: HashMap<u32, Owner, MAX_PROCESSES> = HashMap::new();
 #[btf_map]
 static SOCKETS: SkStorage<Socket> = SkStorage::new();
 #[btf_map]
@@ -184,6 +189,27 @@ pub fn insert_reply(key: &FlowKey, flow: &FlowKey) -> Result<(), i32> {
 pub fn remove_reply(key: &FlowKey) {
     // It may have been evicted meanwhile.
     let _ = REPLIES.remove(key);
+}
+
+/// The SYN of a flow that has not been answered.
+#[inline(always)]
+pub fn syn(key: &FlowKey) -> Option<&'static mut Syn> {
+    element(SYNS.get_ptr_mut(key))
+}
+
+/// Remembers the SYN of a flow. Without it the flow goes on, and cannot be rescued.
+#[inline(always)]
+pub fn insert_syn(key: &FlowKey, syn: &Syn) {
+    let _ = SYNS.insert(key, syn, 0);
+}
+
+/// Takes out whose process this was.
+#[inline(always)]
+pub fn take_process(pid: u32) -> Option<Owner> {
+    let owner = element(PROCESSES.get_ptr_mut(pid)).copied()?;
+    // It may come again as another process.
+    let _ = PROCESSES.remove(pid);
+    Some(owner)
 }
 
 /// The map of flows itself, for iterating.

@@ -3,12 +3,15 @@
 use aya_ebpf::programs::TcContext;
 use orch_common::{
     counter::Reason,
-    flow::{Flow, FlowKey, FlowState, Side},
+    flow::{Counting, Flow, FlowKey, FlowState, Side},
     service::PortClass,
+    slot::SlotKey,
 };
 
 use crate::{
-    backend, direct, exchange, flow, maps,
+    backend,
+    choice::{self, Among},
+    direct, exchange, flow, maps,
     packet::{self, ETHERNET, Located},
     redirect, rewrite,
     segment::Segment,
@@ -24,16 +27,20 @@ pub fn arriving(ctx: &TcContext) -> Verdict {
         Err(miss) => return direct::missed(ctx.skb.skb, miss),
     };
     let port = maps::port(located.destination_port);
-    match port.class {
-        PortClass::Other => Verdict::Untouched,
-        PortClass::Slot => direct::past_the_balancer(&located, &port),
-        PortClass::Service => balance(&located),
-    }
+    let slot = match port.class {
+        PortClass::Other => return Verdict::Untouched,
+        PortClass::Service => None,
+        PortClass::Slot => match direct::forwarded(&port) {
+            None => return direct::past_the_balancer(&located, &port),
+            slot => slot,
+        },
+    };
+    balance(&located, slot)
 }
 
-/// A packet for a service's port.
+/// A packet for a service's port, or for a slot's.
 #[inline(always)]
-fn balance(located: &Located) -> Verdict {
+fn balance(located: &Located, slot: Option<SlotKey>) -> Verdict {
     let Some((client, local)) = located.addresses() else {
         return Verdict::Untouched;
     };
@@ -50,27 +57,69 @@ fn balance(located: &Located) -> Verdict {
     let Some(segment) = located.segment() else {
         return unhandled(&key, Reason::Malformed);
     };
-    let outcome = match known {
-        Some(flow) if segment.flags.opens() => match flow::opening(flow, &segment) {
-            flow::Opening::Again => Ok((flow, Reason::SynAgain)),
-            opening => {
-                backend::discount(flow);
-                open(located, &key, &segment, opening.reason())
-            }
-        },
-        Some(flow) => advance(flow, &segment),
-        None if segment.flags.opens() => open(located, &key, &segment, Reason::NewFlow),
-        None => return unhandled(&key, Reason::NoFlow),
+    let outcome = match judge(known, &segment) {
+        Step::Go(flow, reason) => Ok((flow, reason)),
+        Step::Open(reason) => open(located, &key, slot, &segment, reason),
+        Step::Leave(reason) => return Verdict::Pass(reason),
+        Step::Unknown => return unhandled(&key, Reason::NoFlow),
     };
     match outcome {
-        Ok((flow, reason)) => deliver(located, &key, flow, reason),
+        Ok((flow, reason)) => {
+            exchange::from_client(flow, &segment.data());
+            deliver(located, &key, flow, reason)
+        }
         Err(verdict) => verdict,
     }
 }
 
+/// What to do with a client's segment. Each step has one place in the code, since the compiler
+/// copies what it calls into every place that calls it.
+enum Step {
+    /// It goes to the backend of its flow.
+    Go(&'static mut Flow, Reason),
+    /// It opens a connection.
+    Open(Reason),
+    /// The kernel answers it.
+    Leave(Reason),
+    /// Nobody knows its connection.
+    Unknown,
+}
+
+#[inline(always)]
+fn judge(known: Option<&'static mut Flow>, segment: &Segment) -> Step {
+    match known {
+        Some(flow) if segment.flags.opens() => match flow::opening(flow, segment) {
+            flow::Opening::Again => Step::Go(flow, Reason::SynAgain),
+            opening => {
+                backend::discount(flow);
+                Step::Open(opening.reason())
+            }
+        },
+        Some(flow) => advance(flow, segment),
+        None if segment.flags.opens() => Step::Open(Reason::NewFlow),
+        None => Step::Unknown,
+    }
+}
+
+/// A later segment of the client. Once its backend is gone, the kernel answers it with RST.
+#[inline(always)]
+fn advance(flow: &'static mut Flow, segment: &Segment) -> Step {
+    let dead = !backend::is_current(flow);
+    if dead {
+        flow.state = FlowState::Closed;
+    }
+    if dead || flow::advance(flow, Side::Client, segment) {
+        backend::discount(flow);
+    }
+    if dead {
+        return Step::Leave(Reason::DeadBackend);
+    }
+    Step::Go(flow, Reason::Hit)
+}
+
 /// Sends a client's packet on to the backend of its flow.
 #[inline(always)]
-pub fn deliver(located: &Located, key: &FlowKey, flow: &Flow, reason: Reason) -> Verdict {
+fn deliver(located: &Located, key: &FlowKey, flow: &Flow, reason: Reason) -> Verdict {
     if !rewrite::to_backend(located, key, flow) {
         return Verdict::Drop(Reason::Malformed);
     }
@@ -94,21 +143,28 @@ fn unhandled(key: &FlowKey, reason: Reason) -> Verdict {
 fn open(
     located: &Located,
     key: &FlowKey,
+    slot: Option<SlotKey>,
     segment: &Segment,
     reason: Reason,
 ) -> Result<(&'static mut Flow, Reason), Verdict> {
-    let found = service::listening(&key.local, key.local_port, false)
-        .and_then(|index| Some((index, maps::service(index)?)));
-    let Some((index, service)) = found else {
+    let found = match slot {
+        Some(slot) if maps::is_local(&key.local) => Some((
+            u32::from(slot.service),
+            Among::Only(slot.slot),
+            Counting::None,
+        )),
+        Some(_) => None,
+        None => service::listening(&key.local, key.local_port, false).and_then(|index| {
+            let counting = maps::service(index)?.counting;
+            Some((index, Among::All, counting))
+        }),
+    };
+    let Some((service, among, counting)) = found else {
         return Err(Verdict::Untouched);
     };
-    match flow::create(located, key, index, service, segment) {
-        Ok(flow) => {
-            if segment.len > 0 {
-                exchange::from_client(flow, &segment.behind_syn());
-            }
-            Ok((flow, reason))
-        }
+    let picked = choice::choose(located.skb, key, service, among);
+    match picked.and_then(|pick| flow::create(located, key, &pick, counting, segment)) {
+        Ok(flow) => Ok((flow, reason)),
         Err(why @ (Reason::NoBackend | Reason::NoFamily)) => {
             // A flow of an earlier connection must not catch what follows.
             maps::remove_flow(key);
@@ -116,22 +172,4 @@ fn open(
         }
         Err(why) => Err(Verdict::Drop(why)),
     }
-}
-
-/// A later segment of the client. Once its backend is gone, the kernel answers it with RST.
-#[inline(always)]
-pub fn advance(
-    flow: &'static mut Flow,
-    segment: &Segment,
-) -> Result<(&'static mut Flow, Reason), Verdict> {
-    if !backend::is_current(flow) {
-        flow.state = FlowState::Closed;
-        backend::discount(flow);
-        return Err(Verdict::Pass(Reason::DeadBackend));
-    }
-    if flow::advance(flow, Side::Client, segment) {
-        backend::discount(flow);
-    }
-    exchange::from_client(flow, segment);
-    Ok((flow, Reason::Hit))
 }

@@ -1,15 +1,15 @@
 //! Past bridge and connection tracking: into a backend's namespace, and out to its client.
 
 use aya_ebpf::{
-    bindings::{BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup},
+    bindings::{
+        __sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup,
+    },
     helpers::generated::{bpf_check_mtu, bpf_fib_lookup, bpf_redirect_neigh, bpf_redirect_peer},
 };
 use orch_common::{
-    address::Address,
+    address::{self, Address},
     flow::{Flow, FlowKey},
 };
-
-use crate::packet::Located;
 
 /// `AF_INET`, `AF_INET6`.
 const V4: u8 = 2;
@@ -37,38 +37,38 @@ pub fn to_client(flow: &Flow) -> i32 {
 /// Whether there is such an interface: while a container ends, its own vanishes before anybody
 /// hears of it, and what is redirected there is lost without a trace.
 #[inline(always)]
-pub fn exists(located: &Located, ifindex: u32) -> bool {
+pub fn exists(skb: *mut __sk_buff, ifindex: u32) -> bool {
     let mut mtu = 0_u32;
     // SAFETY: the helper writes the MTU of the interface that it checks to a live local.
-    unsafe { bpf_check_mtu(located.skb.cast(), ifindex, &raw mut mtu, 0, 0) >= 0 }
+    unsafe { bpf_check_mtu(skb.cast(), ifindex, &raw mut mtu, 0, 0) >= 0 }
 }
 
 /// The interface by which replies go to the client of this connection; where the host has no route,
 /// or does not forward, the one by which the client's packet came.
 #[inline(always)]
-pub fn route(located: &Located, key: &FlowKey) -> u32 {
+pub fn route(skb: *mut __sk_buff, key: &FlowKey) -> u32 {
     // SAFETY: all fields are plain numbers.
     let mut question: FibLookup = unsafe { core::mem::zeroed() };
     question.ifindex = LOOPBACK;
-    if located.v6 {
-        question.family = V6;
-        question.__bindgen_anon_3.ipv6_src = words(&key.local);
-        question.__bindgen_anon_4.ipv6_dst = words(&key.client);
-    } else {
+    if address::is_v4(&key.client) {
         question.family = V4;
         question.__bindgen_anon_3.ipv4_src = words(&key.local)[3];
         question.__bindgen_anon_4.ipv4_dst = words(&key.client)[3];
+    } else {
+        question.family = V6;
+        question.__bindgen_anon_3.ipv6_src = words(&key.local);
+        question.__bindgen_anon_4.ipv6_dst = words(&key.client);
     }
     // SAFETY: the size is that of the question, which lives on the stack; the context is the kernel's.
     let (found, arrived) = unsafe {
         (
             bpf_fib_lookup(
-                located.skb.cast(),
+                skb.cast(),
                 &raw mut question,
                 size_of::<FibLookup>() as i32,
                 0,
             ),
-            (*located.skb).ifindex,
+            (*skb).ifindex,
         )
     };
     match found as u32 {

@@ -13,7 +13,7 @@ use orch_common::{
 use crate::{
     backend, exchange, flow, maps,
     packet::{self, ETHERNET, Located},
-    redirect, rewrite,
+    redirect, rescue, rewrite,
     segment::Segment,
     verdict::Verdict,
 };
@@ -39,7 +39,7 @@ pub fn leaving(ctx: &TcContext) -> Verdict {
     };
     match maps::flow(&key) {
         Some(flow) if flow.backend_port == located.source_port && !flow.is_direct() => {
-            answer(&located, &segment, &key, flow)
+            answer::<false>(&located, &segment, &key, flow)
         }
         _ => Verdict::Untouched,
     }
@@ -72,7 +72,7 @@ pub fn leaving_backend(ctx: &TcContext) -> Verdict {
         return Verdict::Untouched;
     };
     if flow.address == local && flow.backend_port == located.source_port {
-        return answer(&located, &segment, &key, flow);
+        return answer::<true>(&located, &segment, &key, flow);
     }
     // The SYN has been given to another backend since, because this one was silent. What it says
     // now must not reach the client; a connection past the balancer has other numbers.
@@ -82,9 +82,14 @@ pub fn leaving_backend(ctx: &TcContext) -> Verdict {
     Verdict::Untouched
 }
 
-/// A segment of the backend.
+/// A segment of the backend. `DIRECT` is how its flow is delivered.
 #[inline(always)]
-fn answer(located: &Located, segment: &Segment, key: &FlowKey, flow: &mut Flow) -> Verdict {
+fn answer<const DIRECT: bool>(
+    located: &Located,
+    segment: &Segment,
+    key: &FlowKey,
+    flow: &mut Flow,
+) -> Verdict {
     if !flow::owns_reply(flow, segment) {
         if matches!(flow.state, FlowState::Closed) {
             flow::forget(key, flow);
@@ -93,6 +98,12 @@ fn answer(located: &Located, segment: &Segment, key: &FlowKey, flow: &mut Flow) 
     }
     if segment.flags.has(Flags::RST) && matches!(flow.state, FlowState::SynSent) {
         refused(flow);
+        if DIRECT
+            && rescue::applies(located, segment, flow)
+            && let Some(verdict) = rescue::again(located, key, flow)
+        {
+            return verdict;
+        }
     }
     if flow::advance(flow, Side::Server, segment) {
         backend::discount(flow);
@@ -101,21 +112,24 @@ fn answer(located: &Located, segment: &Segment, key: &FlowKey, flow: &mut Flow) 
     if !rewrite::to_client(located, key, flow) {
         return Verdict::Drop(Reason::Malformed);
     }
-    if flow.is_direct() {
+    if DIRECT {
         return Verdict::Redirect(Reason::Reply, redirect::to_client(flow));
     }
     Verdict::Pass(Reason::Reply)
 }
 
-/// The backend has nobody who listens: the controller probes it at once.
+/// The backend has nobody who listens: picks pass it by, and the controller probes it at once.
 #[inline(always)]
 fn refused(flow: &Flow) {
-    maps::tell(&Event {
-        kind: EventKind::Refused,
-        slot: SlotKey {
-            service: flow.service,
-            slot: flow.slot,
-        },
-        generation: flow.generation,
-    });
+    let slot = SlotKey {
+        service: flow.service,
+        slot: flow.slot,
+    };
+    if backend::pass_by(slot, flow.generation) {
+        maps::tell(&Event {
+            kind: EventKind::Refused,
+            slot,
+            generation: flow.generation,
+        });
+    }
 }

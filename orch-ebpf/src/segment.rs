@@ -10,6 +10,7 @@ use orch_common::{
 use crate::opaque::opaque;
 
 /// A TCP segment in plain values, host order.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Segment {
     /// The packet.
@@ -27,11 +28,11 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// The data that came with a SYN (RFC 7413), as a segment of its own: the SYN takes one number.
+    /// The data alone: that which comes with a SYN (RFC 7413) begins one number later.
     #[inline(always)]
-    pub fn behind_syn(&self) -> Self {
+    pub const fn data(&self) -> Self {
         Self {
-            seq: self.seq.wrapping_add(1),
+            seq: self.seq.wrapping_add(self.flags.opens() as u32),
             ..*self
         }
     }

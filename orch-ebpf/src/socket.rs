@@ -28,11 +28,10 @@ pub fn sent(ctx: &SkBuffContext) {
     if segment.flags.opens() {
         socket.flow.isn = segment.seq;
         socket.flow.client_next = segment.seq.wrapping_add(1);
-        exchange::from_client(&mut socket.flow, &segment.behind_syn());
-        return;
+    } else {
+        flow::advance(&mut socket.flow, Side::Client, &segment);
     }
-    flow::advance(&mut socket.flow, Side::Client, &segment);
-    exchange::from_client(&mut socket.flow, &segment);
+    exchange::from_client(&mut socket.flow, &segment.data());
 }
 
 /// A socket receives a packet.

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod beat;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -15,6 +16,7 @@ pub mod listeners;
 pub mod metrics;
 pub mod overview;
 pub mod plan;
+pub mod ports;
 pub mod reconcile;
 pub mod runtime;
 pub mod scale;

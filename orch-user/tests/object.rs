@@ -5,12 +5,16 @@
 #[path = "../../xtask/src/digest.rs"]
 #[allow(dead_code, reason = "xtask writes with what is not used here")]
 mod digest;
+#[path = "../../xtask/src/instructions.rs"]
+#[allow(dead_code, reason = "xtask writes with what is not used here")]
+mod instructions;
 
 use std::{fs, path::Path};
 
 use digest::{OBJECT, RECORD, Record};
+use instructions::FIGURES;
 
-const HINT: &str = "run `cargo xtask build-ebpf` and commit the two files that it writes";
+const HINT: &str = "run `cargo xtask build-ebpf` and commit the files that it writes";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -42,4 +46,40 @@ fn a_record_survives_its_file() {
         built_with: "rustc 1, bpf-linker 2".to_owned(),
     };
     assert_eq!(Record::from_text(&record.to_text()), record);
+}
+
+#[test]
+fn no_program_has_outgrown_its_figure() {
+    let object = fs::read(root().join(OBJECT)).unwrap();
+    let now = instructions::of_object(&object).unwrap();
+    assert!(now.contains_key("orch_ingress"), "{now:?}");
+    let text = fs::read_to_string(root().join(FIGURES)).unwrap_or_default();
+    let outgrown = instructions::outgrown(&instructions::from_text(&text), &now);
+    assert!(
+        outgrown.is_empty(),
+        "{}: shorten it, or accept it by `cargo xtask build-ebpf --record` and commit {FIGURES}",
+        outgrown.join(", ")
+    );
+}
+
+#[test]
+fn a_program_may_grow_by_a_tenth() {
+    let figures = |count| instructions::from_text(&format!("orch_ingress {count}\n"));
+    assert!(instructions::outgrown(&figures(1000), &figures(1100)).is_empty());
+    assert_eq!(
+        instructions::outgrown(&figures(1000), &figures(1101)).len(),
+        1
+    );
+    assert_eq!(
+        instructions::outgrown(&figures(1000), &instructions::from_text("new 1\n")).len(),
+        1
+    );
+}
+
+#[test]
+fn a_build_keeps_figures() {
+    let recorded = instructions::from_text("gone 3\nstays 10\n");
+    let now = instructions::from_text("new 5\nstays 10000\n");
+    let kept = instructions::kept(&recorded, &now);
+    assert_eq!(instructions::to_text(&kept), "new 5\nstays 10\n");
 }

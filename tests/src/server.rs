@@ -12,7 +12,9 @@ use std::{
     thread,
 };
 
-/// A server that ends when it is dropped.
+use crate::wait::until;
+
+/// A server that serves until the test ends, or until it is stopped.
 #[derive(Debug)]
 pub struct Server {
     /// Where it listens.
@@ -56,6 +58,15 @@ impl Server {
     /// The status of every answer from now on.
     pub fn set_status(&self, status: u16) {
         self.shared.status.store(status, Ordering::Relaxed);
+    }
+
+    /// Closes the listener; connections that are open go on. To be called in its namespace.
+    pub fn stop(&self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        // The first one wakes the listener, which ends without taking it.
+        until("nobody listens", || {
+            TcpStream::connect(self.address).err().map(|_| ())
+        });
     }
 
     /// Connections accepted so far.

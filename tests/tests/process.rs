@@ -60,6 +60,11 @@ fn a_file_is_read_again() {
 }
 
 #[test]
+fn ports_change_hands_when_files_are_read_again() {
+    reload::ports_change_hands(Process);
+}
+
+#[test]
 fn another_user_than_root_is_refused() {
     refusals::not_root(Process);
 }

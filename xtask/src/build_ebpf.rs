@@ -8,6 +8,7 @@ use std::{
 use crate::{
     digest::{self, FLAGS, OBJECT, PROFILE, RECORD, Record},
     error::Error,
+    instructions::{self, FIGURES},
     paths, shell,
     toolchain::{self, Toolchain},
 };
@@ -18,6 +19,9 @@ pub(crate) struct Args {
     /// Change nothing: compare with the committed object, byte for byte.
     #[arg(long)]
     pub(crate) check: bool,
+    /// Accept the programs' sizes: write how many instructions each has now.
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) record: bool,
 }
 
 /// Builds the object and writes it, or compares it.
@@ -36,6 +40,7 @@ pub(crate) fn build_ebpf(args: &Args) -> Result<(), Error> {
     }
     write(OBJECT, &object)?;
     write(RECORD, record.to_text().as_bytes())?;
+    measure(&object, args.record)?;
     eprintln!(
         "  object    {OBJECT}: {} bytes, {}",
         object.len(),
@@ -98,6 +103,22 @@ fn compare(built: &Record) -> Result<(), Error> {
         });
     }
     Ok(())
+}
+
+/// Keeps the record of instructions, or writes it anew.
+fn measure(object: &[u8], anew: bool) -> Result<(), Error> {
+    let now = instructions::of_object(object).ok_or(Error::NoElf)?;
+    // There is none before the first build.
+    let text = fs::read_to_string(paths::root().join(FIGURES)).unwrap_or_default();
+    let recorded = if anew {
+        now.clone()
+    } else {
+        instructions::kept(&instructions::from_text(&text), &now)
+    };
+    for sentence in instructions::outgrown(&recorded, &now) {
+        eprintln!("  {sentence}: shorten it, or accept it by `build-ebpf --record`");
+    }
+    write(FIGURES, instructions::to_text(&recorded).as_bytes())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

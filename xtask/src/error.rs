@@ -45,6 +45,8 @@ pub(crate) enum Error {
         built_with: String,
         committed_with: String,
     },
+    #[error("the compiler has made no ELF object")]
+    NoElf,
     #[error("failed: {0}")]
     Rungs(String),
 }

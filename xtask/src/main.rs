@@ -9,6 +9,7 @@ mod digest;
 mod docker;
 mod error;
 mod host;
+mod instructions;
 mod paths;
 mod run;
 mod rung;

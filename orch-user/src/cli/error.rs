@@ -2,10 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use super::{lock::LockError, ports::PortTaken, seat::SeatError};
+use super::{lock::LockError, seat::SeatError};
 use crate::{
-    api::client::ClientError, config::ConfigError, dataplane::DataplaneError, reconcile::RunError,
-    runtime::RuntimeError,
+    api::client::ClientError, config::ConfigError, dataplane::DataplaneError, ports::PortTaken,
+    reconcile::RunError, runtime::RuntimeError,
 };
 
 /// Why a verb failed.

@@ -8,7 +8,6 @@ mod error;
 mod events;
 mod lock;
 mod logger;
-mod ports;
 mod print;
 mod ps;
 mod reset;

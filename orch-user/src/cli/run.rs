@@ -4,13 +4,11 @@ use std::path::PathBuf;
 
 use nix::unistd::geteuid;
 
-use super::{
-    CliError, Seat, Session, Target, logger,
+use super::{CliError, Seat, Session, Target, logger, signals, target::Socket};
+use crate::{
+    config::{ConfigError, DEFAULT_FILE, Source},
     ports::{self, Claims},
-    signals,
-    target::Socket,
 };
-use crate::config::{ConfigError, DEFAULT_FILE, Source};
 
 /// Runs the controller in the foreground
 #[derive(Debug, clap::Args)]
@@ -70,7 +68,8 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     let signals = signals::listen()?;
     let seat = Seat::take(&config)?;
     ports::free(&config)?;
-    let claims = Claims::take(&config)?;
+    let mut claims = Claims::new();
+    claims.add(&config.services)?;
     let session = Session {
         source,
         config,

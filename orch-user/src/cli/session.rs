@@ -4,12 +4,14 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use tokio::sync::mpsc;
 
-use super::{CliError, Seat, Signal, ports::Claims};
+use super::{CliError, Seat, Signal};
 use crate::{
     config::{Config, Source},
     dataplane::{self, Dataplane},
     delivery::Host,
-    reconcile::{self, RunError, Runtimes},
+    health::probe::HttpProber,
+    ports::Claims,
+    reconcile::{self, Edges, RunError, Runtimes},
     runtime::{Runtime, RuntimeError, RuntimeKind, docker::DockerRuntime, process::ProcessRuntime},
 };
 
@@ -47,7 +49,13 @@ impl Session {
         };
         let leaves = tokio::spawn(translator.run(self.signals));
         let pin_dir = config.dataplane.pin_dir.clone();
-        let ran = reconcile::run(config, dataplane, runtimes, host, door, receiver).await;
+        let edges = Edges {
+            runtimes,
+            claims: self.claims,
+            prober: Arc::new(HttpProber),
+            host,
+        };
+        let ran = reconcile::run(config, dataplane, edges, door, receiver).await;
         match ran {
             Err(error) => {
                 // What is left must be found again by `orch down`.

@@ -10,7 +10,7 @@ use aya::{
     Ebpf,
     programs::{
         CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, LinkOrder,
-        SchedClassifier, TcAttachType,
+        RawTracePoint, SchedClassifier, TcAttachType,
         links::{FdLink, LinkError, PinnedLink},
         tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions},
     },
@@ -225,6 +225,19 @@ pub(super) fn no_local(pins: &Pins) -> Result<(), DataplaneError> {
     Ok(())
 }
 
+/// Attaches the hook that sees backends end. An earlier controller's is removed after ours is in
+/// place: both together do no harm.
+pub(super) fn exits(ebpf: &mut Ebpf, pins: &Pins) -> Result<(), DataplaneError> {
+    const PLACE: &str = "sched_process_exit";
+    let failed = |source| DataplaneError::program(program::EXIT, PLACE)(source);
+    let hook: &mut RawTracePoint = typed(ebpf, program::EXIT)?;
+    hook.load().map_err(failed)?;
+    let id = hook.attach(PLACE).map_err(failed)?;
+    let failed = |source| DataplaneError::program(program::EXIT, PLACE)(source);
+    let link = hook.take_link(id).map_err(failed)?;
+    keep(link.into(), &pins.link(program::EXIT))
+}
+
 fn pin<L>(link: L, path: &Path) -> Result<(), DataplaneError>
 where
     FdLink: TryFrom<L, Error = LinkError>,
@@ -233,6 +246,11 @@ where
         path: path.to_owned(),
         source: Box::new(source),
     })?;
+    keep(link, path)
+}
+
+/// Pins a link in the place of what was pinned there.
+fn keep(link: FdLink, path: &Path) -> Result<(), DataplaneError> {
     remove_pin(path)?;
     link.pin(path).map_err(|source| DataplaneError::Pin {
         path: path.to_owned(),

@@ -12,11 +12,12 @@ use orch_common::{
     flow::{Flow, FlowKey, Socket},
     latency::Histogram,
     layout::{
-        EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_SERVICES, MAX_SLOTS, PORTS,
-        RING_BANKS, map, program,
+        EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_PROCESSES, MAX_SERVICES, MAX_SLOTS,
+        PORTS, RING_BANKS, map, program,
     },
     service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
-    slot::{Slot, SlotKey},
+    slot::{Owner, Slot, SlotKey},
+    syn::Syn,
 };
 
 use super::{DataplaneError, pin::Pins};
@@ -28,7 +29,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../orch-ebpf/orch.bpf.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Shape(MapType, usize, usize, usize);
 
-/// The shape of every map but for the entries of `FLOWS` and `REPLIES`, which the configuration sets.
+/// The shape of every map but for the entries of LRU maps; those of `FLOWS` and `REPLIES` the configuration sets.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
     use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, RingBuf, SkStorage};
     const KEY: usize = size_of::<SlotKey>();
@@ -66,6 +68,14 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
         (
             map::REPLIES,
             Shape(LruHash, size_of::<FlowKey>(), size_of::<FlowKey>(), 0),
+        ),
+        (
+            map::SYNS,
+            Shape(LruHash, size_of::<FlowKey>(), size_of::<Syn>(), 0),
+        ),
+        (
+            map::PROCESSES,
+            Shape(Hash, 4, size_of::<Owner>(), MAX_PROCESSES),
         ),
         (map::SOCKETS, Shape(SkStorage, 4, size_of::<Socket>(), 0)),
         (

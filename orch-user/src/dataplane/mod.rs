@@ -19,7 +19,7 @@ use orch_common::{
     flow::{Flow, FlowKey},
     latency::Histogram,
     layout::{map, program},
-    slot::{Slot, SlotKey, SlotState},
+    slot::{Owner, Slot, SlotKey, SlotState},
 };
 
 use self::{
@@ -98,6 +98,8 @@ pub struct SlotReading {
     pub live: u64,
     /// Connections ever given to it.
     pub connections: u64,
+    /// Whether picks consider it.
+    pub alive: bool,
     /// Requests and responses.
     pub counters: SlotCounters,
 }
@@ -134,6 +136,10 @@ pub struct Dataplane {
     attached: Vec<(Interface, Role)>,
     /// How the slots of delivery `direct` are reached, and to whom that applies.
     ways: BTreeMap<SlotKey, (Reach, SocketAddr, Way)>,
+    /// First processes of backends: when one ends, picks pass its slot by.
+    processes: HashMap<MapData, u32, Owner>,
+    /// Those that are in the map.
+    pids: BTreeMap<SlotKey, u32>,
     /// Whether some service lets outsiders at its slots: their flows are not counted.
     exposes: bool,
     /// Flows ever born when a sweep last left none.
@@ -201,11 +207,39 @@ impl Dataplane {
             ifindex: way.ifindex,
             bridge: way.bridge,
         })?;
+        self.watch_process(key, entry)?;
         if way.ifindex == 0 {
             return self.forget_way(key, None);
         }
         let known = (entry.reach.clone(), entry.address, way);
         self.forget_way(key, Some(known))
+    }
+
+    /// Has the kernel notice when the backend's first process ends. One that has ended already is
+    /// the runtime's to tell.
+    fn watch_process(&mut self, key: SlotKey, entry: &SlotEntry) -> Result<(), DataplaneError> {
+        self.forget_process(key, entry.pid);
+        let Some(pid) = entry.pid else {
+            return Ok(());
+        };
+        let owner = Owner {
+            slot: key,
+            generation: entry.generation,
+        };
+        self.processes
+            .insert(pid, owner, 0)
+            .map_err(DataplaneError::map(map::PROCESSES))?;
+        self.pids.insert(key, pid);
+        Ok(())
+    }
+
+    fn forget_process(&mut self, key: SlotKey, but: Option<u32>) {
+        if self.pids.get(&key).copied() != but
+            && let Some(pid) = self.pids.remove(&key)
+        {
+            // The kernel has removed it if it has ended.
+            let _ = self.processes.remove(&pid);
+        }
     }
 
     /// The way to a backend, ready for its replies; nothing for delivery `port`.
@@ -264,6 +298,7 @@ impl Dataplane {
             ifindex: 0,
             bridge: 0,
         })?;
+        self.forget_process(key, None);
         self.forget_way(key, None)?;
         self.tables.remove_counters(key)
     }
@@ -353,6 +388,7 @@ impl Dataplane {
                 generation: slot.map_or(0, |slot| slot.generation),
                 state: slot.map_or(SlotState::Failed, |slot| slot.state),
                 live: slot.map_or(0, |slot| slot.live),
+                alive: slot.is_some_and(|slot| slot.alive == 1),
                 connections: slot.map_or(0, |slot| slot.connections),
                 counters: self.tables.counters(key),
             });
@@ -418,8 +454,8 @@ impl Dataplane {
             .sum())
     }
 
-    /// Slots that have answered a SYN from outside with RST since the last call, with the generation
-    /// of the backend that did.
+    /// Slots that have answered a SYN from outside with RST since the last call, or whose backend has
+    /// ended, with its generation. Picks pass them by until [`Self::set_slot`] is called again.
     pub fn refused(&mut self) -> Vec<(SlotKey, u32)> {
         let mut refused = Vec::new();
         while let Some(record) = self.events.next() {

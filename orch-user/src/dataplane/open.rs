@@ -8,7 +8,7 @@ use aya::{
 };
 use orch_common::{
     layout::map,
-    slot::{Slot, SlotKey},
+    slot::{Owner, Slot, SlotKey},
 };
 
 use super::{
@@ -29,6 +29,7 @@ pub(super) struct Parts {
     slots: HashMap<MapData, SlotKey, Slot>,
     reasons: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    processes: HashMap<MapData, u32, Owner>,
     config: DataplaneConfig,
     attached: Vec<(Interface, Role)>,
 }
@@ -45,6 +46,11 @@ impl Parts {
         let slots = take(&mut ebpf, map::SLOTS)?;
         let reasons = take(&mut ebpf, map::REASONS)?;
         let events = take(&mut ebpf, map::EVENTS)?;
+        let processes = take(&mut ebpf, map::PROCESSES)?;
+        // A kernel without it leaves this to the runtimes, which notice a little later.
+        if let Err(error) = attach::exits(&mut ebpf, pins) {
+            log::warn!("{error}: the end of a backend is seen when its runtime tells");
+        }
         netns::follow(take(&mut ebpf, map::NETNS)?)?;
         let cgroup = local_root(config.local)?;
         let mut parts = Self {
@@ -53,6 +59,7 @@ impl Parts {
             slots,
             reasons,
             events,
+            processes,
             config: config.clone(),
             attached: Vec::new(),
         };
@@ -88,6 +95,8 @@ impl Parts {
             interfaces: self.config.interfaces,
             attached: self.attached,
             ways: BTreeMap::new(),
+            processes: self.processes,
+            pids: BTreeMap::new(),
             exposes: true,
             swept: None,
         }

@@ -1,5 +1,6 @@
-//! Health: what the answers of a backend mean. Pure; `probe` asks.
+//! Health: what the answers of a backend mean. Pure; `probe` asks, by `get`.
 
+mod get;
 pub mod probe;
 
 use std::{fmt, time::Duration};

@@ -141,6 +141,7 @@ impl Tables for FakeTables {
                 address: Some(entry.address),
                 generation: entry.generation,
                 live: *live,
+                alive: true,
                 connections: 0,
                 counters: *counters,
             });

@@ -40,6 +40,7 @@ pub use self::{
 };
 use self::{hosted::Hosted, outcome::Done};
 use crate::{
+    beat::Beats,
     config::{Config, ConfigError},
     control::{Command, Control},
     dataplane::{DataplaneError, SlotReading},
@@ -47,17 +48,15 @@ use crate::{
     events::Journal,
     health::{
         Answer,
-        probe::{HttpProber, Prober, Task},
+        probe::{Prober, Task},
     },
     plan,
+    ports::Claims,
     runtime::{Backend, BackendId, Prepared, RuntimeError, RuntimeEvent, RuntimeKind},
     state::{Desired, Moment, Observed},
     view::Snapshot,
 };
 
-/// Between two readings of the kernel's counts: how late a window can be seen to start, and a
-/// drained backend to be drained.
-const TICK: Duration = Duration::from_millis(250);
 /// Two ticks are never closer than this, whatever is due.
 const TICK_FLOOR: Duration = Duration::from_millis(10);
 
@@ -165,21 +164,15 @@ pub fn door() -> (Control, Door) {
 }
 
 /// Runs the controller until it is told to end. Adopts what an earlier one left behind. Check
-/// `runtimes` and `host` against `config` and open the data plane before. Where this fails at its start, and
-/// the data plane held no slot before, the data plane is detached again.
+/// runtimes and host against `config`, claim its ports and open the data plane before. Where this
+/// fails at its start, and the data plane held no slot before, the data plane is detached again.
 pub async fn run<T: Tables>(
     config: Config,
     tables: T,
-    runtimes: Runtimes,
-    host: Host,
+    edges: Edges,
     door: Door,
     signals: mpsc::Receiver<Signal>,
 ) -> Result<(), RunError> {
-    let edges = Edges {
-        runtimes,
-        prober: Arc::new(HttpProber),
-        host,
-    };
     Controller::new(config, tables, edges, door, signals)
         .run()
         .await
@@ -222,15 +215,21 @@ struct Closing {
 }
 
 /// Where the controller meets the world, besides the data plane.
-struct Edges {
-    runtimes: Runtimes,
-    prober: Arc<dyn Prober>,
-    host: Host,
+pub struct Edges {
+    /// What makes backends.
+    pub runtimes: Runtimes,
+    /// The ports that are claimed.
+    pub claims: Claims,
+    /// Who asks backends how they are.
+    pub prober: Arc<dyn Prober>,
+    /// What this host can do.
+    pub host: Host,
 }
 
 struct Controller<T> {
     tables: T,
     runtimes: Runtimes,
+    claims: Claims,
     prober: Arc<dyn Prober>,
     host: Host,
     door: Door,
@@ -286,6 +285,7 @@ impl<T: Tables> Controller<T> {
     ) -> Self {
         let Edges {
             runtimes,
+            claims,
             prober,
             host,
         } = edges;
@@ -293,6 +293,7 @@ impl<T: Tables> Controller<T> {
         Self {
             tables,
             runtimes,
+            claims,
             prober,
             host,
             door,
@@ -334,6 +335,7 @@ impl<T: Tables> Controller<T> {
         self.watch();
         loop {
             self.settle();
+            self.release_ports();
             self.publish();
             let event = self.next_event().await;
             match self.handle(event) {
@@ -375,7 +377,7 @@ impl<T: Tables> Controller<T> {
     }
 
     async fn next_event(&mut self) -> Event {
-        let wake = self.started + self.next_wake();
+        let wake = self.next_wake();
         tokio::select! {
             biased;
             Some(signal) = self.signals.recv() => Event::Signal(signal),
@@ -385,15 +387,22 @@ impl<T: Tables> Controller<T> {
         }
     }
 
-    fn next_wake(&self) -> Moment {
+    fn next_wake(&self) -> Instant {
         let windows = self
             .services
             .iter()
             .filter_map(|hosted| hosted.policy.window_end(&hosted.config.scale));
         let planned = plan::next_moment(&self.desired(), &self.observed, self.now());
+        // The kernel's counts are read at every beat: so late can a window be seen to start, and a
+        // drained backend to be drained.
+        let beat = self.beats().after(self.started + self.ticked_at);
         let due = windows.chain(planned).min();
-        let due = due.map_or(self.ticked_at + TICK, |due| due.min(self.ticked_at + TICK));
-        due.max(self.ticked_at + TICK_FLOOR)
+        let due = due.map_or(beat, |due| beat.min(self.started + due));
+        due.max(self.started + self.ticked_at + TICK_FLOOR)
+    }
+
+    fn beats(&self) -> Beats {
+        Beats::from(self.started)
     }
 
     fn desired(&self) -> Desired {

@@ -154,7 +154,8 @@ impl<T: Tables> Controller<T> {
             report.send(Event::Probe { key, id, answer }).is_ok()
         };
         let prober = Arc::clone(&self.prober);
-        let task = probe::spawn(prober, target, &hosted.config.health, fresh, &seed, report);
+        let when = (self.beats(), seed.as_str());
+        let task = probe::spawn(prober, target, &hosted.config.health, fresh, when, report);
         self.probes.insert(key, task);
     }
 

@@ -2,6 +2,7 @@
 //! them, with nothing published and the engine's rules in place.
 
 use std::{
+    io::Write,
     net::{IpAddr, SocketAddr, TcpStream},
     path::PathBuf,
     time::Duration,
@@ -83,6 +84,10 @@ impl Container {
             server,
             address: address.parse().unwrap(),
         }
+    }
+
+    fn stop_listening(&self) {
+        self.netns.within(|| self.server.stop());
     }
 
     fn entry(&self, slot: u16, generation: u32) -> SlotEntry {
@@ -381,4 +386,105 @@ fn a_controller_that_comes_back_finds_replies_flowing() {
     assert_eq!(ask(&mut outside, "/api/x").unwrap().0, 200);
     world.outside.within(|| once(VIP, "/api/x"));
     assert_eq!(world.requests().iter().sum::<u64>(), 6);
+}
+
+#[test]
+fn a_refused_connection_is_given_to_another_backend() {
+    let mut world = World::new("direct-rescue");
+    let (down, entry) = (&world.containers[1], world.containers[1].entry(1, 1));
+    down.stop_listening();
+    for round in 1..=10 {
+        for _ in 0..3 {
+            let address = [VIP, VIP6][round % 2];
+            world.outside.within(|| once(address, "/api/x"));
+        }
+        assert_eq!(world.reason(Reason::Rescued), round as u64);
+        // As the controller does when it finds nothing wrong.
+        world.set_slot(1, &entry);
+    }
+    let requests = world.requests();
+    assert_eq!((requests[0] + requests[2], requests[1]), (30, 0));
+    world.drained();
+    assert_eq!(world.host.counter("watch", "invalid"), 0);
+}
+
+#[test]
+fn a_rescued_connection_is_as_good_as_any() {
+    const SIZE: usize = 20_000_000;
+    let world = World::new("direct-rescued");
+    world.containers[0].stop_listening();
+    world.outside.within(|| {
+        let mut stream = connect(VIP);
+        write!(
+            stream,
+            "POST /api/b HTTP/1.1\r\nContent-Length: {SIZE}\r\n\r\n"
+        )
+        .unwrap();
+        stream.write_all(&vec![b'x'; SIZE]).unwrap();
+        assert_eq!(orch_tests::server::answer(&mut stream).unwrap().0, 200);
+        for _ in 0..20 {
+            assert_eq!(ask(&mut stream, "/api/x").unwrap().0, 200);
+        }
+    });
+    assert_eq!(world.reason(Reason::Rescued), 1);
+    assert_eq!(world.requests(), [0, 21, 0]);
+    world.drained();
+    let slots = world.read().slots;
+    assert_eq!(slots[1].counters.responses, [0, 0, 21, 0, 0, 0]);
+    let connections: Vec<u64> = slots.iter().map(|slot| slot.connections).collect();
+    assert_eq!(connections, [1, 1, 0], "given, and given again");
+}
+
+#[test]
+fn where_nobody_listens_the_client_is_refused() {
+    let world = World::new("direct-refused");
+    for container in &world.containers {
+        container.stop_listening();
+    }
+    for address in [VIP, VIP6, "127.0.0.1:80"] {
+        let netns = if address == "127.0.0.1:80" {
+            &world.host
+        } else {
+            &world.outside
+        };
+        let error = netns.within(|| TcpStream::connect(address).unwrap_err());
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+    world.drained();
+}
+
+#[test]
+fn a_backend_whose_process_has_ended_is_passed_by() {
+    let mut world = World::new("direct-exit");
+    let mut process = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .unwrap();
+    let mut entry = world.containers[1].entry(1, 1);
+    entry.pid = Some(process.id());
+    world.set_slot(1, &entry);
+    for _ in 0..3 {
+        world.outside.within(|| once(VIP, "/api/x"));
+    }
+    assert_eq!(world.requests(), [1, 1, 1]);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert!(!world.read().slots[1].alive);
+    assert_eq!(world.reason(Reason::Exited), 1);
+    for _ in 0..4 {
+        world.outside.within(|| once(VIP, "/api/x"));
+        world.host.within(|| once("127.0.0.1:80", "/api/x"));
+    }
+    assert_eq!(world.requests(), [5, 1, 5]);
+    let told = world.dataplane.as_mut().unwrap().refused();
+    assert_eq!(
+        told,
+        [(
+            SlotKey {
+                service: 0,
+                slot: 1
+            },
+            1
+        )]
+    );
 }

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, fs};
 
-use super::{super::ports::meets, Finding};
+use super::Finding;
 use crate::{
     config::{Config, ServiceConfig},
     listeners::{self, Listener},
+    ports::meets,
 };
 
 pub(super) fn examine(config: &Config) -> Vec<Finding> {

@@ -7,7 +7,11 @@ mod reloading;
 mod scaling;
 mod spares;
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use orch_common::slot::SlotState;
 use tokio::{
@@ -100,7 +104,11 @@ fn containers() -> Config {
     config
 }
 
+static LIVES: AtomicU32 = AtomicU32::new(0);
+
 struct Life {
+    /// Within which it claims ports.
+    scope: String,
     tables: FakeTables,
     runtime: FakeRuntime,
     control: Control,
@@ -125,8 +133,14 @@ impl Life {
         let (control, door) = door();
         let (signals, receiver) = mpsc::channel(4);
         let runtimes = Runtimes::new().with(Arc::new(runtime.clone()));
+        // Tests run side by side, and most of them have port 80.
+        let life = LIVES.fetch_add(1, Ordering::Relaxed);
+        let scope = format!("orch/test/{}/{life}", std::process::id());
+        let mut claims = Claims::within(&scope);
+        claims.add(&config.services).unwrap();
         let edges = Edges {
             runtimes,
+            claims,
             prober: Arc::new(runtime.clone()),
             host: Host {
                 tcx: true,
@@ -135,6 +149,7 @@ impl Life {
         };
         let controller = Controller::new(config, tables.clone(), edges, door, receiver);
         Self {
+            scope,
             tables,
             runtime,
             control,

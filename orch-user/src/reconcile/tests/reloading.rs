@@ -1,5 +1,7 @@
 //! A new configuration while everything runs.
 
+use std::slice::from_ref;
+
 use super::*;
 use crate::delivery::Choice;
 
@@ -76,6 +78,42 @@ async fn a_refused_reload_changes_nothing() {
     sleep(Duration::from_secs(5)).await;
     assert_eq!(life.tables.kernel().services, ["acts"]);
     assert_eq!(life.tables.ring(0), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_is_claimed_before_it_is_balanced_and_until_it_has_drained() {
+    let (a, b) = (service("a", 80, 8000), service("b", 81, 8100));
+    let life = Life::begin(config(vec![a.clone()]));
+    life.until_ring(&[0]).await;
+    let mut other = Claims::within(&life.scope);
+    other.add(from_ref(&b)).unwrap();
+    let both = config(vec![a.clone(), b.clone()]);
+    reload(&life, both.clone()).await;
+    let last = life.control.journal.events_since(0).pop().unwrap();
+    for words in ["the old one stays", "port 81", "another controller"] {
+        assert!(last.text.contains(words), "{last:?}");
+    }
+    assert_eq!(life.tables.kernel().services, ["a"]);
+    other.keep(&BTreeSet::new());
+    reload(&life, both).await;
+    assert_eq!(life.tables.kernel().services, ["a", "b"]);
+    other.add(from_ref(&b)).expect_err("claimed by the reload");
+    // A service that has gone gives its port back, but not before its connections have ended.
+    life.until("b serves", |life| life.tables.ring(1) == [0])
+        .await;
+    let key = SlotKey {
+        service: 1,
+        slot: 0,
+    };
+    life.tables.kernel().slots.get_mut(&key).unwrap().2 = 1;
+    reload(&life, config(vec![a])).await;
+    sleep(Duration::from_secs(3)).await;
+    other.add(from_ref(&b)).expect_err("still drains");
+    life.until("b is gone", |life| life.runtime.at(8100).is_none())
+        .await;
+    life.until("b is not shown", |life| life.snapshot().services.len() == 1)
+        .await;
+    other.add(from_ref(&b)).unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,161 +1,103 @@
-//! Everybody side by side: passes over all peers, each pass in another order.
-
-use orch_tests::netns::NetNs;
+//! Everybody side by side: passes over all scenes and peers, each pass in another order, each turn
+//! on machines of its own.
 
 use crate::{
     Result,
+    installed::installed,
     load::{Kind, Sample},
-    peers::Peer,
-    report::{Table, median},
-    topology::{Topology, installed},
+    peers::{Peer, Scene},
+    topology::Topology,
 };
 
-/// How long and how often.
-pub(crate) struct Plan {
+/// How long and how often, and who.
+pub(crate) struct Plan<'a> {
     pub(crate) passes: usize,
     pub(crate) seconds: u64,
     pub(crate) threads: usize,
+    pub(crate) scenes: &'a [Scene],
+    /// Parts of names of peers; all, if there are none.
+    pub(crate) only: &'a [String],
 }
 
-struct Measured {
-    pass: usize,
-    peer: Peer,
-    kind: Kind,
-    sample: Sample,
+/// One run.
+pub(crate) struct Measured {
+    pub(crate) pass: usize,
+    pub(crate) scene: Scene,
+    pub(crate) peer: Peer,
+    pub(crate) kind: Kind,
+    pub(crate) sample: Sample,
 }
 
-/// Measures and gives the table.
-pub(crate) fn compare(plan: &Plan) -> Result<Table> {
+/// Measures everything.
+pub(crate) fn compare(plan: &Plan) -> Result<Vec<Measured>> {
     installed("wrk", "wrk")?;
     installed("nginx", "nginx-light")?;
+    installed("iptables-restore", "iptables")?;
+    installed("docker-proxy", "docker.io")?;
     let mut peers = Vec::new();
-    for peer in Peer::ALL {
+    for peer in Peer::ALL.into_iter().filter(|peer| plan.wants(*peer)) {
         match peer.available() {
             Ok(()) => peers.push(peer),
             Err(why) => println!("left out: {}: {why}", peer.name()),
         }
     }
-    let topology = Topology::new()?;
-    let _backends = topology.backends(plan.threads)?;
     let mut measured = Vec::new();
     for pass in 0..plan.passes {
-        eprintln!("pass {} of {}", pass + 1, plan.passes);
         peers.rotate_left(1);
-        for &peer in &peers {
-            turn(peer, pass, plan, &topology, &mut measured)
-                .map_err(|error| format!("{}: {error}", peer.name()))?;
+        for &scene in plan.scenes {
+            eprintln!("pass {} of {}: {}", pass + 1, plan.passes, scene.title());
+            // All of a scene in a row: what else the machine does changes less meanwhile.
+            for &peer in peers.iter().filter(|peer| peer.suits(scene)) {
+                turn(pass, scene, peer, plan, &mut measured)
+                    .map_err(|error| format!("{}: {error}", peer.name()))?;
+            }
         }
     }
-    Ok(table(&measured))
+    Ok(measured)
+}
+
+impl Plan<'_> {
+    fn wants(&self, peer: Peer) -> bool {
+        let named = |part: &String| peer.name().contains(part.as_str());
+        peer == Peer::Straight || self.only.is_empty() || self.only.iter().any(named)
+    }
 }
 
 fn turn(
-    peer: Peer,
     pass: usize,
+    scene: Scene,
+    peer: Peer,
     plan: &Plan,
-    topology: &Topology,
     measured: &mut Vec<Measured>,
 ) -> Result<()> {
-    let running = peer.start(topology, plan.threads)?;
-    let side: &NetNs = if peer.is_local() {
-        &topology.host
-    } else {
-        &topology.client
-    };
+    let topology = Topology::with_backends(scene.backends, plan.threads)?;
+    let running = peer.start(scene, &topology, plan.threads)?;
+    let address = peer.address(scene, &topology);
     for kind in Kind::ALL {
-        let sample = kind.run(side, &peer.address(), plan.seconds, plan.threads)?;
+        let sample = kind.run(
+            scene.side(&topology),
+            &topology,
+            &address,
+            plan.seconds,
+            plan.threads,
+        )?;
         eprintln!(
-            "  {:24} {kind:12?} {:14.0} p50 {:6.0} p99 {:6.0} errors {}",
+            "  {:24} {kind:12?} {:14.0} p50 {:6.0} p99 {:6.0} CPU {:5.1} errors {} SYNs repeated {}",
             peer.name(),
             sample.rate,
             sample.p50,
             sample.p99,
-            sample.errors
+            sample.cpu,
+            sample.errors,
+            sample.repeated
         );
         measured.push(Measured {
             pass,
+            scene,
             peer,
             kind,
             sample,
         });
     }
-    running.stop(topology)
-}
-
-fn table(measured: &[Measured]) -> Table {
-    let head = [
-        "",
-        "requests/s",
-        "ratio",
-        "p50 us",
-        "p99 us",
-        "conn/s",
-        "ratio",
-        "p50 us",
-        "p99 us",
-        "Gbit/s",
-        "ratio",
-        "errors",
-    ];
-    let mut table = Table::new("Medians, and ratios to no balancer", &head);
-    for peer in Peer::ALL {
-        let of = |peer: Peer, kind: Kind, value: fn(&Sample) -> f64| {
-            let cells = measured
-                .iter()
-                .filter(move |m| m.peer == peer && m.kind == kind);
-            median(cells.map(|m| value(&m.sample)))
-        };
-        if !measured.iter().any(|m| m.peer == peer) {
-            continue;
-        }
-        let mut row = vec![peer.name().to_owned()];
-        for kind in Kind::ALL {
-            let rate = of(peer, kind, |s| s.rate);
-            let ratio = ratio(measured, peer, kind);
-            if kind == Kind::Bulk {
-                row.extend([format!("{:.2}", rate / 1e9), format!("{ratio:.2}")]);
-                continue;
-            }
-            row.extend([
-                format!("{rate:.0}"),
-                format!("{ratio:.2}"),
-                format!("{:.0}", of(peer, kind, |s| s.p50)),
-                format!("{:.0}", of(peer, kind, |s| s.p99)),
-            ]);
-        }
-        row.push(errors(measured, peer));
-        table.row(row);
-    }
-    table
-}
-
-/// The median of the ratios to the baseline of the same pass: what else the machine does changes
-/// from pass to pass, and both of a pair suffer from it.
-fn ratio(measured: &[Measured], peer: Peer, kind: Kind) -> f64 {
-    let of = |wanted: Peer| {
-        measured
-            .iter()
-            .filter(move |m| m.peer == wanted && m.kind == kind)
-    };
-    median(of(peer).filter_map(|own| {
-        let baseline = of(peer.baseline()).find(|other| other.pass == own.pass)?;
-        Some(own.sample.rate / baseline.sample.rate)
-    }))
-}
-
-/// Errors of a peer, by what was measured; `0` if there are none.
-fn errors(measured: &[Measured], peer: Peer) -> String {
-    let listed: Vec<String> = Kind::ALL
-        .iter()
-        .filter_map(|&kind| {
-            let cells = measured.iter().filter(|m| m.peer == peer && m.kind == kind);
-            let sum: u64 = cells.map(|m| m.sample.errors).sum();
-            (sum > 0).then(|| format!("{kind:?} {sum}"))
-        })
-        .collect();
-    if listed.is_empty() {
-        "0".to_owned()
-    } else {
-        listed.join(", ")
-    }
+    running.stop(&topology)
 }

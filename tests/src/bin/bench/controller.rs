@@ -12,7 +12,7 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::{
-    Result,
+    Result, cpu,
     leftovers::{Child, remember},
     report::{Table, bytes, median},
     topology::{HOST, Topology},
@@ -20,8 +20,6 @@ use crate::{
 
 const SLOTS: u16 = 10;
 const STARTS: usize = 5;
-/// Clock ticks per second in `/proc/PID/stat`: `USER_HZ`, 100 on every architecture with eBPF JIT.
-const TICKS: f64 = 100.0;
 
 /// The programs that are run.
 pub(crate) struct Programs {
@@ -149,9 +147,9 @@ fn ask(mut stream: TcpStream) -> io::Result<[u8; 12]> {
 fn at_rest(id: u32, programs: &Programs, topology: &Topology, seconds: u64) -> Result<(u64, f64)> {
     wait_ready(programs, topology)?;
     thread::sleep(Duration::from_secs(3));
-    let (begin, before) = (Instant::now(), ticks(id)?);
+    let (begin, before) = (Instant::now(), cpu::of_process(id)?);
     thread::sleep(Duration::from_secs(seconds));
-    let share = (ticks(id)? - before) / TICKS / begin.elapsed().as_secs_f64() * 100.0;
+    let share = (cpu::of_process(id)? - before) / begin.elapsed().as_secs_f64() * 100.0;
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
     let resident: u64 = status
         .lines()
@@ -186,16 +184,6 @@ fn wait_ready(programs: &Programs, topology: &Topology) -> Result<()> {
         thread::sleep(Duration::from_millis(50));
     }
     Err(format!("not {SLOTS} slots ready within 30 s").into())
-}
-
-/// CPU time of a process, user and system (`proc_pid_stat(5)`).
-fn ticks(id: u32) -> Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-    // The name in parentheses may hold spaces.
-    let (_, rest) = text.rsplit_once(')').ok_or("no name in stat")?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let mut next = || -> Result<f64> { Ok(fields.next().ok_or("stat is short")?.parse()?) };
-    Ok(next()? + next()?)
 }
 
 fn stop(run: &mut Child) -> Result<()> {

@@ -4,7 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use orch_tests::netns::NetNs;
 
-use crate::{Result, leftovers::Child};
+use crate::{Result, cpu, leftovers::Child, topology::Topology};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,11 @@ pub(crate) struct Sample {
     pub(crate) p99: f64,
     /// Connections that failed, timed out, or were answered otherwise than with 200.
     pub(crate) errors: u64,
+    /// SYNs sent again, by clients and proxies. Each cost its connection a second in which nothing
+    /// was measured: if there are many, the conditions were not what they should be.
+    pub(crate) repeated: u64,
+    /// CPU time of everybody who took part, in microseconds per answer.
+    pub(crate) cpu: f64,
 }
 
 impl Kind {
@@ -44,6 +49,7 @@ impl Kind {
     pub(crate) fn run(
         self,
         netns: &NetNs,
+        topology: &Topology,
         address: &str,
         seconds: u64,
         threads: usize,
@@ -60,8 +66,15 @@ impl Kind {
             command.args(["-H", "Connection: close"]);
         }
         let patience = Duration::from_secs(seconds + 15);
+        let (before, used) = (repeated(topology)?, cpu::of_measurement(topology)?);
         let text = Child::start(&mut command)?.output(patience)?;
-        parse(&text, self).ok_or_else(|| format!("wrk says: {text}").into())
+        let used = cpu::of_measurement(topology)? - used;
+        let sample = parse(&text, self).ok_or_else(|| format!("wrk says: {text}"))?;
+        Ok(Sample {
+            repeated: repeated(topology)? - before,
+            cpu: used * 1e6 / answers(&text).ok_or("wrk counts no requests")?,
+            ..sample
+        })
     }
 }
 
@@ -82,7 +95,15 @@ fn parse(text: &str, kind: Kind) -> Option<Sample> {
         p50: quantity(word("50%")?)?,
         p99: quantity(word("99%")?)?,
         errors: errors(text),
+        ..Sample::default()
     })
+}
+
+/// How many answers there were: `30021 requests in 2.00s, 4.12MB read`.
+fn answers(text: &str) -> Option<f64> {
+    let line = text.lines().find(|line| line.contains(" requests in "))?;
+    let count: f64 = line.split_whitespace().next()?.parse().ok()?;
+    (count > 0.0).then_some(count)
 }
 
 /// A number with its unit: bytes, or microseconds.
@@ -110,4 +131,21 @@ fn errors(text: &str) -> u64 {
         .flat_map(|line| line.split([' ', ',']))
         .filter_map(|word| word.parse::<u64>().ok())
         .sum()
+}
+
+/// `TcpExtTCPSynRetrans` of client and host so far. The file has a line of names above each line of
+/// numbers.
+fn repeated(topology: &Topology) -> Result<u64> {
+    let of = |netns: &NetNs| -> Result<u64> {
+        let text = netns.within(|| std::fs::read_to_string("/proc/thread-self/net/netstat"))?;
+        let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+        let (names, numbers) = (lines.next(), lines.next());
+        let mut pairs = names
+            .into_iter()
+            .flat_map(str::split_whitespace)
+            .zip(numbers.into_iter().flat_map(str::split_whitespace));
+        let found = pairs.find(|(name, _)| *name == "TCPSynRetrans");
+        Ok(found.ok_or("no TCPSynRetrans")?.1.parse()?)
+    };
+    Ok(of(&topology.client)? + of(&topology.host)?)
 }

@@ -5,17 +5,26 @@
 
 mod compare;
 mod controller;
+mod cpu;
+mod docker;
 mod empty;
+mod frames;
+mod goals;
+mod installed;
 mod leftovers;
 mod load;
 mod packets;
 mod peers;
 mod report;
+mod rivals;
+mod tables;
 mod topology;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
+
+use self::peers::Scene;
 
 /// What may go wrong is reported and ends the run; nobody looks at the kind.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -34,12 +43,15 @@ struct Args {
     /// Seconds per measurement
     #[arg(long, default_value_t = 2)]
     seconds: u64,
-    /// Two passes of one second, fewer packets
+    /// One pass of one second, one backend, fewer packets
     #[arg(long)]
     quick: bool,
     /// Print tables in Markdown
     #[arg(long)]
     markdown: bool,
+    /// Compare only those whose name has this in it, and no balancer
+    #[arg(long)]
+    only: Vec<String>,
     /// Leave out the comparison with peers
     #[arg(long)]
     no_peers: bool,
@@ -79,11 +91,21 @@ fn run(args: &Args) -> Result<()> {
     }
     if !args.no_peers {
         let plan = compare::Plan {
-            passes: if args.quick { 2 } else { args.passes },
+            passes: if args.quick { 1 } else { args.passes },
             seconds: if args.quick { 1 } else { args.seconds },
             threads,
+            scenes: &Scene::ALL[..if args.quick { 2 } else { Scene::ALL.len() }],
+            only: &args.only,
         };
-        compare::compare(&plan)?.print(args.markdown);
+        let measured = compare::compare(&plan)?;
+        println!("\nMedians, and medians of the ratios to no balancer within a pass");
+        for scene in plan.scenes {
+            tables::of_scene(&measured, *scene).print(args.markdown);
+            tables::of_cpu(&measured, *scene).print(args.markdown);
+        }
+        if let Some(goals) = goals::table(&measured) {
+            goals.print(args.markdown);
+        }
     }
     match (&args.orch, &args.acts) {
         (Some(orch), Some(acts)) => {

@@ -5,30 +5,25 @@
 //! same is measured warm as well, in many runs of one call. So that a hit is among them, one slot
 //! has the service's own port: everything is done as ever and the frame is the same afterwards.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-
 use orch::{
     config::Local,
-    dataplane::{Dataplane, Reach, SlotEntry},
+    dataplane::{Dataplane, SlotEntry},
 };
 use orch_common::{
     layout::{
         map,
-        program::{EGRESS, GUARD, INGRESS, RECEIVED, SENT},
+        program::{EGRESS, GUARD, INGRESS, RECEIVED, SENT, VETH},
     },
-    slot::{SlotKey, SlotState},
-};
-use orch_tests::frame::{
-    Tcp,
-    flag::{ACK, PSH, SYN},
+    slot::SlotKey,
 };
 
 use crate::{
     Result,
     empty::Empty,
-    peers,
+    frames::{data, data6, direct_reply, fragment, other, reply, request, slot_syn, syn, syn6},
+    peers::{self, Entry},
     report::{Table, bytes, median, percentile},
-    topology::Topology,
+    topology::{SLOTS, Topology},
 };
 
 /// Runs of one call, warm.
@@ -41,22 +36,40 @@ struct Case {
     what: &'static str,
     program: &'static str,
     frame: fn(u16) -> Vec<u8>,
-    /// Whether the program leaves the frame as it is.
-    unchanged: bool,
+    /// How the slot reaches its backend.
+    entry: Entry,
+    effect: Effect,
+}
+
+/// What the program makes of the frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Rewritten,
+    /// The same, and sends it past the stack.
+    Redirected,
+    Untouched,
 }
 
 /// The tables of this part.
 pub(crate) fn measure(runs: u16) -> Result<Vec<Table>> {
-    let topology = Topology::new()?;
-    let mut dataplane = peers::orch(&topology, Local::Auto)?;
+    let topology = Topology::with_backends(1, 1)?;
+    let mut dataplane = peers::orch(&topology, Local::Auto, peers::port)?;
     let mut empty = Empty::load()?;
-    let times = times(&mut dataplane, &mut empty, runs)?;
+    // Programs ask for the interfaces of the namespace that they are run from.
+    let times = topology
+        .host
+        .within(|| times(&topology, &mut dataplane, &mut empty, runs))?;
     let tables = vec![times, programs(&dataplane), memory(&dataplane)?];
     peers::Running::Orch(dataplane).stop(&topology)?;
     Ok(tables)
 }
 
-fn times(dataplane: &mut Dataplane, empty: &mut Empty, runs: u16) -> Result<Table> {
+fn times(
+    topology: &Topology,
+    dataplane: &mut Dataplane,
+    empty: &mut Empty,
+    runs: u16,
+) -> Result<Table> {
     let head = [
         "packet",
         "program",
@@ -73,31 +86,39 @@ fn times(dataplane: &mut Dataplane, empty: &mut Empty, runs: u16) -> Result<Tabl
     let idle = (0..CALLS)
         .map(|_| Ok(nanos(empty.time(&data(0), WARM)?)))
         .collect::<Result<Vec<f64>>>()?;
-    let (cold_floor, warm_floor) = (median(cold.clone()), median(idle));
+    let floor = (median(cold.clone()), median(idle));
     table.row(row(
         "empty program",
         "orch_empty",
         &cold,
-        Some(warm_floor),
-        (cold_floor, warm_floor),
+        Some(floor.1),
+        floor,
     ));
+    let container = topology.containers.first().ok_or("no container")?;
+    let mut generation = 1;
     for case in cases() {
-        table.row(case.measure(dataplane, runs, (cold_floor, warm_floor))?);
+        generation += 1;
+        let entry = SlotEntry {
+            generation,
+            ..(case.entry)(SLOTS, container)
+        };
+        prepare(dataplane, runs, &entry)?;
+        table.row(case.measure(dataplane, runs, floor)?);
     }
     for (what, frame) in [
         ("known flow, ACK", data as fn(u16) -> Vec<u8>),
         ("known flow, request", request),
     ] {
-        same_port(dataplane)?;
+        generation += 1;
+        // A slot that has the service's own port.
+        let entry = SlotEntry {
+            generation,
+            ..peers::port(80, container)
+        };
+        set(dataplane, &entry)?;
         dataplane.trial(INGRESS, &syn(0))?;
         let time = warm(dataplane, INGRESS, &frame(0))?;
-        table.row(row(
-            what,
-            INGRESS,
-            &[],
-            Some(time),
-            (cold_floor, warm_floor),
-        ));
+        table.row(row(what, INGRESS, &[], Some(time), floor));
     }
     Ok(table)
 }
@@ -109,7 +130,7 @@ impl Case {
         runs: u16,
         floor: (f64, f64),
     ) -> Result<Vec<String>> {
-        prepare(dataplane, runs)?;
+        self.check(dataplane, runs)?;
         let cold = (0..runs)
             .map(|port| {
                 Ok(nanos(dataplane.time(
@@ -119,12 +140,33 @@ impl Case {
                 )?))
             })
             .collect::<Result<Vec<f64>>>()?;
-        let warm = if self.unchanged {
+        let warm = if self.effect == Effect::Untouched {
             Some(warm(dataplane, self.program, &(self.frame)(0))?)
         } else {
             None
         };
         Ok(row(self.what, self.program, &cold, warm, floor))
+    }
+
+    /// A time says nothing if the program does something else than what it is measured for.
+    fn check(&self, dataplane: &mut Dataplane, port: u16) -> Result<()> {
+        /// `TC_ACT_REDIRECT`, from `linux/pkt_cls.h`.
+        const REDIRECT: i32 = 7;
+        // `trial` is for TC programs.
+        if [SENT, RECEIVED].contains(&self.program) {
+            return Ok(());
+        }
+        let frame = (self.frame)(port);
+        let trial = dataplane.trial(self.program, &frame)?;
+        let effect = match (trial.verdict, trial.frame == frame) {
+            (REDIRECT, _) => Effect::Redirected,
+            (_, true) => Effect::Untouched,
+            (_, false) => Effect::Rewritten,
+        };
+        if effect == self.effect {
+            return Ok(());
+        }
+        Err(format!("{}: {} does something else", self.what, self.program).into())
     }
 }
 
@@ -169,128 +211,61 @@ fn nanos(time: std::time::Duration) -> f64 {
     time.as_nanos() as f64
 }
 
-/// Three slots, and a known flow for every client port and both families.
-fn prepare(dataplane: &mut Dataplane, runs: u16) -> Result<()> {
-    slot(dataplane, 8000)?;
+/// A slot, and a known flow for every client port, one for a check among them, and, where the backend has both, both families.
+fn prepare(dataplane: &mut Dataplane, runs: u16, entry: &SlotEntry) -> Result<()> {
+    set(dataplane, entry)?;
     dataplane.set_ring(0, &[0])?;
-    for port in 0..runs {
+    for port in 0..=runs {
         dataplane.trial(INGRESS, &syn(port))?;
         dataplane.trial(INGRESS, &syn6(port))?;
     }
     Ok(())
 }
 
-/// A slot that has the service's own port.
-fn same_port(dataplane: &mut Dataplane) -> Result<()> {
-    dataplane.remove_slot(SlotKey {
+/// Puts a slot, whose flows are new ones, in the place of the one before.
+fn set(dataplane: &mut Dataplane, entry: &SlotEntry) -> Result<()> {
+    let key = SlotKey {
         service: 0,
         slot: 0,
-    })?;
-    slot(dataplane, 80)
-}
-
-fn slot(dataplane: &mut Dataplane, port: u16) -> Result<()> {
-    let entry = SlotEntry {
-        address: ([127, 0, 0, 1], port).into(),
-        reach: Reach::Port,
-        pid: None,
-        port,
-        state: SlotState::Ready,
-        generation: if port == 80 { 2 } else { 1 },
     };
-    Ok(dataplane.set_slot(
-        SlotKey {
-            service: 0,
-            slot: 0,
-        },
-        &entry,
-    )?)
+    dataplane.remove_slot(key)?;
+    Ok(dataplane.set_slot(key, entry)?)
 }
 
+/// What is measured: a line each.
 fn cases() -> Vec<Case> {
-    let case = |what, program, frame, unchanged| Case {
+    type Frame = fn(u16) -> Vec<u8>;
+    let case = |what, program, frame: Frame, entry: Entry, effect| Case {
         what,
         program,
         frame,
-        unchanged,
+        entry,
+        effect,
     };
+    let port = |what, program, frame| case(what, program, frame, peers::port, Effect::Rewritten);
+    let direct =
+        |what, program, frame| case(what, program, frame, peers::direct, Effect::Redirected);
+    let idle = |what, program, frame| case(what, program, frame, peers::port, Effect::Untouched);
     vec![
-        case("known flow, ACK", INGRESS, data, false),
-        case("known flow, request", INGRESS, request, false),
-        case("known flow, IPv6", INGRESS, data6, false),
-        case("new flow", INGRESS, |port| syn(port + 20_000), false),
-        case("reply", EGRESS, reply, false),
-        case("not ours, arriving", INGRESS, other, true),
-        case("not ours, leaving", EGRESS, other, true),
-        case("not ours, guarded", GUARD, other, true),
-        case("not ours, sent", SENT, other, true),
-        case("not ours, received", RECEIVED, other, true),
-        case("SYN to a slot port", INGRESS, slot_syn, true),
-        case("fragment", INGRESS, fragment, true),
-        case("no flow", INGRESS, |port| data(port + 40_000), true),
+        port("known flow, ACK", INGRESS, data),
+        port("known flow, request", INGRESS, request),
+        port("known flow, IPv6", INGRESS, data6),
+        port("new flow", INGRESS, |port| syn(port + 20_000)),
+        port("reply", EGRESS, reply),
+        direct("direct: known flow, ACK", INGRESS, data),
+        direct("direct: known flow, request", INGRESS, request),
+        direct("direct: new flow", INGRESS, |port| syn(port + 30_000)),
+        direct("direct: reply", VETH, direct_reply),
+        idle("not ours, arriving", INGRESS, other),
+        idle("not ours, leaving", EGRESS, other),
+        idle("not ours, from a backend", VETH, other),
+        idle("not ours, guarded", GUARD, other),
+        idle("not ours, sent", SENT, other),
+        idle("not ours, received", RECEIVED, other),
+        idle("SYN to a slot port", INGRESS, slot_syn),
+        idle("fragment", INGRESS, fragment),
+        idle("no flow", INGRESS, |port| data(port + 40_000)),
     ]
-}
-
-fn client(port: u16) -> SocketAddr {
-    SocketAddr::from(([10, 9, 0, 2], 1000 + port))
-}
-
-fn host(port: u16) -> SocketAddr {
-    SocketAddr::from(([10, 9, 0, 1], port))
-}
-
-fn v6(last: u16, port: u16) -> SocketAddr {
-    SocketAddr::new(
-        IpAddr::V6(Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, last)),
-        port,
-    )
-}
-
-fn syn(port: u16) -> Vec<u8> {
-    Tcp::new(client(port), host(80), SYN).frame()
-}
-
-fn syn6(port: u16) -> Vec<u8> {
-    Tcp::new(v6(2, 1000 + port), v6(1, 80), SYN).frame()
-}
-
-fn data(port: u16) -> Vec<u8> {
-    Tcp::new(client(port), host(80), ACK)
-        .numbers(1001, 501)
-        .frame()
-}
-
-fn data6(port: u16) -> Vec<u8> {
-    Tcp::new(v6(2, 1000 + port), v6(1, 80), ACK)
-        .numbers(1001, 501)
-        .frame()
-}
-
-fn request(port: u16) -> Vec<u8> {
-    Tcp::new(client(port), host(80), ACK | PSH)
-        .numbers(1001, 501)
-        .payload(b"GET /api/v1/acts HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .frame()
-}
-
-fn reply(port: u16) -> Vec<u8> {
-    Tcp::new(host(8000), client(port), ACK)
-        .numbers(501, 1001)
-        .frame()
-}
-
-fn other(port: u16) -> Vec<u8> {
-    Tcp::new(client(port), host(443), ACK).frame()
-}
-
-fn slot_syn(port: u16) -> Vec<u8> {
-    Tcp::new(client(port), host(8001), SYN).frame()
-}
-
-fn fragment(port: u16) -> Vec<u8> {
-    let mut tcp = Tcp::new(client(port), host(80), ACK);
-    tcp.fragment = 0x2000;
-    tcp.frame()
 }
 
 fn programs(dataplane: &Dataplane) -> Table {

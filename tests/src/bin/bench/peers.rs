@@ -1,96 +1,92 @@
-//! Who is compared: each started on port 80 of the host for its turn alone, and stopped after it.
-
-use std::process::Stdio;
+//! Who is compared: a way from a client to the backends, on port 80 of the host.
 
 use orch::{
     config::{CountConfig, Local, ServiceConfig},
     dataplane::{Dataplane, Reach, SlotEntry},
 };
 use orch_common::slot::{SlotKey, SlotState};
-use orch_tests::fixture;
+use orch_tests::{fixture, netns::NetNs};
 
 use crate::{
     Result,
+    installed::{installed, stream_module},
     leftovers::{Child, remember},
-    topology::{HOST, PORTS, Topology, answers, installed, lines, stream_module},
+    rivals,
+    topology::{BACKEND, Container, HOST, SLOTS, Topology, answers},
 };
 
-/// A way from the client to a backend.
+/// What stands between client and backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// The client goes to a backend's port itself.
+    /// Nothing: the client goes to the first container's own address, through connection tracking,
+    /// FORWARD and bridge.
+    Straight,
+    /// Ours: another port of this host, and Docker's rules or docker-proxy from there.
+    Port,
+    /// Ours: past bridge, connection tracking and docker-proxy.
     Direct,
-    /// Our TC programs, and the cgroup programs of local clients beside them, as by default.
-    Orch,
-    /// Our TC programs alone.
-    OrchOutside,
+    /// The same without the programs for local clients, which see every socket's packets.
+    DirectAlone,
     /// DNAT by nftables.
     Nftables,
     /// `HAProxy`, mode tcp.
     Haproxy,
     /// nginx, stream.
     Nginx,
-    /// A client on the host goes to a backend's port itself.
-    LocalDirect,
-    /// A client on the host, by our connect hook.
-    LocalOrch,
+    /// The first container's published port.
+    Docker,
 }
 
-/// What keeps a peer running.
+/// Who asks whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scene {
+    /// Whether the client is on the host.
+    pub(crate) local: bool,
+    /// How many backends there are.
+    pub(crate) backends: usize,
+}
+
+/// What keeps a peer running; what it leaves in the namespaces goes with them.
 pub(crate) enum Running {
     Nothing,
     Orch(Box<Dataplane>),
-    Nftables,
     Program(#[allow(dead_code, reason = "held until it is dropped")] Child),
 }
 
 impl Peer {
+    /// The one that the others are compared with comes first.
     pub(crate) const ALL: [Self; 8] = [
+        Self::Straight,
         Self::Direct,
-        Self::Orch,
-        Self::OrchOutside,
+        Self::DirectAlone,
+        Self::Port,
         Self::Nftables,
         Self::Haproxy,
         Self::Nginx,
-        Self::LocalDirect,
-        Self::LocalOrch,
+        Self::Docker,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Direct => "no balancer",
-            Self::Orch => "orch",
-            Self::OrchOutside => "orch, local = off",
+            Self::Straight => "no balancer",
+            Self::Port => "orch, port",
+            Self::Direct => "orch, direct",
+            Self::DirectAlone => "orch, direct, local = off",
             Self::Nftables => "nftables DNAT",
             Self::Haproxy => "HAProxy, mode tcp",
             Self::Nginx => "nginx, stream",
-            Self::LocalDirect => "no balancer, on the host",
-            Self::LocalOrch => "orch, on the host",
+            Self::Docker => "Docker's published port",
         }
     }
 
-    /// Whether the client is on the host.
-    pub(crate) const fn is_local(self) -> bool {
-        matches!(self, Self::LocalDirect | Self::LocalOrch)
-    }
-
-    /// The peer that this one is compared with.
-    pub(crate) const fn baseline(self) -> Self {
-        if self.is_local() {
-            Self::LocalDirect
-        } else {
-            Self::Direct
+    /// Whether there is such a thing: Docker publishes one backend, and balances none; what serves
+    /// clients outside alone has no local ones.
+    pub(crate) const fn suits(self, scene: Scene) -> bool {
+        match self {
+            Self::Docker => scene.backends == 1,
+            Self::DirectAlone => !scene.local,
+            _ => true,
         }
-    }
-
-    /// Where the client connects to.
-    pub(crate) fn address(self) -> String {
-        let host = if self.is_local() { "127.0.0.1" } else { HOST };
-        let port = match self {
-            Self::Direct | Self::LocalDirect => PORTS[0],
-            _ => 80,
-        };
-        format!("{host}:{port}")
     }
 
     /// An error that says why this host cannot run it.
@@ -99,52 +95,126 @@ impl Peer {
             Self::Nftables => installed("nft", "nftables"),
             Self::Haproxy => installed("haproxy", "haproxy"),
             Self::Nginx => stream_module().map(drop),
-            Self::LocalOrch => match orch::dataplane::cgroup2_root()? {
-                Some(_) => Ok(()),
-                None => Err("no cgroup2 hierarchy is mounted".into()),
-            },
+            Self::Port | Self::Direct if orch::dataplane::cgroup2_root()?.is_none() => {
+                Err("no cgroup2 hierarchy is mounted".into())
+            }
             _ => Ok(()),
         }
     }
 
+    /// Where the client connects to.
+    pub(crate) fn address(self, scene: Scene, topology: &Topology) -> String {
+        let container = topology.containers.first().map(|first| first.address);
+        match (self, container) {
+            (Self::Straight, Some(address)) => format!("{address}:{BACKEND}"),
+            (Self::Docker, _) => format!("{}:{SLOTS}", scene.host()),
+            // Rules could send a connection from 127.0.0.1 to a container only if the kernel were
+            // told to route such packets, which opens the host's own services to its neighbours.
+            (Self::Nftables, _) => format!("{HOST}:80"),
+            _ => format!("{}:80", scene.host()),
+        }
+    }
+
     /// Starts it and waits until it answers.
-    pub(crate) fn start(self, topology: &Topology, threads: usize) -> Result<Running> {
+    pub(crate) fn start(
+        self,
+        scene: Scene,
+        topology: &Topology,
+        threads: usize,
+    ) -> Result<Running> {
         let running = match self {
-            Self::Direct | Self::LocalDirect => Running::Nothing,
-            Self::Orch | Self::LocalOrch => Running::Orch(orch(topology, Local::Auto)?),
-            Self::OrchOutside => Running::Orch(orch(topology, Local::Off)?),
-            Self::Nftables => nftables(topology)?,
-            Self::Haproxy => haproxy(topology, threads)?,
-            Self::Nginx => nginx(topology, threads)?,
+            Self::Straight | Self::Docker => Running::Nothing,
+            Self::Port => Running::Orch(orch(topology, Local::Auto, port)?),
+            Self::Direct => Running::Orch(orch(topology, Local::Auto, direct)?),
+            Self::DirectAlone => Running::Orch(orch(topology, Local::Off, direct)?),
+            Self::Nftables => {
+                rivals::nftables(topology)?;
+                Running::Nothing
+            }
+            Self::Haproxy => Running::Program(rivals::haproxy(topology, threads)?),
+            Self::Nginx => Running::Program(rivals::nginx(topology, threads)?),
         };
-        let side = if self.is_local() {
-            &topology.host
-        } else {
-            &topology.client
-        };
-        side.within(|| answers(&self.address()))?;
+        let address = self.address(scene, topology);
+        scene.side(topology).within(|| answers(&address))?;
         Ok(running)
     }
 }
 
-impl Running {
-    /// Stops it and leaves nothing of it.
-    pub(crate) fn stop(self, topology: &Topology) -> Result<()> {
-        match self {
-            Self::Orch(dataplane) => {
-                topology.host.within(|| dataplane.detach())?;
-                // Its parent stays behind.
-                let _ = std::fs::remove_dir(fixture::dataplane("bench", Local::Off).pin_dir);
-                Ok(())
-            }
-            Self::Nftables => nft(topology, "flush ruleset\n"),
-            Self::Nothing | Self::Program(_) => Ok(()),
+impl Scene {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::new(false, 1),
+        Self::new(true, 1),
+        Self::new(false, 3),
+        Self::new(true, 3),
+    ];
+
+    const fn new(local: bool, backends: usize) -> Self {
+        Self { local, backends }
+    }
+
+    /// The namespace of the client.
+    pub(crate) const fn side(self, topology: &Topology) -> &NetNs {
+        if self.local {
+            &topology.host
+        } else {
+            &topology.client
+        }
+    }
+
+    const fn host(self) -> &'static str {
+        if self.local { "127.0.0.1" } else { HOST }
+    }
+
+    pub(crate) const fn title(self) -> &'static str {
+        match (self.local, self.backends) {
+            (false, 1) => "Client outside, one backend",
+            (true, 1) => "Client on the host, one backend",
+            (false, _) => "Client outside, three backends (no balancer: one of them)",
+            (true, _) => "Client on the host, three backends (no balancer: one of them)",
         }
     }
 }
 
-/// A data plane whose slots are all ready.
-pub(crate) fn orch(topology: &Topology, local: Local) -> Result<Box<Dataplane>> {
+impl Running {
+    /// Stops it.
+    pub(crate) fn stop(self, topology: &Topology) -> Result<()> {
+        if let Self::Orch(dataplane) = self {
+            topology.host.within(|| dataplane.detach())?;
+            // Its parent stays behind.
+            let _ = std::fs::remove_dir(fixture::dataplane("bench", Local::Off).pin_dir);
+        }
+        Ok(())
+    }
+}
+
+/// A slot with a port of the host, and its container.
+pub(crate) type Entry = fn(u16, &Container) -> SlotEntry;
+
+/// How a slot with this port reaches its backend: delivery `port`.
+pub(crate) fn port(slot: u16, _container: &Container) -> SlotEntry {
+    SlotEntry {
+        address: ([127, 0, 0, 1], slot).into(),
+        reach: Reach::Port,
+        pid: None,
+        port: slot,
+        state: SlotState::Ready,
+        generation: 1,
+    }
+}
+
+/// The same for delivery `direct`.
+pub(crate) fn direct(slot: u16, container: &Container) -> SlotEntry {
+    SlotEntry {
+        address: (container.address, BACKEND).into(),
+        reach: Reach::Direct {
+            netns: format!("/run/netns/{}", container.netns.name).into(),
+        },
+        ..port(slot, container)
+    }
+}
+
+/// A data plane with a ready slot per container.
+pub(crate) fn orch(topology: &Topology, local: Local, entry: Entry) -> Result<Box<Dataplane>> {
     let config = fixture::dataplane("bench", local);
     remember(config.pin_dir.clone());
     let service = ServiceConfig {
@@ -154,75 +224,16 @@ pub(crate) fn orch(topology: &Topology, local: Local) -> Result<Box<Dataplane>> 
         },
         ..fixture::service()
     };
-    let mut dataplane = topology.host.within(|| Dataplane::open(&config))?;
-    dataplane.set_services(&[service])?;
-    for (slot, port) in (0..).zip(PORTS) {
-        let entry = SlotEntry {
-            address: ([127, 0, 0, 1], port).into(),
-            reach: Reach::Port,
-            pid: None,
-            port,
-            state: SlotState::Ready,
-            generation: 1,
-        };
-        dataplane.set_slot(SlotKey { service: 0, slot }, &entry)?;
-    }
-    let ring: Vec<u16> = (0..PORTS.len() as u16).collect();
-    dataplane.set_ring(0, &ring)?;
-    Ok(Box::new(dataplane))
-}
-
-fn nftables(topology: &Topology) -> Result<Running> {
-    let targets: Vec<String> = (0..)
-        .zip(PORTS)
-        .map(|(turn, port): (u32, u16)| format!("{turn} : {HOST} . {port}"))
-        .collect();
-    let rules = format!(
-        "table ip bench {{\nchain in {{\ntype nat hook prerouting priority dstnat; policy accept;\n\
-         tcp dport 80 dnat ip to numgen inc mod {} map {{ {} }}\n}}\n}}\n",
-        PORTS.len(),
-        targets.join(", ")
-    );
-    nft(topology, &rules)?;
-    Ok(Running::Nftables)
-}
-
-fn nft(topology: &Topology, rules: &str) -> Result<()> {
-    let file = topology.dir.join("rules.nft");
-    std::fs::write(&file, rules)?;
-    let output = topology.host.command("nft").arg("-f").arg(file).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("nft: {}", String::from_utf8_lossy(&output.stderr)).into())
-}
-
-fn haproxy(topology: &Topology, threads: usize) -> Result<Running> {
-    let servers = lines(|port| format!("    server s{port} 127.0.0.1:{port}"));
-    let text = format!(
-        "global\n    nbthread {threads}\n    maxconn 8192\n\
-         defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 60s\n\
-         \u{20}   timeout server 60s\n\
-         listen web\n    bind :80 backlog 8192\n    balance roundrobin\n{servers}\n"
-    );
-    let file = topology.dir.join("haproxy.cfg");
-    std::fs::write(&file, text)?;
-    let mut command = topology.host.command("haproxy");
-    command.arg("-db").arg("-f").arg(file).stderr(Stdio::null());
-    Child::start(&mut command).map(Running::Program)
-}
-
-fn nginx(topology: &Topology, threads: usize) -> Result<Running> {
-    let module = stream_module()?
-        .map(|path| format!("load_module {};\n", path.display()))
-        .unwrap_or_default();
-    let servers = lines(|port| format!("server 127.0.0.1:{port};"));
-    let dir = topology.dir.display();
-    let text = format!(
-        "{module}user root;\nworker_processes {threads};\ndaemon off;\npid {dir}/stream.pid;\n\
-         error_log {dir}/stream.log;\nevents {{ worker_connections 16384; }}\n\
-         stream {{\nupstream web {{\n{servers}\n}}\n\
-         server {{ listen 80 backlog=8192 reuseport; tcp_nodelay on; proxy_pass web; }}\n}}\n"
-    );
-    topology.nginx("stream", &text).map(Running::Program)
+    topology.host.within(|| {
+        let mut dataplane = Dataplane::open(&config)?;
+        dataplane.set_services(&[service])?;
+        let mut ring = Vec::new();
+        for (slot, container) in (0..).zip(&topology.containers) {
+            let entry = entry(SLOTS + slot, container);
+            dataplane.set_slot(SlotKey { service: 0, slot }, &entry)?;
+            ring.push(slot);
+        }
+        dataplane.set_ring(0, &ring)?;
+        Ok(Box::new(dataplane))
+    })
 }

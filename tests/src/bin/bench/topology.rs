@@ -1,46 +1,73 @@
-//! A host and a client outside, each a network namespace, and the backends on the host.
+//! The machines of a measurement, each a network namespace: a host, a client outside, and the
+//! host's containers, as Docker joins them.
+//!
+//! Every turn gets new ones. nginx closes first, so each measured connection leaves a `TIME_WAIT`
+//! in the backend's namespace for a minute. A later client with the same port is let in there only
+//! if its time stamp is newer, and the kernel starts the time stamps of a client at another offset
+//! for each destination port (`secure_tcp_ts_off`). So what one way had left, from clients that
+//! connect to port 80, refused half of the SYNs of the next way, whose clients connect to another
+//! port: `TcpExtPAWSTimewait` grew exactly as `TcpExtTCPSynRetrans` did, and each such client stood
+//! still for the second until its SYN was repeated.
 
 use std::{
-    net::TcpStream,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    net::{Ipv4Addr, TcpStream},
+    path::PathBuf,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use orch_tests::{netns::NetNs, server::ask};
 
 use crate::{
-    Result,
+    Result, docker,
     leftovers::{Child, remember},
 };
 
 /// The host's address, as the client outside knows it.
 pub(crate) const HOST: &str = "10.9.0.1";
-/// Ports of the backends. One: a client that goes past the balancer can only go to one, and three
-/// would have three times as many ports to wait out.
-pub(crate) const PORTS: [u16; 1] = [8000];
+/// The port that every backend listens on, in its container.
+pub(crate) const BACKEND: u16 = 80;
+/// The port of the first slot: backend k is published on the host's port `SLOTS + k`.
+pub(crate) const SLOTS: u16 = 8000;
 
-/// Set in both namespaces: enough ports and queues that neither is what is measured.
-const SYSCTLS: [&str; 5] = [
+/// Set in every namespace alike: ports and queues enough that none of them is what is measured.
+/// Without `tcp_tw_reuse=1` a client that closes first cannot use a port again for a minute, but on
+/// loopback: a way that leaves loopback would slow down by that alone.
+const SYSCTLS: [&str; 8] = [
     "net.ipv4.ip_local_port_range=10240 65535",
     "net.ipv4.tcp_tw_reuse=1",
+    "net.ipv4.tcp_max_tw_buckets=262144",
     "net.ipv4.tcp_max_syn_backlog=8192",
     "net.core.somaxconn=8192",
     "net.ipv4.tcp_syncookies=0",
+    "net.ipv4.ip_forward=1",
+    "net.bridge.bridge-nf-call-iptables=1",
 ];
 
-/// Two namespaces joined by a veth pair.
+/// A host, a client outside, and containers.
 pub(crate) struct Topology {
-    /// Where the balancer and the backends are.
+    // What runs there ends before the namespaces go.
+    running: Vec<Child>,
+    /// Where the balancer is, and clients that are local.
     pub(crate) host: NetNs,
     /// Where clients from outside are.
     pub(crate) client: NetNs,
+    /// Where the backends are.
+    pub(crate) containers: Vec<Container>,
     /// For configurations and files.
     pub(crate) dir: PathBuf,
     _temporary: tempfile::TempDir,
 }
 
+/// A network namespace that a bridge joins to the host's.
+pub(crate) struct Container {
+    pub(crate) netns: NetNs,
+    /// Its own address, on the bridge.
+    pub(crate) address: Ipv4Addr,
+}
+
 impl Topology {
+    /// A host without containers, and a client.
     pub(crate) fn new() -> Result<Self> {
         let temporary = tempfile::tempdir()?;
         remember(temporary.path().to_owned());
@@ -49,66 +76,88 @@ impl Topology {
         host.ip(&["addr", "add", &format!("{HOST}/24"), "dev", "up0"]);
         host.ip(&["addr", "add", "fd09::1/64", "dev", "up0", "nodad"]);
         client.ip(&["addr", "add", "10.9.0.2/24", "dev", "far0"]);
-        for netns in [&host, &client] {
-            for setting in SYSCTLS {
-                // A kernel without one of them is measured as it is.
-                let _ = netns
-                    .command("sysctl")
-                    .args(["-qw", setting])
-                    .stderr(Stdio::null())
-                    .status();
-            }
-        }
+        client.ip(&["route", "add", "default", "via", HOST]);
+        set_sysctls(&host);
+        set_sysctls(&client);
         Ok(Self {
+            running: Vec::new(),
             host,
             client,
+            containers: Vec::new(),
             dir: temporary.path().to_owned(),
             _temporary: temporary,
         })
     }
 
-    /// Starts nginx as all the backends: one program on three ports, so that a client that goes to
-    /// one port directly meets the same one as a client that is balanced.
-    pub(crate) fn backends(&self, threads: usize) -> Result<Child> {
-        std::fs::write(self.dir.join("big"), vec![b'x'; 1 << 20])?;
-        let listen = lines(|port| format!("listen {port} backlog=8192 reuseport;"));
-        let dir = self.dir.display();
-        let text = format!(
-            "user root;\nworker_processes {threads};\ndaemon off;\npid {dir}/backend.pid;\n\
-             error_log {dir}/backend.log;\nevents {{ worker_connections 8192; }}\n\
-             http {{\naccess_log off;\nsendfile on;\ntcp_nopush on;\ntcp_nodelay on;\n\
-             keepalive_requests 1000000000;\ndefault_type text/plain;\n\
-             server {{\n{listen}location = / {{ return 200 \"ok\\n\"; }}\n\
-             location / {{ root {dir}; }}\n}}\n}}\n"
-        );
-        let child = self.nginx("backend", &text)?;
-        for port in PORTS {
-            self.host.within(|| answers(&format!("127.0.0.1:{port}")))?;
+    /// The same with so many containers, in each an nginx with so many workers, published as Docker
+    /// publishes them. One program in all ways, so that the way is what differs.
+    pub(crate) fn with_backends(count: usize, workers: usize) -> Result<Self> {
+        let mut topology = Self::new()?;
+        docker::bridge(&topology.host);
+        for index in 0..count {
+            let container = docker::container(&topology.host, index);
+            set_sysctls(&container.netns);
+            topology.containers.push(container);
         }
-        Ok(child)
+        std::fs::write(topology.dir.join("big"), vec![b'x'; 1 << 20])?;
+        for index in 0..count {
+            let server = topology.backend(index, workers)?;
+            topology.running.push(server);
+        }
+        let proxies = docker::publish(&topology)?;
+        topology.running.extend(proxies);
+        for container in &topology.containers {
+            let address = format!("{}:{BACKEND}", container.address);
+            topology.client.within(|| answers(&address))?;
+        }
+        Ok(topology)
     }
 
-    /// Starts nginx on the host.
-    pub(crate) fn nginx(&self, name: &str, text: &str) -> Result<Child> {
+    /// Names of its namespaces.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let containers = self.containers.iter().map(|container| &container.netns);
+        let all = containers.chain([&self.host, &self.client]);
+        all.map(|netns| netns.name.as_str())
+    }
+
+    /// Starts nginx in a container.
+    fn backend(&self, index: usize, workers: usize) -> Result<Child> {
+        let dir = self.dir.display();
+        let text = format!(
+            "user root;\nworker_processes {workers};\ndaemon off;\npid {dir}/backend{index}.pid;\n\
+             error_log {dir}/backend{index}.log;\nevents {{ worker_connections 8192; }}\n\
+             http {{\naccess_log off;\nsendfile on;\ntcp_nopush on;\ntcp_nodelay on;\n\
+             keepalive_requests 1000000000;\ndefault_type text/plain;\n\
+             server {{\nlisten {BACKEND} backlog=8192 reuseport;\n\
+             location = / {{ return 200 \"ok\\n\"; }}\n\
+             location / {{ root {dir}; }}\n}}\n}}\n"
+        );
+        self.nginx(
+            &self.containers[index].netns,
+            &format!("backend{index}"),
+            &text,
+        )
+    }
+
+    /// Starts nginx in a namespace.
+    pub(crate) fn nginx(&self, netns: &NetNs, name: &str, text: &str) -> Result<Child> {
         let file = self.dir.join(format!("{name}.conf"));
         std::fs::write(&file, text)?;
         let log = self.dir.join(format!("{name}.log"));
-        let mut command = self.host.command("nginx");
-        command
-            .arg("-e")
-            .arg(log)
-            .arg("-p")
-            .arg(&self.dir)
-            .arg("-c")
-            .arg(&file);
-        Child::start(&mut command)
+        let mut command = netns.command("nginx");
+        command.arg("-e").arg(log).arg("-p").arg(&self.dir);
+        Child::start(command.arg("-c").arg(&file))
     }
 }
 
-/// A line of a configuration for every backend's port.
-pub(crate) fn lines(line: impl FnMut(u16) -> String) -> String {
-    let lines: Vec<String> = PORTS.into_iter().map(line).collect();
-    lines.join("\n")
+fn set_sysctls(netns: &NetNs) {
+    // A kernel without one of them is measured as it is.
+    let _ = netns
+        .command("sysctl")
+        .arg("-qw")
+        .args(SYSCTLS)
+        .stderr(Stdio::null())
+        .status();
 }
 
 /// Waits until a request to this address is answered with 200.
@@ -127,38 +176,4 @@ pub(crate) fn answers(address: &str) -> Result<()> {
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
     }
-}
-
-/// Whether a program is installed, and how to install it if not.
-pub(crate) fn installed(program: &str, package: &str) -> Result<()> {
-    let found = std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path)
-            .chain([Path::new("/usr/sbin").to_owned()])
-            .any(|dir| dir.join(program).exists())
-    });
-    if found {
-        return Ok(());
-    }
-    Err(format!("not installed (apt-get install {package})").into())
-}
-
-/// Directory of nginx's stream module, if the module is one of its own; an error if there is none.
-pub(crate) fn stream_module() -> Result<Option<PathBuf>> {
-    installed("nginx", "nginx-light")?;
-    let output = Command::new("nginx").arg("-V").output()?;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    if !text.contains("--with-stream=dynamic") {
-        return if text.contains("--with-stream") {
-            Ok(None)
-        } else {
-            Err("nginx has no stream module".into())
-        };
-    }
-    let path = text
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix("--modules-path="))
-        .map(|dir| Path::new(dir).join("ngx_stream_module.so"))
-        .filter(|path| path.exists());
-    path.map(Some)
-        .ok_or_else(|| "no stream module (apt-get install libnginx-mod-stream)".into())
 }

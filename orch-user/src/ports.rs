@@ -1,7 +1,8 @@
-//! Another program on a service's port would lose its clients to the balancer without a word, so
-//! `orch run` refuses.
+//! Whose are the ports of the services? Another program on one of them would lose its clients to the
+//! balancer without a word, so `orch run` refuses; other controllers are kept off by claims.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     os::{
         linux::net::SocketAddrExt,
@@ -29,7 +30,7 @@ pub struct PortTaken {
 }
 
 /// Fails if anybody listens on the address of a service.
-pub(super) fn free(config: &Config) -> Result<(), PortTaken> {
+pub(crate) fn free(config: &Config) -> Result<(), PortTaken> {
     let listeners = listeners::all();
     for service in &config.services {
         let Some(found) = listeners.iter().find(|found| meets(service.listen, found)) else {
@@ -50,32 +51,60 @@ pub(super) fn free(config: &Config) -> Result<(), PortTaken> {
 /// abstract sockets, which belong to a network namespace as ports do and end with their process.
 #[derive(Debug)]
 pub struct Claims {
-    _held: Vec<UnixListener>,
+    scope: String,
+    held: BTreeMap<u16, UnixListener>,
 }
 
 impl Claims {
-    pub(super) fn take(config: &Config) -> Result<Self, PortTaken> {
-        let claim = |service: &ServiceConfig| {
-            let name = format!("orch/port/{}", service.listen.port);
-            let address = SocketAddr::from_abstract_name(name);
-            let held = address.and_then(|address| UnixListener::bind_addr(&address));
-            held.map_err(|_| PortTaken {
-                port: service.listen.port,
+    /// None yet, against all controllers of this host.
+    pub fn new() -> Self {
+        Self::within("orch/port")
+    }
+
+    /// None yet, against those of the same scope: what tests claim must not meet.
+    pub(crate) fn within(scope: &str) -> Self {
+        Self {
+            scope: scope.to_owned(),
+            held: BTreeMap::new(),
+        }
+    }
+
+    /// Claims the ports of these services beside those that are held: all of them, or none.
+    pub fn add(&mut self, services: &[ServiceConfig]) -> Result<(), PortTaken> {
+        let mut new = BTreeMap::new();
+        for service in services {
+            // Services with different addresses may share a port.
+            let port = service.listen.port;
+            if self.held.contains_key(&port) || new.contains_key(&port) {
+                continue;
+            }
+            let address = SocketAddr::from_abstract_name(format!("{}/{port}", self.scope));
+            let claim = address.and_then(|address| UnixListener::bind_addr(&address));
+            let claim = claim.map_err(|_| PortTaken {
+                port,
                 service: service.name.clone(),
                 holder: "another controller of orch".to_owned(),
-            })
-        };
-        // Services with different addresses may share a port.
-        let mut services: Vec<&ServiceConfig> = config.services.iter().collect();
-        services.sort_by_key(|service| service.listen.port);
-        services.dedup_by_key(|service| service.listen.port);
-        let held: Result<_, _> = services.into_iter().map(claim).collect();
-        Ok(Self { _held: held? })
+            })?;
+            new.insert(port, claim);
+        }
+        self.held.append(&mut new);
+        Ok(())
+    }
+
+    /// Lets go of all but these.
+    pub fn keep(&mut self, ports: &BTreeSet<u16>) {
+        self.held.retain(|port, _| ports.contains(port));
+    }
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 /// Whether a connection could be meant for both.
-pub(super) fn meets(listen: Listen, found: &Listener) -> bool {
+pub(crate) fn meets(listen: Listen, found: &Listener) -> bool {
     if listen.port != found.port {
         return false;
     }
@@ -118,13 +147,30 @@ mod tests {
 
     #[test]
     fn a_port_has_one_controller() {
-        let text = "[[service]]\nname = \"a\"\nlisten = \"61994\"\nstart_port = 61995\n\
-                    [service.backend]\nimage = \"a:b\"\n[service.scale]\nmax = 2\n";
-        let config = crate::config::parse("orch.toml", text).unwrap();
-        let claims = Claims::take(&config).unwrap();
-        let error = Claims::take(&config).unwrap_err().to_string();
+        let service = |port: &u16| {
+            format!(
+                "[[service]]\nname = \"s{port}\"\nlisten = \"{port}\"\nstart_port = {port}0\n\
+                 [service.backend]\nimage = \"a:b\"\n[service.scale]\nmax = 2\n"
+            )
+        };
+        let of = |ports: &[u16]| {
+            let text: Vec<String> = ports.iter().map(service).collect();
+            crate::config::parse("orch.toml", &text.concat())
+                .unwrap()
+                .services
+        };
+        let scope = format!("orch/test/{}", std::process::id());
+        let (mut one, mut other) = (Claims::within(&scope), Claims::within(&scope));
+        one.add(&of(&[81, 82])).unwrap();
+        one.add(&of(&[81, 82, 83])).unwrap();
+        let error = other.add(&of(&[84, 83])).unwrap_err().to_string();
+        assert!(error.contains("port 83"), "{error}");
         assert!(error.contains("another controller of orch"), "{error}");
-        drop(claims);
-        Claims::take(&config).unwrap();
+        one.add(&of(&[84])).expect("all or none");
+        one.keep(&BTreeSet::from([81, 84]));
+        other.add(&of(&[82, 83])).unwrap();
+        other.add(&of(&[81])).unwrap_err();
+        drop(one);
+        other.add(&of(&[81, 84])).unwrap();
     }
 }

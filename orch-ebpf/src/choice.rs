@@ -1,0 +1,159 @@
+//! Which slot gets a connection from outside. A function that the verifier checks once, by itself
+//! (Linux 5.6): inlined, its loop would multiply the paths of every program that picks.
+
+use aya_ebpf::bindings::__sk_buff;
+use orch_common::{
+    address,
+    counter::Reason,
+    flow::{FlowKey, FlowState},
+    slot::SlotKey,
+};
+
+use crate::{
+    backend::{self, Pick},
+    maps, redirect,
+};
+
+/// Which slots of a service may get a connection.
+#[derive(Clone, Copy)]
+pub enum Among {
+    /// Any that is ready.
+    All,
+    /// Any that is ready but this one.
+    Others(u16),
+    /// This one, ready or not.
+    Only(u16),
+}
+
+/// No slot, where a slot's number is asked for.
+const NONE: u32 = u32::MAX;
+
+/// Chooses a slot for a connection; takes a turn of the service's ring.
+#[inline(always)]
+pub fn choose(
+    skb: *mut __sk_buff,
+    key: &FlowKey,
+    service: u32,
+    among: Among,
+) -> Result<Pick, Reason> {
+    let (but, only) = match among {
+        Among::All => (NONE, NONE),
+        Among::Others(slot) => (u32::from(slot), NONE),
+        Among::Only(slot) => (NONE, u32::from(slot)),
+    };
+    let answer = orch_choose(skb, key, service, but, only);
+    let slot = u16::try_from(answer).map_err(|_| why(answer))?;
+    let key = SlotKey {
+        service: service as u16,
+        slot,
+    };
+    Pick::of(key).ok_or(Reason::NoBackend)
+}
+
+/// The number of a slot, or a reason's number below zero.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn orch_choose(
+    skb: *mut __sk_buff,
+    key: *const FlowKey,
+    service: u32,
+    but: u32,
+    only: u32,
+) -> i32 {
+    // SAFETY: the verifier knows the key's size and lets nobody call with less; it may be null.
+    let Some(key) = (unsafe { key.as_ref() }) else {
+        return number(Reason::Malformed);
+    };
+    let picked = if only == NONE {
+        turn(skb, key, service, but)
+    } else {
+        this(skb, key, service, only)
+    };
+    match picked {
+        Ok(pick) => i32::from(pick.key.slot),
+        Err(reason) => number(reason),
+    }
+}
+
+#[inline(always)]
+fn turn(skb: *mut __sk_buff, key: &FlowKey, index: u32, but: u32) -> Result<Pick, Reason> {
+    let service = maps::service(index).ok_or(Reason::NoBackend)?;
+    backend::choose(index, service, |pick| {
+        if u32::from(pick.key.slot) == but {
+            return Err(Reason::PassedBy);
+        }
+        let past = service.expose_slots == 1 && !pick.is_direct();
+        if past && is_taken(key, pick.slot.port) {
+            return Err(Reason::Collision);
+        }
+        suits(skb, key, pick)
+    })
+}
+
+#[inline(always)]
+fn this(skb: *mut __sk_buff, key: &FlowKey, service: u32, slot: u32) -> Result<Pick, Reason> {
+    let pick = Pick::of(SlotKey {
+        service: service as u16,
+        slot: slot as u16,
+    })
+    .ok_or(Reason::NoBackend)?;
+    suits(skb, key, &pick)?;
+    Ok(pick)
+}
+
+/// Whether a connection can be given to a slot for delivery `direct`: its backend has an address of
+/// the client's family, its interface is there, and no other connection has the same four numbers
+/// at the backend, as it would if one client port were in use to two addresses of this host.
+#[inline(always)]
+fn suits(skb: *mut __sk_buff, key: &FlowKey, pick: &Pick) -> Result<(), Reason> {
+    if !pick.is_direct() {
+        return Ok(());
+    }
+    let v6 = !address::is_v4(&key.client);
+    let address = pick.address(v6).ok_or(Reason::NoFamily)?;
+    if !redirect::exists(skb, pick.slot.ifindex) {
+        return Err(Reason::PassedBy);
+    }
+    let reply = FlowKey {
+        local: address,
+        local_port: pick.slot.backend_port,
+        ..*key
+    };
+    match maps::reply(&reply) {
+        Some(other) if *other != *key && is_live(other) => Err(Reason::Collision),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the same client port is in use for a connection past the balancer to this slot port:
+/// at the backend the two would be one.
+#[inline(always)]
+fn is_taken(key: &FlowKey, slot_port: u16) -> bool {
+    is_live(&FlowKey {
+        local_port: slot_port,
+        ..*key
+    })
+}
+
+#[inline(always)]
+fn is_live(key: &FlowKey) -> bool {
+    maps::flow(key).is_some_and(|flow| !matches!(flow.state, FlowState::Closed))
+}
+
+const fn number(reason: Reason) -> i32 {
+    -1 - reason as i32
+}
+
+/// The reason behind a number.
+#[inline(always)]
+const fn why(answer: i32) -> Reason {
+    const NO_FAMILY: i32 = number(Reason::NoFamily);
+    const COLLISION: i32 = number(Reason::Collision);
+    const PASSED_BY: i32 = number(Reason::PassedBy);
+    match answer {
+        NO_FAMILY => Reason::NoFamily,
+        COLLISION => Reason::Collision,
+        PASSED_BY => Reason::PassedBy,
+        _ => Reason::NoBackend,
+    }
+}
