@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, env, fs, time::Duration};
 
 use nix::sys::signal::Signal;
+use orch_common::layout::program;
 
 use super::replace::Killer;
 use crate::{
@@ -118,24 +119,23 @@ fn replace(orch: &Orch) -> Duration {
 #[derive(Debug)]
 struct Held {
     descriptors: usize,
-    /// Pinned links: each attaches a program to an interface.
+    /// Links at interfaces of containers. Others come and go with tests beside this one.
     links: usize,
 }
 
 impl Held {
     fn by(orch: &Orch) -> Self {
         let entries = |path: String| fs::read_dir(path).unwrap().count();
-        let mut dirs = vec![orch.pins()];
-        let mut links = 0;
-        while let Some(dir) = dirs.pop() {
-            for entry in fs::read_dir(dir).unwrap().flatten() {
-                if entry.path().is_dir() {
-                    dirs.push(entry.path());
-                } else {
-                    links += 1;
-                }
-            }
-        }
+        let of_container = |one: &fs::DirEntry| {
+            let name = one.file_name();
+            name.to_string_lossy().ends_with(program::VETH)
+        };
+        let versions = fs::read_dir(orch.pins()).unwrap().flatten();
+        let links = versions.filter_map(|version| fs::read_dir(version.path().join("links")).ok());
+        let links = links
+            .flat_map(Iterator::flatten)
+            .filter(of_container)
+            .count();
         Self {
             descriptors: entries(format!("/proc/{}/fd", orch.pid())),
             links,
