@@ -157,7 +157,7 @@ impl Planner<'_> {
                 });
             }
             Life::Draining { since } => {
-                if self.is_drained(slot, since) {
+                if self.is_drained(slot, since) || self.now >= since + self.wish.drain_limit {
                     self.plan_stop(number, current, self.wish.stop_grace, actions);
                 }
             }
@@ -165,20 +165,23 @@ impl Planner<'_> {
     }
 
     fn is_drained(&self, slot: &SlotSeen, since: Moment) -> bool {
-        let drained = slot.live == 0 && self.seen.read_at > since;
-        drained || self.now >= since + self.wish.drain_limit
+        slot.live == 0 && self.seen.read_at > since
     }
 
     /// Whether the backend makes room now, so that another takes its place while it is being
     /// stopped; with which grace.
     pub(super) fn parts(&self, number: u16, slot: &SlotSeen, want: Want) -> Option<Moment> {
         let current = slot.current.as_ref()?;
-        if !self.wish.overlap || want.is_gone() || self.seen.in_ring(number) {
+        // One that has a port of this host has to give it back first, whatever comes after it.
+        let beside = self.wish.overlap && current.netns.is_some();
+        if !beside || want.is_gone() || self.seen.in_ring(number) {
             return None;
         }
         match current.life {
             Life::Stopping => None,
             _ if current.fault.is_some() => Some(Moment::ZERO),
+            // With flows that outlast the drain limit it stays where they find it, until its grace is
+            // over: another generation would end them at once.
             Life::Draining { since } if current.spec != self.wish.spec => {
                 self.is_drained(slot, since).then_some(self.wish.stop_grace)
             }

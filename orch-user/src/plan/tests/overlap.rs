@@ -121,6 +121,38 @@ fn where_the_new_backend_needs_the_port_the_old_one_goes_first() {
 }
 
 #[test]
+fn flows_that_outlast_the_drain_limit_have_the_grace_to_finish_in() {
+    let mut world = World::serving_directly(2);
+    world.slot(1).live = 1;
+    world.wish().spec = "two".into();
+    world.settle();
+    world.pass(30.0);
+    world.settle();
+    assert_eq!(world.actions("Part"), Vec::<u16>::new());
+    assert_eq!(world.actions("Stop"), [1]);
+    let kernel = world.slot(1).kernel.unwrap();
+    assert_eq!(kernel.address, world.current(1).address, "still led there");
+    assert_eq!(kernel.generation, 1);
+    assert_eq!(world.actions("Create"), [1], "the next one is prepared");
+    world.finish_all();
+    assert_eq!(world.actions("Start"), [1]);
+}
+
+#[test]
+fn a_container_with_a_port_gives_it_back_before_one_without_takes_its_place() {
+    let mut world = World::serving(2);
+    world.wish().overlap = true;
+    world.wish().spec = "direct".into();
+    world.settle();
+    world.pass(0.25);
+    world.settle();
+    assert_eq!(world.actions("Part"), Vec::<u16>::new());
+    assert_eq!(world.actions("Stop"), [1]);
+    world.finish_all();
+    assert_eq!(world.actions("Start"), [1]);
+}
+
+#[test]
 fn what_never_came_into_the_ring_is_replaced_without_waiting_for_others() {
     let mut world = World::new(3);
     world.wish().overlap = true;

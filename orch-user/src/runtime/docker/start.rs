@@ -6,7 +6,10 @@ use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
 use tokio::time::{Instant, sleep};
 
 use super::{ACT_LIMIT, DockerRuntime, body, failure, within};
-use crate::runtime::{Backend, BackendId, Order, Prepared, RuntimeError};
+use crate::{
+    listeners,
+    runtime::{Backend, BackendId, Order, Prepared, PublishOn, RuntimeError},
+};
 
 /// The engine frees a port some time after it has removed the container: how long a start is tried
 /// again, and the pause between two tries.
@@ -54,25 +57,32 @@ impl DockerRuntime {
     async fn run_on_port(&self, prepared: &Prepared) -> Result<(), RuntimeError> {
         let id = &prepared.id.0;
         let begin = Instant::now();
-        loop {
-            let call = self
-                .docker
-                .start_container(id, None::<StartContainerOptions>);
-            match within(ACT_LIMIT, call).await {
-                Ok(()) => return Ok(()),
-                Err(error) if !failure::is_port_in_use(&error) => {
-                    return Err(self.failed("start", id, error));
+        while begin.elapsed() <= PORT_LIMIT {
+            if !takes_clients(&prepared.order) {
+                let call = self
+                    .docker
+                    .start_container(id, None::<StartContainerOptions>);
+                match within(ACT_LIMIT, call).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) if !failure::is_port_in_use(&error) => {
+                        return Err(self.failed("start", id, error));
+                    }
+                    Err(error) => log::debug!("container {id}: {error}"),
                 }
-                Err(error) if begin.elapsed() > PORT_LIMIT => {
-                    log::debug!("container {id}: {error}");
-                    break;
-                }
-                Err(_) => sleep(PORT_PAUSE).await,
             }
+            sleep(PORT_PAUSE).await;
         }
         Err(RuntimeError::PortTaken {
             port: prepared.order.slot_port,
             service: prepared.order.service.clone(),
         })
     }
+}
+
+/// Whether a program that listens on the slot's port would lose its local clients to the container.
+/// Where the port is published the engine notices.
+fn takes_clients(order: &Order) -> bool {
+    let unseen = order.publish == PublishOn::Nowhere && order.slot.is_some();
+    let port = order.slot_port;
+    unseen && listeners::all().iter().any(|one| one.port == port)
 }

@@ -1,25 +1,10 @@
-//! What is wanted and what is seen: plain data, and the steps it takes. No IO and no clock.
+//! A slot: what is in it, what comes next, and how failures are counted.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
-use orch_common::{
-    layout::SLOTS_PER_SERVICE,
-    slot::{SlotKey, SlotState},
-};
+use orch_common::slot::SlotState;
 
-use crate::{
-    health::{Answer, Health},
-    runtime::{Backend, BackendId, RuntimeKind},
-};
-
-/// A time, counted from the controller's start.
-pub type Moment = Duration;
+use super::{Cause, Fault, Life, Moment, Running, STOP_RETRY};
 
 /// First wait of a crash loop.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -27,79 +12,6 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// Health that ends a crash loop.
 pub const BACKOFF_RESET: Duration = Duration::from_secs(10);
-/// Number of the first spare. A spare has no slot, but a place of its own in the same table, above
-/// all slots: it is made, probed and stopped as a slot's backend is. The kernel knows none of them.
-pub const FIRST_SPARE: u16 = SLOTS_PER_SERVICE as u16;
-/// Between two tries to stop a backend.
-pub const STOP_RETRY: Duration = Duration::from_secs(1);
-
-/// What should be: one wish per service, in the order of their indices.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Desired {
-    /// Per service.
-    pub services: Vec<Wish>,
-}
-
-/// What a service should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
-    /// Slots `0..copies` should be in the ring.
-    pub copies: u16,
-    /// Slots `copies..warm` should run and be well, but stay out of the ring. At least `copies`.
-    pub warm: u16,
-    /// Most slots that may run at a time.
-    pub limit: u16,
-    /// Digest that backends must have been ordered with.
-    pub spec: String,
-    /// A new backend needs no port of this host, so that the one before it may still be there.
-    pub overlap: bool,
-    /// Ready backends at hand for any slot. None without `overlap`: a port cannot change hands.
-    pub spares: u16,
-    /// Spares do not run until they are needed.
-    pub freeze: bool,
-    /// How long live flows may take to finish before a stop.
-    pub drain_limit: Duration,
-    /// Between SIGTERM and SIGKILL, for a backend that is well.
-    pub stop_grace: Duration,
-}
-
-/// What is.
-#[derive(Clone, Debug, Default)]
-pub struct Observed {
-    /// Per service, in the order of their indices.
-    pub services: Vec<ServiceSeen>,
-    /// Backends of ours that belong nowhere.
-    pub strays: BTreeMap<BackendId, Stray>,
-}
-
-/// A backend that belongs nowhere: it has to go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stray {
-    /// What runs it.
-    pub runtime: RuntimeKind,
-    /// A stop is on its way.
-    pub stopping: bool,
-    /// When to try (again).
-    pub retry_at: Moment,
-    /// Between SIGTERM and SIGKILL.
-    pub grace: Duration,
-    /// The slot that it was in, if it made room for another.
-    pub left: Option<SlotKey>,
-}
-
-/// A service as it is.
-#[derive(Clone, Debug, Default)]
-pub struct ServiceSeen {
-    /// Slot 0's port.
-    pub start_port: u16,
-    /// The ring in force; `None` while that is not known.
-    pub ring: Option<Vec<u16>>,
-    /// When live flows were last read.
-    pub read_at: Moment,
-    /// Slots by number, and spares from [`FIRST_SPARE`] on. A slot that is not needed any more stays here, since generations must not
-    /// repeat and a crash loop must not be forgotten.
-    pub slots: BTreeMap<u16, SlotSeen>,
-}
 
 /// A slot as it is.
 #[derive(Clone, Debug)]
@@ -156,155 +68,6 @@ pub enum Next {
     Starting,
     /// It is not wanted any more and the runtime is removing it.
     Discarding,
-}
-
-/// A backend that runs, as far as is known.
-#[derive(Clone, Debug)]
-pub struct Running {
-    /// Its identity.
-    pub id: BackendId,
-    /// What runs it.
-    pub runtime: RuntimeKind,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Its first process, as this host numbers it.
-    pub pid: Option<u32>,
-    /// The file of its network namespace, if connections go straight to its address.
-    pub netns: Option<PathBuf>,
-    /// It is a spare that has no processor until it is needed.
-    pub frozen: bool,
-    /// The digest it was ordered with.
-    pub spec: String,
-    /// When this controller first saw it.
-    pub seen_at: Moment,
-    /// How old it was then.
-    pub age: Duration,
-    /// How it is.
-    pub health: Health,
-    /// On its way in or out.
-    pub life: Life,
-    /// Why it has to go at once.
-    pub fault: Option<Fault>,
-    /// No stop is tried before.
-    pub stop_at: Moment,
-}
-
-/// Where a backend is between coming and going.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// It serves, or will.
-    Running,
-    /// It is out of the ring and its flows may finish.
-    Draining {
-        /// Since when.
-        since: Moment,
-    },
-    /// The runtime is stopping it.
-    Stopping,
-}
-
-/// What is wrong with a backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// When it was noticed.
-    pub at: Moment,
-    /// What it is.
-    pub cause: Cause,
-}
-
-/// Why a backend is replaced.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Its probes say so; the last answer.
-    Unhealthy(Answer),
-    /// It never became well; the last answer.
-    StartLimit(Answer),
-    /// It ended by itself; how.
-    Exited(String),
-    /// The runtime does not know it any more.
-    Gone,
-    /// It cannot be frozen or thawed; why.
-    Freezer(String),
-    /// The configuration wants another.
-    Changed,
-}
-
-impl Cause {
-    /// The metric label.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Unhealthy(_) => "unhealthy",
-            Self::StartLimit(_) => "start_limit",
-            Self::Exited(_) => "exited",
-            Self::Gone => "gone",
-            Self::Freezer(_) => "freezer",
-            Self::Changed => "changed",
-        }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unhealthy(answer) => write!(f, "its probe {answer}"),
-            Self::StartLimit(answer) => {
-                write!(f, "no 200 within the start limit, its last probe {answer}")
-            }
-            Self::Exited(how) => write!(f, "it ended: {how}"),
-            Self::Gone => f.write_str("it is gone"),
-            Self::Freezer(why) => f.write_str(why),
-            Self::Changed => f.write_str("the configuration wants another"),
-        }
-    }
-}
-
-impl ServiceSeen {
-    /// The port of a slot.
-    pub const fn port(&self, slot: u16) -> u16 {
-        self.start_port.saturating_add(slot)
-    }
-
-    /// Whether the ring in force has the slot. A ring that is not known may have any.
-    pub fn in_ring(&self, slot: u16) -> bool {
-        self.ring.as_ref().is_none_or(|ring| ring.contains(&slot))
-    }
-
-    /// Whether nothing runs, is about to, or is known to the kernel.
-    pub fn is_idle(&self) -> bool {
-        self.slots.values().all(SlotSeen::is_idle)
-    }
-
-    /// Where a backend of this slot will listen, as far as one can know before it does.
-    pub const fn expected_address(&self, slot: u16) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.port(slot))
-    }
-}
-
-impl Running {
-    /// A backend that is seen for the first time.
-    pub fn new(backend: Backend, runtime: RuntimeKind, health: Health, now: Moment) -> Self {
-        Self {
-            id: backend.id,
-            runtime,
-            address: backend.address,
-            pid: backend.pid,
-            netns: backend.netns,
-            frozen: false,
-            spec: backend.spec,
-            seen_at: now,
-            age: backend.age,
-            health,
-            life: Life::Running,
-            fault: None,
-            stop_at: Moment::ZERO,
-        }
-    }
-
-    /// Whether connections can go straight to its address: it has one, and it is there.
-    pub fn is_reached_directly(&self) -> bool {
-        let there = self.fault.is_none() && self.life != Life::Stopping;
-        self.netns.is_some() && there && self.health.since.is_some()
-    }
 }
 
 impl SlotSeen {
@@ -440,6 +203,10 @@ pub fn crash_delay(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        health::{Answer, Health},
+        runtime::{BackendId, RuntimeKind},
+    };
 
     #[test]
     fn delays_double_up_to_half_a_minute() {
