@@ -10,7 +10,7 @@ use orch_common::{
     command::{self, ETHERNET_BYTES, SlotCommand, Verb},
     counter::Reason,
     flow::{Flow, FlowKey},
-    slot::Slot,
+    slot::{Slot, SlotState},
 };
 
 use crate::{backend, flow, maps, verdict::count};
@@ -58,10 +58,13 @@ fn set(command: &SlotCommand) -> Result<(), i32> {
     slot.address6 = command.address6;
     slot.ifindex = command.ifindex;
     slot.bridge = command.bridge;
-    slot.alive = 1;
     slot.port = command.port;
     slot.backend_port = command.backend_port;
     slot.state = command::slot_state(command.state);
+    // Whoever says that it is ready has asked it.
+    if matches!(slot.state, SlotState::Ready) || slot.generation != command.generation {
+        slot.alive = 1;
+    }
     if slot.generation != command.generation {
         slot.generation = command.generation;
         slot.live = 0;

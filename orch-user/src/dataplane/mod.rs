@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -462,6 +463,12 @@ impl Dataplane {
             refused.extend(Event::from_bytes(&record).map(|event| (event.slot, event.generation)));
         }
         refused
+    }
+
+    /// Readable whenever [`Self::refused`] has something new. `None` if the process has no
+    /// descriptor left.
+    pub fn bell(&self) -> Option<OwnedFd> {
+        self.events.as_fd().try_clone_to_owned().ok()
     }
 
     /// Detaches everything and removes the pins. Leaves nothing.

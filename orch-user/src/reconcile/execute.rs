@@ -102,7 +102,7 @@ impl<T: Tables> Controller<T> {
         Ok(())
     }
 
-    fn set_slot(&mut self, key: SlotKey, to: KernelSlot) -> Outcome<()> {
+    pub(super) fn set_slot(&mut self, key: SlotKey, to: KernelSlot) -> Outcome<()> {
         let Some(seen) = self.observed.services.get(usize::from(key.service)) else {
             return Ok(());
         };

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -165,6 +166,10 @@ impl Tables for FakeTables {
 
     fn refused(&mut self) -> Vec<(SlotKey, u32)> {
         std::mem::take(&mut self.kernel().refused)
+    }
+
+    fn bell(&self) -> Option<OwnedFd> {
+        None
     }
 
     fn detach(self) -> Outcome<()> {

@@ -23,12 +23,14 @@ mod work;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    os::fd::OwnedFd,
     sync::Arc,
     time::Duration,
 };
 
 use orch_common::{counter::Reason, latency::Histogram, slot::SlotKey};
 use tokio::{
+    io::{Interest, unix::AsyncFd},
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
@@ -183,6 +185,8 @@ pub async fn run<T: Tables>(
 enum Event {
     /// Time has passed.
     Tick,
+    /// The kernel has seen a backend die or refuse.
+    Kernel,
     /// A runtime noticed something.
     Runtime(RuntimeEvent),
     /// A backend was probed.
@@ -245,6 +249,8 @@ struct Controller<T> {
     probes: BTreeMap<SlotKey, Task>,
     /// Backends that ended before their start was reported.
     early_exits: Vec<(BackendId, String)>,
+    /// Slots that the kernel passes by, until a probe says that they are well.
+    suspects: BTreeSet<SlotKey>,
     lost: BTreeSet<RuntimeKind>,
     /// Runtimes that were asked what runs and have not answered.
     listing: BTreeSet<RuntimeKind>,
@@ -307,6 +313,7 @@ impl<T: Tables> Controller<T> {
             prepared: BTreeMap::new(),
             probes: BTreeMap::new(),
             early_exits: Vec::new(),
+            suspects: BTreeSet::new(),
             lost: BTreeSet::new(),
             listing: BTreeSet::new(),
             trouble: None,
@@ -361,6 +368,10 @@ impl<T: Tables> Controller<T> {
 
     /// Has every runtime tell what it notices.
     fn watch(&mut self) {
+        if let Some(bell) = self.tables.bell() {
+            let ring = ring(bell, self.report.clone());
+            self.watchers.push(Task(tokio::spawn(ring)));
+        }
         for runtime in self.runtimes.all() {
             let (sender, mut receiver) = mpsc::channel(64);
             let watch = Arc::clone(runtime).watch(sender);
@@ -416,6 +427,7 @@ impl<T: Tables> Controller<T> {
     fn handle(&mut self, event: Event) -> Onward {
         match event {
             Event::Tick => self.tick(),
+            Event::Kernel => self.suspect(),
             Event::Runtime(event) => self.noticed(event),
             Event::Probe { key, id, answer } => self.probed(key, &id, answer),
             Event::Done(done) => self.done(done),
@@ -429,5 +441,22 @@ impl<T: Tables> Controller<T> {
             Event::Signal(signal) => return self.signal(signal),
         }
         self.check_closed()
+    }
+}
+
+/// Tells the loop whenever the kernel has something to tell, until one of them ends.
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe for descriptors that may close; an owned one does not"
+)]
+async fn ring(bell: OwnedFd, report: mpsc::UnboundedSender<Event>) {
+    let Ok(bell) = AsyncFd::with_interest(bell, Interest::READABLE) else {
+        return;
+    };
+    while let Ok(mut ready) = bell.readable().await {
+        ready.clear_ready();
+        if report.send(Event::Kernel).is_err() {
+            return;
+        }
     }
 }

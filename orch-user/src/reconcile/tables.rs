@@ -1,5 +1,7 @@
 //! The data plane as the controller uses it, so that tests can stand in for the kernel.
 
+use std::os::fd::OwnedFd;
+
 use orch_common::{latency::Histogram, slot::SlotKey};
 
 use crate::{
@@ -22,6 +24,7 @@ pub trait Tables: Send {
     fn sync_host(&mut self) -> Outcome<Vec<String>>;
     fn sweep(&mut self) -> Outcome<u64>;
     fn refused(&mut self) -> Vec<(SlotKey, u32)>;
+    fn bell(&self) -> Option<OwnedFd>;
     fn detach(self) -> Outcome<()>
     where
         Self: Sized;
@@ -62,6 +65,10 @@ impl Tables for Dataplane {
 
     fn refused(&mut self) -> Vec<(SlotKey, u32)> {
         Self::refused(self)
+    }
+
+    fn bell(&self) -> Option<OwnedFd> {
+        Self::bell(self)
     }
 
     fn detach(self) -> Outcome<()> {
