@@ -32,6 +32,8 @@ pub const MAX_PATHS: usize = 4096;
 pub const EVENTS_BYTES: usize = 65_536;
 /// TCP ports.
 pub const PORTS: usize = 65_536;
+/// Words of [`map::SOCKET_PORTS`].
+pub const PORT_WORDS: usize = PORTS / 64;
 
 /// Names of the maps, as `bpftool map` shows them.
 pub mod map {
@@ -50,6 +52,10 @@ pub mod map {
     pub const CURSOR: &str = "CURSOR";
     /// TCP port to [`crate::service::Port`]. Written by the controller.
     pub const PORTS: &str = "PORTS";
+    /// One bit per TCP port: whether a balanced socket of this host may be connected to it. Eight
+    /// kilobytes that stay in the first cache, for a question that every packet of every socket
+    /// asks. Written by the controller.
+    pub const SOCKET_PORTS: &str = "SOCKET_PORTS";
     /// Local addresses of the host. Written by the controller.
     pub const ADDRESSES: &str = "ADDRESSES";
     /// Cookies of network namespaces to [`crate::service::Netns`]. Written by the controller.
@@ -81,7 +87,7 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
 
     /// Every map, in the order of this module.
-    pub const ALL: [&str; 20] = [
+    pub const ALL: [&str; 21] = [
         SERVICES,
         LISTENERS,
         SLOTS,
@@ -89,6 +95,7 @@ pub mod map {
         RING,
         CURSOR,
         PORTS,
+        SOCKET_PORTS,
         ADDRESSES,
         NETNS,
         FLOWS,

@@ -15,7 +15,7 @@ use orch_common::{
     latency::Histogram,
     layout::{
         DEFAULT_FLOWS, EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_PROCESSES,
-        MAX_SERVICES, MAX_SLOTS, MAX_SYNS, PORTS as PORT_COUNT, RING_BANKS,
+        MAX_SERVICES, MAX_SLOTS, MAX_SYNS, PORT_WORDS, PORTS as PORT_COUNT, RING_BANKS,
     },
     service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
@@ -43,6 +43,8 @@ static RING: HashMap<RingKey, Ring, RINGS> = HashMap::new();
 static CURSOR: Array<u64, MAX_SERVICES> = Array::new();
 #[btf_map]
 static PORTS: Array<Port, PORT_COUNT> = Array::new();
+#[btf_map]
+static SOCKET_PORTS: Array<u64, PORT_WORDS> = Array::new();
 #[btf_map]
 static ADDRESSES: HashMap<Address, u32, MAX_ADDRESSES> = HashMap::new();
 #[btf_map]
@@ -83,6 +85,13 @@ fn element<T>(pointer: Option<*mut T>) -> Option<&'static mut T> {
 #[inline(always)]
 pub fn port(number: u16) -> Port {
     PORTS.get(u32::from(number)).copied().unwrap_or_default()
+}
+
+/// Whether a balanced socket of this host may be connected to this port.
+#[inline(always)]
+pub fn is_socket_port(number: u16) -> bool {
+    let word = SOCKET_PORTS.get(u32::from(number >> 6)).copied();
+    word.is_some_and(|word| word >> (number & 63) & 1 == 1)
 }
 
 /// A service by its index.

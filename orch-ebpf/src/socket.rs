@@ -7,10 +7,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get},
     programs::SkBuffContext,
 };
-use orch_common::{
-    flow::{Flags, Side, Socket},
-    service::PortClass,
-};
+use orch_common::flow::{Flags, Side, Socket};
 
 use crate::{
     exchange, flow, maps,
@@ -65,8 +62,7 @@ fn owner(skb: *mut __sk_buff) -> Option<&'static mut Socket> {
             return None;
         }
         let port = u16::from_be((&raw const (*socket).dst_port).read_volatile());
-        let known = maps::port(port);
-        if !matches!(known.class, PortClass::Slot) && known.backend == 0 {
+        if !maps::is_socket_port(port) {
             return None;
         }
         let socket = bpf_sk_fullsock(socket);

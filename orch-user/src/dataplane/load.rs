@@ -13,7 +13,7 @@ use orch_common::{
     latency::Histogram,
     layout::{
         EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_PROCESSES, MAX_SERVICES, MAX_SLOTS,
-        PORTS, RING_BANKS, map, program,
+        PORT_WORDS, PORTS, RING_BANKS, map, program,
     },
     service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
@@ -56,6 +56,7 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
         ),
         (map::CURSOR, Shape(Array, 4, 8, MAX_SERVICES)),
         (map::PORTS, Shape(Array, 4, size_of::<Port>(), PORTS)),
+        (map::SOCKET_PORTS, Shape(Array, 4, 8, PORT_WORDS)),
         (
             map::ADDRESSES,
             Shape(Hash, size_of::<Address>(), 4, MAX_ADDRESSES),

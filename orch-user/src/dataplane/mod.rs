@@ -16,7 +16,7 @@ use aya::{
 use orch_common::{
     command::{SlotCommand, Verb},
     counter::{Reason, SlotCounters},
-    event::Event,
+    event::{Event, EventKind},
     flow::{Flow, FlowKey},
     latency::Histogram,
     layout::{map, program},
@@ -455,12 +455,15 @@ impl Dataplane {
             .sum())
     }
 
-    /// Slots that have answered a SYN from outside with RST since the last call, or whose backend has
-    /// ended, with its generation. Picks pass them by until [`Self::set_slot`] is called again.
+    /// Slots that have answered a SYN from outside with RST since the last call, with the generation
+    /// of the backend that did. Picks pass them by until [`Self::set_slot`] is called again. A
+    /// backend that has ended is the runtime's to tell: a probe could say no more than that.
     pub fn refused(&mut self) -> Vec<(SlotKey, u32)> {
         let mut refused = Vec::new();
         while let Some(record) = self.events.next() {
-            refused.extend(Event::from_bytes(&record).map(|event| (event.slot, event.generation)));
+            let event = Event::from_bytes(&record);
+            let event = event.filter(|event| event.kind == EventKind::Refused);
+            refused.extend(event.map(|event| (event.slot, event.generation)));
         }
         refused
     }

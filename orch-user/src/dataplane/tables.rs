@@ -14,7 +14,7 @@ use orch_common::{
     counter::SlotCounters,
     flow::Counting,
     latency::Histogram,
-    layout::{MAX_SERVICES, PORTS, map},
+    layout::{MAX_SERVICES, PORT_WORDS, PORTS, map},
     service::{ListenerKey, PathKey, PathRule, Port, PortClass, Ring, RingKey, Service},
     slot::SlotKey,
 };
@@ -28,6 +28,7 @@ pub(super) struct Tables {
     listeners: HashMap<MapData, ListenerKey, u32>,
     ring: HashMap<MapData, RingKey, Ring>,
     ports: Array<MapData, Port>,
+    socket_ports: Array<MapData, u64>,
     addresses: HashMap<MapData, Address, u32>,
     paths: LpmTrie<MapData, PathKey, PathRule>,
     counters: PerCpuHashMap<MapData, SlotKey, SlotCounters>,
@@ -57,6 +58,7 @@ impl Tables {
             listeners: take(ebpf, map::LISTENERS)?,
             ring: take(ebpf, map::RING)?,
             ports: take(ebpf, map::PORTS)?,
+            socket_ports: take(ebpf, map::SOCKET_PORTS)?,
             addresses: take(ebpf, map::ADDRESSES)?,
             paths: take(ebpf, map::PATHS)?,
             counters: take(ebpf, map::COUNTERS)?,
@@ -171,6 +173,23 @@ impl Tables {
                 .map_err(DataplaneError::map(map::PORTS))?;
         }
         self.known_ports = wanted;
+        self.set_socket_ports()
+    }
+
+    /// Writes the words of the ports that balanced sockets of this host are connected to.
+    fn set_socket_ports(&mut self) -> Result<(), DataplaneError> {
+        let mut words = [0_u64; PORT_WORDS];
+        let of_sockets = |port: &Port| port.class == PortClass::Slot || port.backend == 1;
+        for (number, _) in self.known_ports.iter().filter(|(_, port)| of_sockets(port)) {
+            words[usize::from(number >> 6)] |= 1 << (number & 63);
+        }
+        for (index, word) in (0..).zip(words) {
+            if self.socket_ports.get(&index, 0).ok() != Some(word) {
+                self.socket_ports
+                    .set(index, word, 0)
+                    .map_err(DataplaneError::map(map::SOCKET_PORTS))?;
+            }
+        }
         Ok(())
     }
 
@@ -183,7 +202,8 @@ impl Tables {
         port.backend = 1;
         self.ports
             .set(u32::from(number), *port, 0)
-            .map_err(DataplaneError::map(map::PORTS))
+            .map_err(DataplaneError::map(map::PORTS))?;
+        self.set_socket_ports()
     }
 
     fn set_paths(&mut self, services: &[ServiceConfig]) -> Result<(), DataplaneError> {
