@@ -52,8 +52,9 @@ fn the_readme_has_every_verb() {
 fn the_architecture_has_every_map() {
     let architecture = text("ARCHITECTURE.md");
     for name in layout::map::ALL {
-        let row = format!("\n| `{name}`");
-        assert!(architecture.contains(&row), "{row}");
+        let (cell, mut rows) = (format!("`{name}`"), architecture.lines());
+        let has = |row: &str| row.split('|').nth(1).is_some_and(|one| one.contains(&cell));
+        assert!(rows.any(has), "{name}");
     }
     assert!(architecture.lines().count() < 200);
 }
