@@ -1,6 +1,6 @@
 //! How connections reach the backends of each service, and what is done where they cannot directly.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use orch_common::slot::SlotKey;
 
@@ -14,6 +14,9 @@ use crate::{
 /// How long the data plane may refuse a backend that lives before its service falls back. One that
 /// has just died is refused, too, until its end is reported.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(1);
+/// The same where its namespace is not there, as when it has died: the runtime's list tells of that
+/// every five seconds, should the event be lost.
+const ABSENCE_LIMIT: Duration = Duration::from_secs(11);
 
 /// Whether this host can deliver as the file demands, and as spares need it.
 pub fn can_deliver(config: &Config, host: Host) -> Result<(), RunError> {
@@ -52,6 +55,15 @@ fn choice(dataplane: &DataplaneConfig, service: &ServiceConfig, host: Host) -> C
     delivery::choose(dataplane.delivery, dataplane.local, kind, host)
 }
 
+fn limit(error: &DataplaneError) -> Duration {
+    match error {
+        DataplaneError::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            ABSENCE_LIMIT
+        }
+        _ => REFUSAL_LIMIT,
+    }
+}
+
 impl<T: Tables> Controller<T> {
     pub(super) fn delivery_of(&self, service: &ServiceConfig) -> Choice {
         choice(&self.config.dataplane, service, self.host)
@@ -65,11 +77,18 @@ impl<T: Tables> Controller<T> {
     /// The data plane cannot lead connections straight to the backend of this slot.
     pub(super) fn refused_directly(&mut self, key: SlotKey, error: &DataplaneError) {
         let now = self.now();
+        let current = self.slot(key).and_then(|slot| slot.current.as_ref());
+        let lost = current.is_some_and(|current| self.lost.contains(&current.runtime));
         let Some(slot) = self.slot_mut(key) else {
             return;
         };
+        if lost {
+            // Nobody tells whether it has died.
+            slot.refused_since = None;
+            return;
+        }
         let since = *slot.refused_since.get_or_insert(now);
-        if now.saturating_sub(since) >= REFUSAL_LIMIT {
+        if now.saturating_sub(since) >= limit(error) {
             self.fall_back(key.service, &whole(error));
         }
     }

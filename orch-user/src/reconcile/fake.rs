@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard},
@@ -45,8 +46,8 @@ pub(super) struct Kernel {
     /// Calls of `set_slot` that were obeyed.
     pub(super) sets: u32,
     pub(super) refuses: bool,
-    /// Refuses slots that are to be reached directly.
-    pub(super) refuses_direct: bool,
+    /// Refuses slots that are to be reached directly, so.
+    pub(super) refuses_direct: Option<ErrorKind>,
     /// Slots that answered a SYN with RST, for the next tick.
     pub(super) refused: Vec<(SlotKey, u32)>,
     turn: usize,
@@ -106,10 +107,12 @@ impl Tables for FakeTables {
 
     fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Outcome<()> {
         let mut kernel = self.kernel();
-        if kernel.refuses || (kernel.refuses_direct && entry.reach != Reach::Port) {
+        let direct = kernel.refuses_direct.filter(|_| entry.reach != Reach::Port);
+        let all = kernel.refuses.then_some(ErrorKind::PermissionDenied);
+        if let Some(kind) = all.or(direct) {
             return Err(DataplaneError::File {
                 path: "/sys/fs/bpf/orch".into(),
-                source: std::io::ErrorKind::PermissionDenied.into(),
+                source: kind.into(),
             });
         }
         kernel.sets += 1;

@@ -102,7 +102,12 @@ fn replace(orch: &Orch) -> Duration {
     let spares: Vec<_> = orch.slots().into_iter().map(|row| row.backend).collect();
     let seen = orch.last_event();
     let mut killer = Killer::strike(Kind::Docker, &old.backend);
-    let noticed = orch.wait_event(seen, "exited", &old.backend[..12]);
+    // By the engine's event, or by a probe that the kernel's own notice brought forward.
+    let words = format!("{} is replaced", &old.backend[..12]);
+    let noticed = orch.until("the end is noticed", || {
+        let mut events = orch.events().into_iter();
+        events.find(|row| row.id > seen && row.text.contains(&words))
+    });
     let back = orch.wait_event(seen, "replaced", "is in the ring");
     for address in [orch.address(), orch.slot_address(0)] {
         let answer = client::once(address, "GET", "/api/v1/whoami", "").unwrap();

@@ -1,5 +1,7 @@
 //! Containers that are reached at their own addresses.
 
+use std::io::ErrorKind;
+
 use super::{super::fake::Lack, *};
 
 const SLOT: SlotKey = SlotKey {
@@ -96,7 +98,7 @@ async fn what_the_data_plane_refuses_directly_is_reached_by_port() {
     let config = containers();
     let life = Life::with_containers(config);
     life.until_ring(&[0]).await;
-    life.tables.kernel().refuses_direct = true;
+    life.tables.kernel().refuses_direct = Some(ErrorKind::PermissionDenied);
     life.scale(Some(3)).await.unwrap();
     life.until("fallen back", |life| {
         life.kinds().contains(&"delivery".to_owned())
@@ -119,6 +121,29 @@ async fn what_the_data_plane_refuses_directly_is_reached_by_port() {
         .filter(|kind| *kind == "delivery")
         .count();
     assert_eq!(told, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_dies_unnoticed_is_no_reason_to_fall_back() {
+    let life = Life::with_containers(containers());
+    life.until_ring(&[0]).await;
+    life.scale(Some(2)).await.unwrap();
+    life.until("another starts", |life| life.runtime.running() == 2)
+        .await;
+    // Dead, its namespace gone, and no event: only the list shows it.
+    life.tables.kernel().refuses_direct = Some(ErrorKind::NotFound);
+    sleep(Duration::from_secs(6)).await;
+    life.tables.kernel().refuses_direct = None;
+    life.until_ring(&[0, 1]).await;
+    life.runtime.engine().gone = true;
+    life.tables.kernel().refuses_direct = Some(ErrorKind::PermissionDenied);
+    life.scale(Some(1)).await.unwrap();
+    sleep(Duration::from_secs(20)).await;
+    assert!(
+        !life.kinds().contains(&"delivery".to_owned()),
+        "{:?}",
+        life.kinds()
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Spares over a kernel and an engine in memory.
 
+use std::io::ErrorKind;
+
 use super::{super::fake::Lack, *};
 use crate::{
     runtime::{Backend, BackendId},
@@ -236,7 +238,7 @@ async fn a_reload_discards_spares_of_the_old_kind_and_changes_their_number() {
 async fn a_service_that_falls_back_to_port_has_no_spares() {
     let life = Life::with_containers(with(1, SpareKind::Running));
     life.until_spares(1).await;
-    life.tables.kernel().refuses_direct = true;
+    life.tables.kernel().refuses_direct = Some(ErrorKind::PermissionDenied);
     life.runtime.kill_id(&life.in_slot(0).id);
     life.until("by port", |life| {
         let kernel = life.tables.kernel();
