@@ -28,8 +28,8 @@ use self::{
     host::{Interface, to_address},
     open::Parts,
     pin::Pins,
-    sandbox::Way,
     tables::Tables,
+    ways::Ways,
 };
 use crate::config::{DataplaneConfig, Interfaces, ServiceConfig};
 
@@ -45,6 +45,7 @@ mod pin;
 mod sandbox;
 mod tables;
 mod uplinks;
+mod ways;
 
 pub use self::{
     attach::{cgroup2_root, has_tcx},
@@ -135,8 +136,8 @@ pub struct Dataplane {
     events: RingBuf<MapData>,
     interfaces: Interfaces,
     attached: Vec<(Interface, Role)>,
-    /// How the slots of delivery `direct` are reached, and to whom that applies.
-    ways: BTreeMap<SlotKey, (Reach, SocketAddr, Way)>,
+    /// How backends of delivery `direct` are reached.
+    ways: Ways,
     /// First processes of backends: when one ends, picks pass its slot by.
     processes: HashMap<MapData, u32, Owner>,
     /// Those that are in the map.
@@ -212,8 +213,7 @@ impl Dataplane {
         if way.ifindex == 0 {
             return self.forget_way(key, None);
         }
-        let known = (entry.reach.clone(), entry.address, way);
-        self.forget_way(key, Some(known))
+        self.forget_way(key, Some((entry.address, way)))
     }
 
     /// Has the kernel notice when the backend's first process ends. One that has ended already is
@@ -241,45 +241,6 @@ impl Dataplane {
             // The kernel has removed it if it has ended.
             let _ = self.processes.remove(&pid);
         }
-    }
-
-    /// The way to a backend, ready for its replies; nothing for delivery `port`.
-    fn way(&mut self, key: SlotKey, entry: &SlotEntry) -> Result<Way, DataplaneError> {
-        let Reach::Direct { netns } = &entry.reach else {
-            return Ok(Way::default());
-        };
-        if let Some((reach, address, way)) = self.ways.get(&key)
-            && (reach, address) == (&entry.reach, &entry.address)
-        {
-            return Ok(way.clone());
-        }
-        let way = sandbox::way(netns, entry.address.ip())?;
-        self.tables.set_backend_port(entry.address.port())?;
-        attach::veth(&mut self.ebpf, &self.pins, &way)?;
-        Ok(way)
-    }
-
-    /// Puts a slot's way in the place of the one before, and lets go of that.
-    fn forget_way(
-        &mut self,
-        key: SlotKey,
-        new: Option<(Reach, SocketAddr, Way)>,
-    ) -> Result<(), DataplaneError> {
-        let old = match new {
-            Some(new) => self.ways.insert(key, new),
-            None => self.ways.remove(&key),
-        };
-        let Some((_, _, old)) = old else {
-            return Ok(());
-        };
-        if self
-            .ways
-            .values()
-            .any(|(_, _, way)| way.ifindex == old.ifindex)
-        {
-            return Ok(());
-        }
-        attach::forget_veth(&self.pins, old.ifindex)
     }
 
     /// Forgets a slot and its counters. Its flows are dead from now on.
@@ -418,6 +379,7 @@ impl Dataplane {
             &self.attached,
         )?;
         self.attached = attached;
+        self.forget_vanished()?;
         Ok(sentences)
     }
 

@@ -19,6 +19,7 @@ use super::{
     pin::Pins,
     tables::{Tables, take},
     uplinks,
+    ways::Ways,
 };
 use crate::config::{DataplaneConfig, Local};
 
@@ -94,7 +95,7 @@ impl Parts {
             events: self.events,
             interfaces: self.config.interfaces,
             attached: self.attached,
-            ways: BTreeMap::new(),
+            ways: Ways::default(),
             processes: self.processes,
             pids: BTreeMap::new(),
             exposes: true,

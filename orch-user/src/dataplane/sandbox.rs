@@ -5,7 +5,7 @@ use std::{
     io,
     net::{IpAddr, UdpSocket},
     os::fd::AsFd,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
 };
 
@@ -21,6 +21,8 @@ use super::{
 /// The way to a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Way {
+    /// The file of its network namespace.
+    pub(super) netns: PathBuf,
     /// Name of the host's end of its interface.
     pub(super) name: String,
     /// Its index.
@@ -95,6 +97,7 @@ pub(super) fn way(netns: &Path, address: IpAddr) -> Result<Way, DataplaneError> 
         .filter(|_| address.is_ipv4())
         .find(|known| known.index == index && known.global && known.address.is_ipv6());
     Ok(Way {
+        netns: netns.to_owned(),
         name: end.name.clone(),
         ifindex: end.index,
         bridge: end.bridge.unwrap_or_default(),

@@ -121,6 +121,10 @@ impl Tables for FakeTables {
         Ok(())
     }
 
+    fn prepare(&mut self, _reach: &Reach, _address: SocketAddr) -> Outcome<()> {
+        Ok(())
+    }
+
     fn remove_slot(&mut self, key: SlotKey) -> Outcome<()> {
         self.kernel().slots.remove(&key);
         Ok(())

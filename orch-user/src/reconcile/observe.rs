@@ -45,6 +45,7 @@ impl<T: Tables> Controller<T> {
                 let text = format!("{} is ready", short(&id.0));
                 slot.note.clear();
                 slot.broken = None;
+                self.prepare(key);
                 self.record(key, "ready", text);
             }
             Verdict::Good | Verdict::FirstGood => slot.note.clear(),

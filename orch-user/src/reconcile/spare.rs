@@ -6,6 +6,7 @@ use orch_common::slot::SlotKey;
 
 use super::{Controller, adopt::short, execute::whole, tables::Tables};
 use crate::{
+    dataplane::Reach,
     runtime::{BackendId, RuntimeError, RuntimeKind},
     state::{Cause, FIRST_SPARE, Next, SlotSeen},
 };
@@ -37,6 +38,19 @@ impl<T: Tables> Controller<T> {
         slot.touched_at = now;
         self.record(key, "spare", text);
         self.begin_probing(key, false);
+    }
+
+    /// Has the data plane do beforehand what takes long. Where it cannot, the slot's turn will tell.
+    pub(super) fn prepare(&mut self, key: SlotKey) {
+        let current = self.slot(key).and_then(|slot| slot.current.as_ref());
+        let Some((netns, address)) =
+            current.and_then(|one| Some((one.netns.clone()?, one.address)))
+        else {
+            return;
+        };
+        if let Err(error) = self.tables.prepare(&Reach::Direct { netns }, address) {
+            log::debug!("cannot prepare for {address}: {}", whole(&error));
+        }
     }
 
     /// Takes the processor from a spare, or gives it back; false, and it is condemned, where that

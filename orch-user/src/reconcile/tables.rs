@@ -1,12 +1,12 @@
 //! The data plane as the controller uses it, so that tests can stand in for the kernel.
 
-use std::os::fd::OwnedFd;
+use std::{net::SocketAddr, os::fd::OwnedFd};
 
 use orch_common::{latency::Histogram, slot::SlotKey};
 
 use crate::{
     config::ServiceConfig,
-    dataplane::{Dataplane, DataplaneError, Reading, SlotEntry},
+    dataplane::{Dataplane, DataplaneError, Reach, Reading, SlotEntry},
 };
 
 /// What a call to the data plane gives.
@@ -17,6 +17,7 @@ pub type Outcome<T> = Result<T, DataplaneError>;
 pub trait Tables: Send {
     fn set_services(&mut self, services: &[ServiceConfig]) -> Outcome<()>;
     fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Outcome<()>;
+    fn prepare(&mut self, reach: &Reach, address: SocketAddr) -> Outcome<()>;
     fn remove_slot(&mut self, key: SlotKey) -> Outcome<()>;
     fn set_ring(&mut self, service: u16, slots: &[u16]) -> Outcome<()>;
     fn read(&self) -> Outcome<Reading>;
@@ -37,6 +38,10 @@ impl Tables for Dataplane {
 
     fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Outcome<()> {
         Self::set_slot(self, key, entry)
+    }
+
+    fn prepare(&mut self, reach: &Reach, address: SocketAddr) -> Outcome<()> {
+        Self::prepare(self, reach, address)
     }
 
     fn remove_slot(&mut self, key: SlotKey) -> Outcome<()> {

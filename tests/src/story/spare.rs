@@ -34,10 +34,10 @@ fn until_spares(orch: &Orch, count: usize) {
     });
 }
 
-/// Replacements on one port in a row: 100, or as many as `ORCH_REPLACEMENTS` says. None fails, each
+/// Replacements on one port in a row: 50, or as many as `ORCH_REPLACEMENTS` says. None fails, each
 /// is in the ring within 50 ms (p95), and nothing is left of them.
 pub fn replacements_in_a_row() {
-    let count = env::var("ORCH_REPLACEMENTS").map_or(100, |count| count.parse().unwrap());
+    let count = env::var("ORCH_REPLACEMENTS").map_or(50, |count| count.parse().unwrap());
     let orch = orch(SPARES, "running");
     let mut times = Times::default();
     let mut interfaces = BTreeSet::new();

@@ -313,7 +313,11 @@ fn a_replacement_takes_the_slot_and_the_old_ones_clients_get_a_reset() {
     assert_eq!(ask(&mut outside, "/api/x").unwrap().0, 200);
     assert_eq!(world.requests(), [1, 0, 0]);
     let spare = Container::new(&world.host, "br0", 9);
-    world.set_slot(0, &spare.entry(0, 2));
+    let entry = spare.entry(0, 2);
+    let plane = world.dataplane.as_mut().unwrap();
+    let prepared = world.host.within(|| plane.prepare(&entry.reach, entry.address));
+    prepared.unwrap();
+    world.set_slot(0, &entry);
     let error = ask(&mut outside, "/api/x").unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     for _ in 0..3 {

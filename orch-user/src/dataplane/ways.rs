@@ -1,0 +1,102 @@
+//! How backends of delivery `direct` are reached: the host's end of each one's interface, with the
+//! program for its replies attached.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+
+use orch_common::slot::SlotKey;
+
+use super::{
+    Dataplane, DataplaneError, Reach, SlotEntry, attach, links,
+    sandbox::{self, Way},
+};
+
+/// The ways that are ready.
+#[derive(Default)]
+pub(super) struct Ways {
+    /// Those of slots, with the backend's address.
+    slots: BTreeMap<SlotKey, (SocketAddr, Way)>,
+    /// Those of backends that may get a slot.
+    spares: Vec<(SocketAddr, Way)>,
+}
+
+impl Ways {
+    fn has(&self, ifindex: u32) -> bool {
+        let slots = self.slots.values().chain(&self.spares);
+        slots.into_iter().any(|(_, way)| way.ifindex == ifindex)
+    }
+}
+
+impl Dataplane {
+    /// Does what takes longest about [`Self::set_slot`] for a backend that may get a slot later:
+    /// the attachment to its interface, some 10 ms. Nothing for delivery `port`.
+    pub fn prepare(&mut self, reach: &Reach, address: SocketAddr) -> Result<(), DataplaneError> {
+        let Reach::Direct { netns } = reach else {
+            return Ok(());
+        };
+        let way = self.attach_way(netns, address)?;
+        self.ways.spares.push((address, way));
+        Ok(())
+    }
+
+    /// The way to a slot's backend, ready for its replies; nothing for delivery `port`.
+    pub(super) fn way(&mut self, key: SlotKey, entry: &SlotEntry) -> Result<Way, DataplaneError> {
+        let Reach::Direct { netns } = &entry.reach else {
+            return Ok(Way::default());
+        };
+        let spare = self.ways.spares.iter();
+        let known = spare.chain(self.ways.slots.get(&key));
+        // An engine gives an address to the next container: the namespace's file must be the same.
+        let mut same =
+            known.filter(|(address, way)| *address == entry.address && way.netns == *netns);
+        match same.next() {
+            Some((_, way)) => Ok(way.clone()),
+            None => self.attach_way(netns, entry.address),
+        }
+    }
+
+    fn attach_way(&mut self, netns: &Path, address: SocketAddr) -> Result<Way, DataplaneError> {
+        let way = sandbox::way(netns, address.ip())?;
+        self.tables.set_backend_port(address.port())?;
+        attach::veth(&mut self.ebpf, &self.pins, &way)?;
+        Ok(way)
+    }
+
+    /// Puts a slot's way in the place of the one before, and lets go of that.
+    pub(super) fn forget_way(
+        &mut self,
+        key: SlotKey,
+        new: Option<(SocketAddr, Way)>,
+    ) -> Result<(), DataplaneError> {
+        if let Some((_, way)) = &new {
+            let ifindex = way.ifindex;
+            self.ways
+                .spares
+                .retain(|(_, spare)| spare.ifindex != ifindex);
+        }
+        let old = match new {
+            Some(new) => self.ways.slots.insert(key, new),
+            None => self.ways.slots.remove(&key),
+        };
+        match old {
+            Some((_, old)) if !self.ways.has(old.ifindex) => {
+                attach::forget_veth(&self.pins, old.ifindex)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets go of spares that are gone.
+    pub(super) fn forget_vanished(&mut self) -> Result<(), DataplaneError> {
+        if self.ways.spares.is_empty() {
+            return Ok(());
+        }
+        let there =
+            links::links().map_err(|source| DataplaneError::file("/proc/net/dev", source))?;
+        let gone = |way: &Way| there.iter().all(|link| link.index != way.ifindex);
+        for (_, way) in self.ways.spares.iter().filter(|(_, way)| gone(way)) {
+            attach::forget_veth(&self.pins, way.ifindex)?;
+        }
+        self.ways.spares.retain(|(_, way)| !gone(way));
+        Ok(())
+    }
+}
