@@ -157,6 +157,13 @@ impl Dataplane {
         let fresh = !pin::exist(&config.pin_dir);
         let pins = Pins::open(&config.pin_dir)?;
         let others = Pins::others(&config.pin_dir)?;
+        for other in &others {
+            log::warn!(
+                "{} is of another version with another layout: its programs are replaced in place, \
+                 and connections from outside that are open now will be reset",
+                other.path().display()
+            );
+        }
         match Parts::build(config, &pins, &others) {
             Ok(parts) => {
                 for other in others {

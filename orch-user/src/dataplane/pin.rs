@@ -74,6 +74,11 @@ impl Pins {
         self.base.join("maps").join(name)
     }
 
+    /// Where they are.
+    pub(super) fn path(&self) -> &Path {
+        &self.base
+    }
+
     pub(super) fn link(&self, name: &str) -> PathBuf {
         self.base.join("links").join(name)
     }

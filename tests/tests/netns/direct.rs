@@ -315,7 +315,9 @@ fn a_replacement_takes_the_slot_and_the_old_ones_clients_get_a_reset() {
     let spare = Container::new(&world.host, "br0", 9);
     let entry = spare.entry(0, 2);
     let plane = world.dataplane.as_mut().unwrap();
-    let prepared = world.host.within(|| plane.prepare(&entry.reach, entry.address));
+    let prepared = world
+        .host
+        .within(|| plane.prepare(&entry.reach, entry.address));
     prepared.unwrap();
     world.set_slot(0, &entry);
     let error = ask(&mut outside, "/api/x").unwrap_err();
