@@ -12,7 +12,7 @@ use orch_common::{
 };
 use orch_tests::frame::{Tcp, tagged};
 
-use super::{DROP, PASS, World, at, at6, client, client6, hex};
+use super::world::{DROP, PASS, World, at, at6, client, client6, hex};
 
 const FRAMES: u64 = 1_000_000;
 const THREADS: u64 = 2;
