@@ -4,6 +4,7 @@
 #![allow(clippy::too_many_lines, reason = "tables")]
 
 mod connection;
+mod direct;
 mod foreign;
 mod guard;
 mod random;
