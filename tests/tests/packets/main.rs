@@ -8,5 +8,6 @@ mod direct;
 mod foreign;
 mod guard;
 mod random;
+mod rescue;
 mod turns;
 mod world;
