@@ -41,6 +41,16 @@ pub struct Tcp {
     pub extensions: Vec<(u8, Vec<u8>)>,
     /// Flags and offset of the IPv4 fragment field.
     pub fragment: u16,
+    /// Type of service, or traffic class.
+    pub tos: u8,
+    /// The IPv4 identification.
+    pub id: u16,
+    /// The four bits behind the data offset, the last of which is a flag of ECN (RFC 9768).
+    pub reserved: u8,
+    /// Window.
+    pub window: u16,
+    /// Urgent pointer.
+    pub urgent: u16,
     /// Payload.
     pub payload: Vec<u8>,
     /// Bytes behind the datagram, as Ethernet adds to short ones.
@@ -60,6 +70,11 @@ impl Tcp {
             ip_options: Vec::new(),
             extensions: Vec::new(),
             fragment: 0,
+            tos: 0,
+            id: 1,
+            reserved: 0,
+            window: 0x2000,
+            urgent: 0,
             payload: Vec::new(),
             padding: 0,
         }
@@ -92,7 +107,7 @@ impl Tcp {
                 frame.extend(self.v4_header(from.octets(), to.octets(), segment.len()));
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
-                frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+                frame.extend([0x86, 0xdd, 0x60 | self.tos >> 4, self.tos << 4, 0, 0]);
                 let (first, chain) = self.chain();
                 frame.extend(((chain.len() + segment.len()) as u16).to_be_bytes());
                 frame.extend([first, 64]);
@@ -124,9 +139,11 @@ impl Tcp {
         out.extend(self.to.port().to_be_bytes());
         out.extend(self.seq.to_be_bytes());
         out.extend(self.ack.to_be_bytes());
-        out.push((5 + self.options.len() as u8 / 4) << 4);
+        out.push((5 + self.options.len() as u8 / 4) << 4 | self.reserved);
         out.push(self.flags);
-        out.extend([0x20, 0, 0, 0, 0, 0]);
+        out.extend(self.window.to_be_bytes());
+        out.extend([0, 0]);
+        out.extend(self.urgent.to_be_bytes());
         out.extend(&self.options);
         out.extend(&self.payload);
         out
@@ -134,9 +151,9 @@ impl Tcp {
 
     fn v4_header(&self, from: [u8; 4], to: [u8; 4], segment: usize) -> Vec<u8> {
         let header = 20 + self.ip_options.len();
-        let mut out = vec![0x40 | (header / 4) as u8, 0];
+        let mut out = vec![0x40 | (header / 4) as u8, self.tos];
         out.extend(((header + segment) as u16).to_be_bytes());
-        out.extend([0, 1]);
+        out.extend(self.id.to_be_bytes());
         out.extend(self.fragment.to_be_bytes());
         out.extend([64, 6, 0, 0]);
         out.extend(from);

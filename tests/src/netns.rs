@@ -37,6 +37,19 @@ impl NetNs {
         run("ip", &all);
     }
 
+    /// Runs many commands of `ip` in it at once, one on each line.
+    pub fn batch(&self, commands: &str) {
+        let mut ip = Command::new("ip")
+            .args(["-n", &self.name, "-batch", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = ip.stdin.take().unwrap();
+        input.write_all(commands.as_bytes()).unwrap();
+        drop(input);
+        assert!(ip.wait().unwrap().success(), "{commands}");
+    }
+
     /// Sets a kernel parameter of it, in the notation of `sysctl`.
     pub fn sysctl(&self, name: &str, value: &str) {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
@@ -120,6 +133,11 @@ impl NetNs {
 pub struct Entry(File);
 
 impl Entry {
+    /// The way back to where the calling thread is.
+    pub fn here() -> Self {
+        Self(File::open("/proc/thread-self/ns/net").unwrap())
+    }
+
     /// Moves the calling thread in, for good.
     pub fn enter(&self) {
         setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();

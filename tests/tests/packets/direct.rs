@@ -1,0 +1,507 @@
+//! Delivery `direct`: a client's packets go to the backend's own address, and the backend's come
+//! back as from the host. What is redirected has its verdict and its bytes here; where it ends up
+//! is in the tests with real namespaces.
+
+use std::path::Path;
+
+use nix::net::if_::if_nametoindex;
+use orch::dataplane::Reach;
+use orch_common::{
+    counter::Reason,
+    flow::FlowState,
+    layout::program::{EGRESS, GUARD, INGRESS, VETH},
+};
+use orch_tests::{
+    frame::{
+        Tcp,
+        flag::{ACK, FIN, PSH, RST, SYN},
+        tagged,
+    },
+    wait::until,
+};
+
+use super::world::{
+    DROP, Family, PASS, REDIRECT, Talk, V4, V6, World, destination_options, sent_from, sent_to,
+    service, slot,
+};
+
+/// The families, and a slot for each.
+const FAMILIES: [(Family, u16); 2] = [(V4, 0), (V6, 2)];
+
+#[test]
+fn a_connection_from_syn_to_fin() {
+    let mut world = World::direct();
+    for (family, number) in FAMILIES {
+        world.plane().set_ring(0, &[number]).unwrap();
+        let talk = Talk::new(family, 40_000);
+        let syn = talk.says(SYN, 1000, 0);
+        world.goes("SYN", &talk, &syn, number);
+        world.plane().set_ring(0, &[1]).unwrap();
+        world.goes("SYN again", &talk, &syn, number);
+        let answer = talk.answers(number, SYN | ACK, 500, 1001);
+        world.comes("SYN-ACK", &talk, &answer);
+        world.comes("SYN-ACK again", &talk, &answer);
+        world.goes("ACK", &talk, &talk.says(ACK, 1001, 501), number);
+        let flow = world.flow(&talk).unwrap();
+        let device = format!("h{number}");
+        assert_eq!(flow.state, FlowState::Established);
+        assert_eq!(flow.ifindex, if_nametoindex(device.as_str()).unwrap());
+        let request = talk.says(ACK | PSH, 1001, 501);
+        let request = request.payload(b"GET /api/x HTTP/1.1\r\n\r\n");
+        world.goes("request", &talk, &request, number);
+        world.goes("request again", &talk, &request, number);
+        let response = talk.answers(number, ACK | PSH, 501, 1024);
+        let response = response.payload(b"HTTP/1.1 200 OK\r\n\r\n");
+        world.comes("response", &talk, &response);
+        let fin = talk.answers(number, FIN | ACK, 520, 1024);
+        world.comes("FIN of the backend", &talk, &fin);
+        assert_eq!(world.live()[usize::from(number)], 1);
+        let fin = talk.says(FIN | ACK, 1024, 521);
+        world.goes("FIN of the client", &talk, &fin, number);
+        assert_eq!(world.live(), [0, 0, 0]);
+        let last = talk.answers(number, ACK, 521, 1025);
+        world.comes("last ACK", &talk, &last);
+        world.goes("FIN again", &talk, &fin, number);
+        assert_eq!(world.live(), [0, 0, 0]);
+        let reading = world.plane().read().unwrap();
+        let counted = &reading.slots[usize::from(number)];
+        assert_eq!((counted.connections, counted.counters.requests), (1, 1));
+        assert_eq!(counted.counters.responses, [0, 0, 1, 0, 0, 0]);
+    }
+    assert_eq!(world.reason(Reason::NewFlow), 2);
+    assert_eq!(world.reason(Reason::SynAgain), 2);
+}
+
+#[test]
+fn every_way_to_close_brings_the_count_to_0() {
+    let mut world = World::direct();
+    for (family, number) in FAMILIES {
+        world.plane().set_ring(0, &[number]).unwrap();
+        for case in 0..5 {
+            let talk = Talk::new(family, 41_000 + case);
+            world.opens(&talk, 1000, number);
+            assert_eq!(world.live()[usize::from(number)], 1);
+            let client = |flags| talk.says(flags, 1001, 501);
+            let server = |flags| talk.answers(number, flags, 501, 1001);
+            match case {
+                0 => world.goes("RST", &talk, &client(RST), number),
+                1 => world.goes("RST-ACK", &talk, &client(RST | ACK), number),
+                2 => world.comes("RST", &talk, &server(RST)),
+                3 => world.comes("RST-ACK", &talk, &server(RST | ACK)),
+                _ => {
+                    world.goes("FIN", &talk, &client(FIN | ACK), number);
+                    world.comes("FIN", &talk, &server(FIN | ACK));
+                }
+            }
+            assert_eq!(world.live(), [0, 0, 0], "case {case}");
+            world.opens(&talk, 900_000, number);
+            let blind = talk.answers(number, RST, 0x7000_0000, 0);
+            world.comes("a blind RST", &talk, &blind);
+            assert_eq!(world.live()[usize::from(number)], 1);
+            world.resets(&talk, 900_001, number);
+        }
+    }
+    assert_eq!(world.live(), [0, 0, 0]);
+    assert_eq!(world.reason(Reason::Reopened), 10);
+}
+
+#[test]
+fn replies_leave_by_the_route_to_the_client() {
+    let mut world = World::direct();
+    world.ip("link set br0 up\n\
+         route add 10.9.0.2/32 dev br0\n\
+         route add fd09::2/128 dev br0\n");
+    world.sysctl("net.ipv4.ip_forward", "1");
+    world.sysctl("net.ipv6.conf.all.forwarding", "1");
+    for (family, _) in FAMILIES {
+        let talk = Talk::new(family, 40_000);
+        let there = world.arrive(&talk.says(SYN, 1000, 0));
+        assert_eq!(there.verdict, REDIRECT);
+        let uplink = world.flow(&talk).unwrap().uplink;
+        assert_eq!(uplink, if_nametoindex("br0").unwrap(), "{talk:?}");
+    }
+}
+
+#[test]
+fn an_answer_to_another_syn_is_left_alone() {
+    let mut world = World::direct();
+    world.plane().set_ring(0, &[1]).unwrap();
+    for (family, _) in FAMILIES {
+        let talk = Talk::new(family, 40_000);
+        world.opens(&talk, 1000, 1);
+        let other = talk.answers(1, SYN | ACK, 7, 77_777);
+        world.expect("SYN-ACK past the balancer", VETH, &other, PASS, &other);
+        assert!(world.flow(&talk).is_some(), "an open flow stays");
+        let data = talk.answers(1, ACK, 501, 1001).payload(b"x");
+        world.comes("the flow's own", &talk, &data);
+        world.resets(&talk, 1001, 1);
+        let stale = world.reason(Reason::Stale);
+        world.expect("SYN-ACK past the balancer", VETH, &other, PASS, &other);
+        assert_eq!(world.reason(Reason::Stale), stale + 1);
+        assert!(world.flow(&talk).is_none(), "a closed one is forgotten");
+        let data = talk.answers(1, ACK, 8, 77_777).payload(b"x");
+        world.expect("and what follows", VETH, &data, PASS, &data);
+        assert_eq!(world.reason(Reason::Stale), stale + 1, "nobody knows it");
+        assert_eq!(world.live(), [0, 0, 0]);
+    }
+}
+
+/// What a backend says that a connection was taken from must not reach the client.
+fn is_late(world: &mut World, talk: &Talk, from: u16) {
+    for flags in [SYN | ACK, RST | ACK] {
+        let late = talk.answers(from, flags, 500, 1001);
+        world.expect("late", VETH, &late, DROP, &late);
+        let other = talk.answers(from, flags, 500, 77_777);
+        world.expect("past the balancer", VETH, &other, PASS, &other);
+    }
+    let data = talk.answers(from, ACK, 501, 77_777).payload(b"x");
+    world.expect("past the balancer", VETH, &data, PASS, &data);
+}
+
+#[test]
+fn a_silent_backend_that_lost_its_syn_is_not_heard() {
+    let mut world = World::direct();
+    for (family, number) in FAMILIES {
+        world.plane().set_ring(0, &[number]).unwrap();
+        let talk = Talk::new(family, 40_000);
+        let syn = talk.says(SYN, 1000, 0);
+        world.goes("SYN", &talk, &syn, number);
+        world.plane().set_ring(0, &[1]).unwrap();
+        let moved = world.reason(Reason::Moved);
+        let second = until("the SYN goes to another backend", || {
+            let trial = world.arrive(&syn);
+            (world.reason(Reason::Moved) > moved).then_some(trial)
+        });
+        assert_eq!(second.verdict, REDIRECT);
+        assert_eq!(
+            second.frame,
+            sent_to(&syn, (family.backend)(1)).frame(),
+            "{family:?}"
+        );
+        assert_eq!(world.live(), [0, 1, 0]);
+        let flow = world.flow(&talk).unwrap();
+        is_late(&mut world, &talk, number);
+        let answer = talk.answers(1, SYN | ACK, 9, 1001);
+        world.comes("SYN-ACK of the other", &talk, &answer);
+        is_late(&mut world, &talk, number);
+        assert_eq!(world.flow(&talk).unwrap().isn, flow.isn);
+        world.resets(&talk, 1001, 1);
+        assert_eq!(world.live(), [0, 0, 0]);
+    }
+    assert_eq!(world.plane().refused(), [], "a late refusal says nothing");
+}
+
+#[test]
+fn flows_of_a_removed_backend_are_dead() {
+    let mut world = World::direct();
+    for ((family, removed), generation) in [(V4, 1), (V6, 2)].into_iter().zip(2..) {
+        let (one, two) = (Talk::new(family, 5000), Talk::new(family, 5001));
+        world.plane().set_ring(0, &[0]).unwrap();
+        world.opens(&one, 1000, 0);
+        world.plane().set_ring(0, &[removed]).unwrap();
+        world.opens(&two, 1000, removed);
+        world.direct_slot(0, generation);
+        world.plane().remove_slot(slot(removed)).unwrap();
+        let dead = world.reason(Reason::DeadBackend);
+        for (what, talk) in [("replaced", one), ("removed", two)] {
+            let data = talk.says(ACK, 1001, 501).payload(b"x");
+            for _ in 0..2 {
+                world.expect(what, INGRESS, &data, PASS, &data);
+            }
+        }
+        assert_eq!(world.reason(Reason::DeadBackend), dead + 4);
+        world.plane().set_ring(0, &[0]).unwrap();
+        world.opens(&one, 900_000, 0);
+        world.resets(&one, 900_001, 0);
+    }
+    assert_eq!(world.live(), [0]);
+}
+
+#[test]
+fn options_of_every_length_are_kept() {
+    let mut world = World::direct();
+    world.plane().set_ring(0, &[0]).unwrap();
+    for (family, _) in FAMILIES {
+        for length in 0..=10 {
+            let talk = Talk::new(family, 42_000 + length);
+            let bytes: Vec<u8> = (0..4 * length).map(|at| 0x40 + at as u8).collect();
+            let with = |tcp: Tcp, ip: &[u8], tcp_options: &[u8]| {
+                let mut tcp = tcp;
+                tcp.options = tcp_options.to_vec();
+                if tcp.from.is_ipv4() {
+                    tcp.ip_options = ip.to_vec();
+                } else {
+                    tcp.extensions = vec![destination_options(); usize::from(length).min(6)];
+                }
+                tcp
+            };
+            let syn = with(talk.says(SYN, 1000, 0), &bytes, &bytes);
+            world.goes("SYN", &talk, &syn, 0);
+            let answer = with(talk.answers(0, SYN | ACK, 500, 1001), &bytes, &bytes);
+            world.comes("SYN-ACK", &talk, &answer);
+            for (ip, tcp) in [(&bytes[..], &[][..]), (&[], &bytes)] {
+                let mut data = with(talk.says(ACK, 1001, 501).payload(b"odd"), ip, tcp);
+                data.padding = 7;
+                data.tos = 0xb8;
+                world.goes("data", &talk, &data, 0);
+                let mut data = with(talk.answers(0, ACK, 501, 1001).payload(b"odd"), ip, tcp);
+                data.padding = 7;
+                data.fragment = 0x4000;
+                world.comes("data", &talk, &data);
+            }
+        }
+    }
+}
+
+#[test]
+fn fragments_pass_untouched() {
+    let mut world = World::direct();
+    for (family, number) in FAMILIES {
+        world.plane().set_ring(0, &[number]).unwrap();
+        let talk = Talk::new(family, 40_000);
+        world.opens(&talk, 1000, number);
+        let cut = |mut tcp: Tcp, place: u16, more: bool| {
+            tcp.fragment = place | if more { 0x2000 } else { 0 };
+            let [high, low] = (place << 3 | u16::from(more)).to_be_bytes();
+            tcp.extensions = vec![(44, vec![0, high, low, 0, 0, 0, 9])];
+            tcp
+        };
+        let (data, reply) = (
+            talk.says(ACK, 1001, 501).payload(&[7; 64]),
+            talk.answers(number, ACK, 501, 1001).payload(&[7; 64]),
+        );
+        let counted = world.reason(Reason::Fragment);
+        let first = cut(data.clone(), 0, true);
+        world.expect("the first", INGRESS, &first, PASS, &first);
+        assert_eq!(world.reason(Reason::Fragment), counted + 1);
+        for (place, more) in [(1, true), (100, true), (100, false), (0x1fff, false)] {
+            let later = cut(data.clone(), place, more);
+            world.expect("a later one", INGRESS, &later, PASS, &later);
+            let later = cut(reply.clone(), place, more);
+            world.expect("a later one back", VETH, &later, PASS, &later);
+        }
+        if talk.client.is_ipv6() {
+            let whole = cut(reply.clone(), 0, false);
+            world.comes("an atomic one (RFC 6946)", &talk, &whole);
+        }
+    }
+}
+
+#[test]
+fn headers_cut_off_anywhere_pass_untouched() {
+    let mut world = World::direct();
+    for (family, number) in FAMILIES {
+        world.plane().set_ring(0, &[number]).unwrap();
+        let talk = Talk::new(family, 40_000);
+        world.opens(&talk, 1000, number);
+        let least = if talk.client.is_ipv4() { 34 } else { 54 };
+        for (options, extensions) in [(0, 0), (20, 0), (40, 0), (40, 2)] {
+            let shape = |mut tcp: Tcp| {
+                tcp.options = vec![1; options];
+                tcp.ip_options = vec![1; 4 * extensions];
+                tcp.extensions = vec![destination_options(); extensions];
+                tcp.frame()
+            };
+            for flags in [ACK, FIN | ACK, RST | ACK, SYN | ACK] {
+                let back = shape(talk.answers(number, flags, 501, 1001));
+                let there = shape(talk.says(flags, 1001, 501));
+                for len in least..back.len() {
+                    let what = format!("{len} of {} bytes", back.len());
+                    world.expect_frame(&what, VETH, &back[..len], PASS, &back[..len]);
+                    world.expect_frame(&what, INGRESS, &there[..len], PASS, &there[..len]);
+                }
+            }
+        }
+        let mut lying = talk.answers(number, ACK, 501, 1001).frame();
+        let at = lying.len() - 8;
+        for offset in [0, 0x10, 0x40, 0x60, 0xf0] {
+            lying[at] = offset;
+            world.expect_frame("data offset", VETH, &lying, PASS, &lying);
+        }
+        let flow = world.flow(&talk).unwrap();
+        assert_eq!((flow.state, flow.live), (FlowState::Established, 1));
+        world.resets(&talk, 1001, number);
+    }
+    assert_eq!(world.live(), [0, 0, 0]);
+}
+
+#[test]
+fn what_is_not_ours_passes_untouched() {
+    let mut world = World::direct();
+    for (family, number) in FAMILIES {
+        world.plane().set_ring(0, &[number]).unwrap();
+        let talk = Talk::new(family, 40_000);
+        world.opens(&talk, 1000, number);
+        let reply = talk.answers(number, ACK, 501, 1001).payload(b"x");
+        let mut other_port = reply.clone();
+        other_port.from.set_port(8081);
+        let mut slot_port = reply.clone();
+        slot_port.from.set_port(8000 + number);
+        let mut other_client = reply.clone();
+        other_client.to.set_port(40_001);
+        let table = [
+            ("another port of the backend", other_port),
+            ("a slot's port", slot_port),
+            ("another client port", other_client),
+            ("another backend", sent_from(&reply, (family.backend)(1))),
+            ("another client", sent_to(&reply, (family.at)(40_000))),
+            ("what a backend asks", talk.answers(number, SYN, 9, 0)),
+        ];
+        for (what, input) in &table {
+            world.expect(what, VETH, input, PASS, input);
+        }
+        // A device without the program of its own: the host's address is not the backend's.
+        world.expect("at an uplink", EGRESS, &reply, PASS, &reply);
+        let frame = reply.frame();
+        let mut udp = frame.clone();
+        udp[if talk.client.is_ipv4() { 23 } else { 20 }] = 17;
+        let mut arp = frame.clone();
+        arp[12..14].copy_from_slice(&[0x08, 0x06]);
+        let mut version = frame.clone();
+        version[14] ^= 0x20;
+        let table = [
+            ("UDP", udp),
+            ("ARP", arp),
+            ("another version", version),
+            ("tagged", tagged(&frame, 5)),
+        ];
+        for (what, frame) in &table {
+            world.expect_frame(what, VETH, frame, PASS, frame);
+        }
+        world.comes("what is ours", &talk, &reply);
+        world.resets(&talk, 1001, number);
+    }
+    assert_eq!(world.live(), [0, 0, 0]);
+}
+
+#[test]
+fn a_family_that_no_backend_has_is_left_to_the_kernel() {
+    let mut world = World::direct();
+    world.ip_of_backends("addr del fd30::2/128 dev eth0\naddr del fd30::3/128 dev eth1\n");
+    for number in [0, 1] {
+        // Under another name of its namespace the way is looked for anew.
+        let mut entry = world.direct_entry(number, 2);
+        if let Reach::Direct { netns } = &mut entry.reach {
+            *netns = Path::new("/var/run/netns").join(netns.file_name().unwrap());
+        }
+        world.plane().set_slot(slot(number), &entry).unwrap();
+    }
+    world.plane().set_ring(0, &[0, 1]).unwrap();
+    let talk = Talk::new(V6, 40_000);
+    let syn = talk.says(SYN, 1000, 0);
+    world.expect("IPv6", INGRESS, &syn, PASS, &syn);
+    assert_eq!(world.reason(Reason::NoFamily), 1);
+    assert!(world.flow(&talk).is_none());
+    world.opens(&Talk::new(V4, 40_000), 1000, 0);
+    world.plane().set_ring(0, &[0, 1, 2]).unwrap();
+    world.opens(&talk, 1000, 2);
+    assert_eq!(world.live(), [1, 0, 1]);
+}
+
+#[test]
+fn one_client_port_to_two_addresses_of_the_host() {
+    let mut world = World::direct();
+    world.ip("addr add 10.9.0.7/24 dev lo\naddr add fd09::7/64 dev lo nodad\n");
+    world.plane().sync_host().unwrap();
+    for (family, second) in [(V4, "10.9.0.7:80"), (V6, "[fd09::7]:80")] {
+        world.plane().set_ring(0, &[0]).unwrap();
+        let one = Talk::new(family, 40_000);
+        let two = one.asking(second.parse().unwrap());
+        world.opens(&one, 1000, 0);
+        let syn = two.says(SYN, 5000, 0);
+        let collisions = world.reason(Reason::Collision);
+        world.expect("no other backend", INGRESS, &syn, DROP, &syn);
+        assert_eq!(world.reason(Reason::Collision), collisions + 1);
+        world.plane().set_ring(0, &[0, 0, 0, 1]).unwrap();
+        world.opens(&two, 5000, 1);
+        for (talk, number, next) in [(one, 0, 1001), (two, 1, 5001)] {
+            let data = talk.says(ACK, next, 501).payload(b"x");
+            world.goes("data", &talk, &data, number);
+            let data = talk.answers(number, ACK, 501, next).payload(b"x");
+            world.comes("data", &talk, &data);
+        }
+        world.resets(&one, 1001, 0);
+        world.resets(&two, 5001, 1);
+        world.plane().set_ring(0, &[0]).unwrap();
+        world.opens(&two, 90_000, 0);
+        world.resets(&two, 90_001, 0);
+        assert_eq!(world.live(), [0, 0, 0]);
+    }
+}
+
+#[test]
+fn exposed_slot_ports_lead_to_their_backend() {
+    let mut world = World::direct_with(&service(true), 3);
+    for (family, _) in FAMILIES {
+        for number in 0..3 {
+            let talk = Talk::new(family, 40_000).asking((family.at)(8000 + number));
+            world.opens(&talk, 1000, number);
+            let data = talk.says(ACK, 1001, 501);
+            let data = data.payload(b"GET /api/x HTTP/1.1\r\n\r\n");
+            world.goes("request", &talk, &data, number);
+            let data = talk.answers(number, ACK, 501, 1024);
+            let data = data.payload(b"HTTP/1.1 200 OK\r\n\r\n");
+            world.comes("response", &talk, &data);
+        }
+        assert_eq!(world.live(), [1, 1, 1]);
+        let balanced = Talk::new(family, 40_000);
+        let syn = balanced.says(SYN, 7000, 0);
+        world.expect("every slot is taken", INGRESS, &syn, DROP, &syn);
+        let free = Talk::new(family, 40_000).asking((family.at)(8001));
+        world.goes("FIN", &free, &free.says(FIN | ACK, 1024, 520), 1);
+        world.comes("FIN", &free, &free.answers(1, FIN | ACK, 520, 1025));
+        assert_eq!(world.live(), [1, 0, 1]);
+        world.opens(&balanced, 7000, 1);
+        let syn = free.says(SYN, 9000, 0);
+        world.expect("the balanced one has it", INGRESS, &syn, DROP, &syn);
+        world.resets(&balanced, 7001, 1);
+        for number in [0, 2] {
+            let talk = free.asking((family.at)(8000 + number));
+            world.resets(&talk, 1024, number);
+        }
+        let beyond = free.asking((family.at)(8003)).says(SYN, 1000, 0);
+        world.expect("no such slot", INGRESS, &beyond, PASS, &beyond);
+        assert_eq!(world.live(), [0, 0, 0]);
+    }
+    let slots = world.plane().read().unwrap().slots;
+    assert!(slots.iter().all(|slot| slot.counters.requests == 0));
+}
+
+#[test]
+fn outsiders_stay_off_slot_ports() {
+    let mut world = World::direct();
+    for (family, number) in FAMILIES {
+        let talk = Talk::new(family, 40_000).asking((family.at)(8000 + number));
+        let mut first = talk.says(SYN, 1000, 0).payload(&[7; 64]);
+        first.fragment = 0x2000;
+        first.extensions = vec![(44, vec![0, 0, 1, 0, 0, 0, 9])];
+        let later = talk.says(ACK, 1001, 501);
+        for program in [INGRESS, GUARD] {
+            let syn = talk.says(SYN, 1000, 0);
+            world.expect("SYN", program, &syn, DROP, &syn);
+            world.expect("first fragment", program, &first, DROP, &first);
+            world.expect("no SYN", program, &later, PASS, &later);
+        }
+        // Nor at the backend's own port, if the host is asked.
+        let talk = talk.asking((family.at)(8080)).says(SYN, 1000, 0);
+        world.expect("the backend's port", INGRESS, &talk, PASS, &talk);
+    }
+    assert_eq!(world.reason(Reason::SlotGuard), 8);
+    assert_eq!(world.connections(), [0, 0, 0]);
+}
+
+#[test]
+fn a_backend_whose_interface_is_gone_is_passed_by() {
+    let mut world = World::direct();
+    world.ip("link del h1\n");
+    for turn in 0..6 {
+        let family = FAMILIES[usize::from(turn % 2)].0;
+        let talk = Talk::new(family, 43_000 + turn);
+        world.opens(&talk, 1000, 2 * (turn % 2));
+    }
+    assert_eq!(world.reason(Reason::PassedBy), 3);
+    assert_eq!(world.live(), [3, 0, 3]);
+    world.plane().set_ring(0, &[1]).unwrap();
+    let syn = Talk::new(V4, 44_000).says(SYN, 1000, 0);
+    assert_eq!(world.arrive(&syn).verdict, DROP, "the client asks again");
+}
