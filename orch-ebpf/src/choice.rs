@@ -120,9 +120,19 @@ fn suits(skb: *mut __sk_buff, key: &FlowKey, pick: &Pick) -> Result<(), Reason> 
         ..*key
     };
     match maps::reply(&reply) {
-        Some(other) if *other != *key && is_live(other) => Err(Reason::Collision),
+        Some(other) if *other != *key && occupies(other, &reply) => Err(Reason::Collision),
         _ => Ok(()),
     }
+}
+
+/// Whether a connection lives, and still at this backend: it may have been given to another.
+#[inline(always)]
+fn occupies(other: &FlowKey, reply: &FlowKey) -> bool {
+    maps::flow(other).is_some_and(|flow| {
+        !matches!(flow.state, FlowState::Closed)
+            && flow.address == reply.local
+            && flow.backend_port == reply.local_port
+    })
 }
 
 /// Whether the same client port is in use for a connection past the balancer to this slot port:

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::__sk_buff, btf_maps::lpm_trie::Key, helpers::bpf_ktime_get_ns};
 use orch_common::{
-    flow::{Counting, Flow},
+    flow::{Counting, Flow, FlowState},
     http::{self, Response},
     latency,
     service::{PATH_BYTES, PathKey, PathRule},
@@ -14,8 +14,18 @@ use crate::{atomic, maps, opaque::opaque, segment::Segment};
 /// Takes a segment of the client.
 #[inline(always)]
 pub fn from_client(flow: &mut Flow, segment: &Segment) {
-    if segment.len > 0 && !matches!(flow.counting, Counting::None) {
+    if segment.len == 0 {
+        return;
+    }
+    let early = segment.flags.opens();
+    // Before the backend has answered, anything but the SYN's own data is of an earlier connection.
+    if matches!(flow.state, FlowState::SynSent) && !early {
+        return;
+    }
+    if !matches!(flow.counting, Counting::None) {
         orch_request(segment.skb, flow, segment);
+    } else if early {
+        flow.client_next = segment.seq.wrapping_add(segment.len);
     }
 }
 

@@ -152,7 +152,11 @@ pub fn begin(slot: SlotKey, seq: u32) -> Flow {
 #[inline(always)]
 pub fn forget(key: &FlowKey, flow: &Flow) {
     if flow.is_direct() {
-        maps::remove_reply(&flow.reply_key(key));
+        let reply = flow.reply_key(key);
+        // A later connection of the same client port may own it by now.
+        if maps::reply(&reply).is_some_and(|owner| *owner == *key) {
+            maps::remove_reply(&reply);
+        }
     }
     maps::remove_flow(key);
 }
@@ -192,12 +196,13 @@ fn is_believed(flow: &Flow, side: Side, seq: u32) -> bool {
 }
 
 /// Whether a reply belongs to this flow: a SYN-ACK acknowledges the flow's own SYN and the data
-/// that came with it, and a reset of the SYN does as well.
+/// that came with it, and a reset of the SYN does as well (RFC 9293, 3.10.7.3: any other is not for
+/// the SYN, and the client drops it).
 #[inline(always)]
 pub fn owns_reply(flow: &Flow, segment: &Segment) -> bool {
-    let is_answer = segment.flags.has(Flags::SYN)
-        || (segment.flags.has(Flags::RST | Flags::ACK) && matches!(flow.state, FlowState::SynSent));
-    !is_answer || acknowledges_syn(flow, segment)
+    let refuses = segment.flags.has(Flags::RST) && matches!(flow.state, FlowState::SynSent);
+    let is_answer = segment.flags.has(Flags::SYN) || refuses;
+    !is_answer || segment.flags.has(Flags::ACK) && acknowledges_syn(flow, segment)
 }
 
 /// Whether this is the first answer of a backend to the flow's SYN, taking or refusing it.

@@ -25,7 +25,7 @@ pub fn leaving(ctx: &TcContext) -> Verdict {
         return Verdict::Untouched;
     };
     let port = maps::port(located.source_port);
-    if !matches!(port.class, PortClass::Slot) {
+    if located.fragment || !matches!(port.class, PortClass::Slot) {
         return Verdict::Untouched;
     }
     let (Some((local, client)), Some(segment)) = (located.addresses(), located.segment()) else {
@@ -51,7 +51,8 @@ pub fn leaving_backend(ctx: &TcContext) -> Verdict {
     let Ok(located) = packet::locate(ctx.skb.skb, ETHERNET) else {
         return Verdict::Untouched;
     };
-    if maps::port(located.source_port).backend == 0 {
+    // The other fragments of a datagram have no ports: it goes on untouched as a whole.
+    if located.fragment || maps::port(located.source_port).backend == 0 {
         return Verdict::Untouched;
     }
     let (Some((local, client)), Some(segment)) = (located.addresses(), located.segment()) else {

@@ -5,6 +5,7 @@
 
 mod connection;
 mod direct;
+mod edges;
 mod foreign;
 mod guard;
 mod random;
