@@ -17,4 +17,5 @@ pub mod outside;
 pub mod scenario;
 pub mod server;
 pub mod story;
+pub mod volley;
 pub mod wait;
