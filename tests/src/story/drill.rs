@@ -107,7 +107,7 @@ fn drill(outside: Option<&Outside>, blows: &[Blow]) {
 }
 
 impl Row {
-    const HEAD: &str = "kind            connections refused undelivered stalled timeouts inside \
+    const HEAD: &str = "kind            connections refused undelivered stalled timeouts late inside \
                         unanswered  5xx rescued passed_by moved exited  lag\n";
 
     /// One blow, under load from before it until all copies are ready again.
@@ -162,13 +162,14 @@ impl Row {
         let of = |fate| self.tally.of(fate);
         let grown = |at: usize| self.grown[REASONS[at]];
         format!(
-            "{:<15} {:>11} {:>7} {:>11} {:>7} {:>8} {:>6} {:>10} {:>4} {:>7} {:>9} {:>5} {:>6} {:>4.0?}\n",
+            "{:<15} {:>11} {:>7} {:>11} {:>7} {:>8} {:>4} {:>6} {:>10} {:>4} {:>7} {:>9} {:>5} {:>6} {:>4.0?}\n",
             self.blow.name(),
             self.tally.connections,
             of(Fate::Refused),
             of(Fate::Undelivered),
             of(Fate::Stalled),
             of(Fate::Timeout),
+            of(Fate::Late),
             of(Fate::Inside),
             of(Fate::Unanswered),
             of(Fate::ServerError),
@@ -184,19 +185,25 @@ impl Row {
     fn wrong(&self, kills: u32, rate: u32) -> Option<String> {
         let of = |fate| self.tally.of(fate);
         let kept_out: usize = KEPT_OUT.map(of).iter().sum();
+        // One that had a connection to the copy, and had not got round to asking.
+        let late = of(Fate::Late);
+        let lag = self.tally.lag.as_secs_f64();
+        let slow = (f64::from(rate / u32::from(COPIES)) * lag).ceil() as usize * kills as usize;
         let let_down = of(Fate::Inside) + of(Fate::Unanswered) + of(Fate::ServerError);
-        // The share of one copy, for as long as nobody may have noticed.
+        // The share of one copy, for as long as nobody may have noticed. Wanted are 30 a blow for a
+        // pause and 5 for a crash, at 500 connections/s for a copy; only probes notice these two as
+        // yet, which took 1265 and 319 (on 2 busy cores). What is structural is asserted.
         let share = (rate / u32::from(COPIES) * NOTICE * kills) as usize;
         let right = match self.blow {
             Blow::Pause => kept_out + let_down <= share,
             Blow::Crash => kept_out == 0 && let_down <= share,
-            blow if blow.is_gentle() => kept_out + let_down == 0,
-            // What was inside a copy goes with it; more than a copy has inside at once does not.
-            _ => kept_out == 0,
+            blow if blow.is_gentle() => kept_out + let_down + late == 0,
+            // What was inside a copy goes with it.
+            _ => kept_out == 0 && late <= slow && let_down <= share,
         };
         (!right).then(|| {
             format!(
-                "{}: kept out {kept_out}, let down {let_down}",
+                "{}: kept out {kept_out}, let down {let_down}, late {late} of {slow}",
                 self.blow.name()
             )
         })
