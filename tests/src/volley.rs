@@ -169,6 +169,10 @@ async fn one(address: SocketAddr, request: &str) -> (Fate, String) {
         Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
             return (Fate::Timeout, error.to_string());
         }
+        // A reset that answers the SYN is "refused"; this one came after the handshake.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+            return (Fate::Undelivered, error.to_string());
+        }
         Ok(Err(error)) => return (Fate::Refused, error.to_string()),
         Ok(Ok(stream)) => stream,
     };

@@ -108,11 +108,6 @@ impl Blow {
         client.map(|mut client| client.wait());
         struck
     }
-
-    /// Whether the copy has the time to finish what is inside it.
-    pub const fn is_gentle(self) -> bool {
-        matches!(self, Self::Stop | Self::ScaleDown | Self::Close)
-    }
 }
 
 /// Asks the copy for something that lasts until the connection is dropped: its body never ends.
