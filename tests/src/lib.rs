@@ -17,4 +17,6 @@ pub mod outside;
 pub mod scenario;
 pub mod server;
 pub mod story;
+pub mod tcp_info;
+pub mod volley;
 pub mod wait;

@@ -13,7 +13,7 @@ use std::{
 use nix::sys::signal::Signal;
 use orch_tests::{
     orch::{Kind::Docker, Orch, Settings, docker},
-    story::{lifetime, refusals, reload, replace, scale, spare, volume},
+    story::{drill, lifetime, refusals, reload, replace, scale, spare, volume},
 };
 use serde_json::{Value, json};
 
@@ -35,6 +35,16 @@ fn replacements_in_a_row_leave_nothing() {
 #[test]
 fn frozen_spares_take_over_and_are_found_again() {
     spare::frozen_spares();
+}
+
+#[test]
+fn clients_outside_notice_no_death() {
+    drill::outside_clients();
+}
+
+#[test]
+fn local_clients_notice_no_death() {
+    drill::local_clients();
 }
 
 #[test]

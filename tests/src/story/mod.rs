@@ -1,5 +1,7 @@
 //! What must hold with every runtime: each function is a test.
 
+pub mod blow;
+pub mod drill;
 pub mod lifetime;
 pub mod refusals;
 pub mod reload;
