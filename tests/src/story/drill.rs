@@ -1,7 +1,7 @@
 //! Copies are struck, one at a time, in every way that there is, while clients open connections at
 //! a fixed rate: what do they notice?
 //!
-//! - `ORCH_DRILL_KILLS`: blows of each kind (2).
+//! - `ORCH_DRILL_KILLS`: blows of each kind (1).
 //! - `ORCH_DRILL_RATE`: connections a second (300).
 //! - `ORCH_DRILL_SPARES`: running spares (0).
 //! - `ORCH_DRILL_KINDS`: only kinds whose names hold one of these words, with commas between.
@@ -68,7 +68,7 @@ struct Row {
 
 fn drill(outside: Option<&Outside>, blows: &[Blow]) {
     let number = |name, usual| env::var(name).map_or(usual, |text| text.parse().unwrap());
-    let kills = number("ORCH_DRILL_KILLS", 2);
+    let kills = number("ORCH_DRILL_KILLS", 1);
     let rate = number("ORCH_DRILL_RATE", 300);
     let spares = number("ORCH_DRILL_SPARES", 0);
     let kinds = env::var("ORCH_DRILL_KINDS").unwrap_or_default();
