@@ -146,7 +146,9 @@ fn ask(mut stream: TcpStream) -> io::Result<[u8; 12]> {
 /// Resident bytes and share of a CPU in percent, once all slots are ready.
 fn at_rest(id: u32, programs: &Programs, topology: &Topology, seconds: u64) -> Result<(u64, f64)> {
     wait_ready(programs, topology)?;
-    thread::sleep(Duration::from_secs(3));
+    // The flow of the first answer is freed after ten seconds; while there is one, the table is
+    // swept every other second.
+    thread::sleep(Duration::from_secs(15));
     let (begin, before) = (Instant::now(), cpu::of_process(id)?);
     thread::sleep(Duration::from_secs(seconds));
     let share = (cpu::of_process(id)? - before) / begin.elapsed().as_secs_f64() * 100.0;

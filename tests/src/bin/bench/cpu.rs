@@ -12,9 +12,17 @@ const OWN: usize = 11;
 /// The same of children that have ended and were waited for.
 const CHILDREN: usize = 13;
 
-/// Seconds of CPU time that a process has used.
+/// Seconds of CPU time that the threads of a process have used, by the scheduler's clock: the ticks
+/// of `/proc/PID/stat` are coarse for one that mostly sleeps, and wakes with them.
 pub(crate) fn of_process(id: u32) -> Result<f64> {
-    seconds(&id.to_string(), OWN)
+    let mut nanoseconds = 0.0;
+    for entry in fs::read_dir(format!("/proc/{id}/task"))?.flatten() {
+        // It may have ended meanwhile.
+        let text = fs::read_to_string(entry.path().join("schedstat")).unwrap_or_default();
+        let ran = text.split(' ').next().and_then(|word| word.parse().ok());
+        nanoseconds += ran.unwrap_or(0.0);
+    }
+    Ok(nanoseconds / 1e9)
 }
 
 /// Seconds of CPU time so far of everything that runs in the namespaces of a measurement, of the
