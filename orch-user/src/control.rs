@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{events::Journal, view::Snapshot};
+use crate::{events::Journal, scale::Log, view::Snapshot};
 
 /// What the API holds of the controller.
 #[derive(Clone, Debug)]
@@ -29,6 +30,13 @@ pub enum Command {
         /// The answer.
         answer: oneshot::Sender<Result<String, CommandError>>,
     },
+    /// Asks what a service's policy was told.
+    Record {
+        /// Name of the service.
+        service: String,
+        /// The answer.
+        answer: oneshot::Sender<Result<Box<Recording>, CommandError>>,
+    },
     /// Zeroes the window of a service.
     Reset {
         /// Name of the service.
@@ -36,6 +44,15 @@ pub enum Command {
         /// The answer.
         answer: oneshot::Sender<Result<String, CommandError>>,
     },
+}
+
+/// What `orch record` shows of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    /// Requests in each second, the oldest first.
+    pub seconds: Vec<u64>,
+    /// What the policy was told, and what it decided.
+    pub log: Log,
 }
 
 /// Why a request for change was refused.

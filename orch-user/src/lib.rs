@@ -20,6 +20,7 @@ pub mod ports;
 pub mod reconcile;
 pub mod runtime;
 pub mod scale;
+pub mod sim;
 pub mod state;
 pub mod table;
 pub mod view;

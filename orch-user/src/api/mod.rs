@@ -41,6 +41,7 @@ fn routes() -> Router<Control> {
     Router::new()
         .route("/", get(read::overview))
         .route("/v1/services", get(read::services))
+        .route("/v1/services/{name}/recording", get(write::recording))
         .route("/v1/slots", get(read::slots))
         .route("/v1/events", get(read::events))
         .route("/v1/decisions", get(read::decisions))

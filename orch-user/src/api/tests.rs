@@ -121,6 +121,7 @@ async fn changes_reach_the_owner_and_its_answer_comes_back() {
                     answer.send(Ok(format!("to {to:?}"))).unwrap();
                 }
                 Command::Reset { service, answer } => answer.send(Ok(service)).unwrap(),
+                Command::Record { .. } => unreachable!("nobody asks for it"),
             }
         }
     });

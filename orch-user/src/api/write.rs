@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::problem::Problem;
-use crate::control::{Command, CommandError, Control};
+use crate::control::{Command, CommandError, Control, Recording};
 
 /// How many copies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,14 +72,30 @@ pub(super) async fn reset(
     ask(&control, |answer| Command::Reset { service, answer }).await
 }
 
+/// Changes nothing, but only the owner of the state has it.
+pub(super) async fn recording(
+    State(control): State<Control>,
+    Path(service): Path<String>,
+) -> Result<Json<Box<Recording>>, Problem> {
+    let command = |answer| Command::Record { service, answer };
+    Ok(Json(answer(&control, command).await?))
+}
+
 async fn ask(
     control: &Control,
     command: impl FnOnce(oneshot::Sender<Result<String, CommandError>>) -> Command,
 ) -> Result<Json<Done>, Problem> {
+    let message = answer(control, command).await?;
+    Ok(Json(Done { message }))
+}
+
+async fn answer<T>(
+    control: &Control,
+    command: impl FnOnce(oneshot::Sender<Result<T, CommandError>>) -> Command,
+) -> Result<T, Problem> {
     let ending = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the controller is ending");
     let (answer, done) = oneshot::channel();
     let sent = control.commands.send(command(answer)).await;
     sent.map_err(|_| ending())?;
-    let message = done.await.map_err(|_| ending())??;
-    Ok(Json(Done { message }))
+    Ok(done.await.map_err(|_| ending())??)
 }

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use super::{lock::LockError, seat::SeatError};
 use crate::{
     api::client::ClientError, config::ConfigError, dataplane::DataplaneError, ports::PortTaken,
-    reconcile::RunError, runtime::RuntimeError,
+    reconcile::RunError, runtime::RuntimeError, sim::trace::TraceError,
 };
 
 /// Why a verb failed.
@@ -43,6 +43,55 @@ pub enum CliError {
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] io::Error),
+    /// A file cannot be read or written.
+    #[error("cannot use {}", path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is no trace.
+    #[error("{} is no trace", path.display())]
+    Trace {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: TraceError,
+    },
+    /// A file is no recording.
+    #[error("{} holds no decisions: write one with `orch record SERVICE --decisions`", path.display())]
+    Recording {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A replay came to other decisions.
+    #[error("{count} of {all} decisions differ from those of the recording")]
+    Differs {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        all: usize,
+    },
+    /// A simulation cannot be done as asked for.
+    #[error("{what}")]
+    Simulation {
+        /// What is wrong, and what to write.
+        what: String,
+    },
+    /// A picture cannot be drawn.
+    #[error("cannot draw {}: {why}", path.display())]
+    Plot {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Output could not be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
@@ -89,7 +138,7 @@ impl CliError {
     /// 0 done, 1 error, 2 usage or configuration.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 2,
+            Self::Config(_) | Self::Simulation { .. } | Self::Trace { .. } => 2,
             _ if self.is_silent() => 0,
             _ => 1,
         }

@@ -10,12 +10,14 @@ mod lock;
 mod logger;
 mod print;
 mod ps;
+mod record;
 mod reset;
 mod run;
 mod scale;
 mod seat;
 mod session;
 mod signals;
+mod sim;
 mod status;
 mod target;
 mod why;
@@ -65,6 +67,8 @@ enum Verb {
     Events(events::Args),
     Scale(scale::Args),
     Reset(reset::Args),
+    Record(record::Args),
+    Sim(Box<sim::Args>),
     Down(down::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
@@ -88,6 +92,8 @@ impl Cli {
                 Verb::Events(args) => events::run(args, before).await,
                 Verb::Scale(args) => scale::run(args, before).await,
                 Verb::Reset(args) => reset::run(args, before).await,
+                Verb::Record(args) => record::run(args, before).await,
+                Verb::Sim(args) => sim::run(*args, before).await,
                 Verb::Down(args) => down::run(args, before).await,
                 Verb::Doctor(args) => doctor::run(args, before),
                 Verb::Completions(args) => completions::run(&args),

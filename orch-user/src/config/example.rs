@@ -49,12 +49,23 @@ prefix  = "/"                          # which requests count: paths that begin 
 exclude = []                           # but not these, nor what lies below them
 
 [service.scale]
-policy               = "step"          # copies = floor(requests in the window / requests_per_replica) + 1
-interval             = "2m"            # the window; it starts at the first counted request
-requests_per_replica = 20              # requests in a window that one copy is for
+policy               = "step"          # step | target | concurrency | elastic | heuristic | schedule | manual
+interval             = "2m"            # step: the window; it starts at the first counted request
+requests_per_replica = 20              # step: copies = floor(requests in the window / this) + 1
 min                  = 1               # fewest copies
 max                  = 10              # most copies
 spares               = 0               # ready backends without a slot
 spare_kind           = "gated"         # running | frozen | gated
 idle                 = "0s"            # with min = 0: scale to zero after this long without a request; 0s: never
+max_surge            = 0               # most copies that may be starting at a time; 0: as many as are wanted
+target               = 0.7             # policy target: how busy copies should be
+tolerance            = 0.1             # target: a ratio to it so near to 1 changes nothing
+sync                 = "15s"           # target: between two decisions
+stabilisation        = "5m"            # target: a need must be gone for so long before copies go
+concurrency          = 1.0             # policy concurrency: requests in flight that one copy can have
+window               = "1m"            # concurrency: the stable window; the panic window is a tenth of it
+program              = []              # policy heuristic: gets the metrics as JSON, prints how many copies more or fewer
+program_interval     = "1s"            # heuristic: between two questions
+program_timeout      = "900ms"         # heuristic: longest time for an answer
+schedule             = []              # policy schedule: floors, "mon-fri 08:00-18:00 4" (UTC)
 "#;

@@ -17,6 +17,10 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
+use crate::scale::Policy;
+
 pub use example::EXAMPLE;
 pub use problem::{ConfigError, Problem};
 pub use source::{DEFAULT_FILE, Source, parse};
@@ -217,8 +221,12 @@ pub struct CountConfig {
 }
 
 /// How many copies run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScaleConfig {
+    /// What decides.
+    pub policy: Policy,
+    /// Most copies that may be starting at a time; 0 for no limit.
+    pub max_surge: u16,
     /// Length of the window.
     pub interval: Duration,
     /// Requests in a window that one copy is for; at least 1.
@@ -234,7 +242,8 @@ pub struct ScaleConfig {
 }
 
 /// How spares wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SpareKind {
     /// As any other backend, and are probed.
     Running,

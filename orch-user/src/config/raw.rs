@@ -77,6 +77,17 @@ pub(crate) struct RawScale {
     pub(crate) spares: At<i64>,
     pub(crate) spare_kind: At<String>,
     pub(crate) idle: At<String>,
+    pub(crate) max_surge: At<i64>,
+    pub(crate) target: At<f64>,
+    pub(crate) tolerance: At<f64>,
+    pub(crate) sync: At<String>,
+    pub(crate) stabilisation: At<String>,
+    pub(crate) concurrency: At<f64>,
+    pub(crate) window: At<String>,
+    pub(crate) program: At<Vec<At<String>>>,
+    pub(crate) program_interval: At<String>,
+    pub(crate) program_timeout: At<String>,
+    pub(crate) schedule: At<Vec<At<String>>>,
 }
 
 impl RawConfig {
@@ -213,6 +224,17 @@ impl RawScale {
             spares: table.integer("spares", 0),
             spare_kind: table.string("spare_kind", "gated"),
             idle: table.string("idle", "0s"),
+            max_surge: table.integer("max_surge", 0),
+            target: table.float("target", 0.7),
+            tolerance: table.float("tolerance", 0.1),
+            sync: table.string("sync", "15s"),
+            stabilisation: table.string("stabilisation", "5m"),
+            concurrency: table.float("concurrency", 1.0),
+            window: table.string("window", "1m"),
+            program: table.strings("program", &[]),
+            program_interval: table.string("program_interval", "1s"),
+            program_timeout: table.string("program_timeout", "900ms"),
+            schedule: table.strings("schedule", &[]),
         };
         table.finish();
         scale

@@ -170,7 +170,7 @@ fn what_this_version_lacks_is_said() {
             "orch.toml:3: service[0].mode: \"http\" is not in this version yet: \"tcp\"",
             "orch.toml:5: service[0].scale.min: scaling to zero is not in this version yet: at least 1",
             "orch.toml:6: service[0].scale.idle: scaling to zero is not in this version yet: leave it at \"0s\"",
-            "orch.toml:7: service[0].scale.policy: must be \"step\", not \"pid\"",
+            "orch.toml:7: service[0].scale.policy: must be \"step\" or \"target\" or \"concurrency\" or \"elastic\" or \"heuristic\" or \"schedule\" or \"manual\", not \"pid\"",
             "orch.toml:8: service[0].balance: \"maglev\" is not in this version yet: \"round_robin\"",
             "orch.toml:9: service[0].scale.spare_kind: \"gated\" is not in this version yet: write spare_kind = \"running\" or \"frozen\"",
             "orch.toml:11: dataplane.local: \"packet\" is not in this version yet: \"auto\" or \"connect\" or \"off\"",

@@ -7,7 +7,7 @@ use crate::{
     dataplane::SlotReading,
     health::Health,
     runtime::{Backend, RuntimeKind},
-    scale::step::Step,
+    scale::Tape,
     state::{FIRST_SPARE, KernelSlot, Moment, Running, ServiceSeen, SlotSeen, Stray},
 };
 
@@ -191,11 +191,13 @@ impl<T: Tables> Controller<T> {
             let highest = slots.find(|(_, slot)| served(slot));
             let copies = highest.map_or(0, |(number, _)| number + 1);
             let limits = &hosted.config.scale;
-            hosted.policy = Step::new(copies.clamp(limits.min, limits.max), 0, now);
+            hosted.policy = Tape::new(copies.clamp(limits.min, limits.max), 0, now, limits);
         }
         self.read_counts(now);
         for hosted in &mut self.services {
-            hosted.policy = Step::new(hosted.policy.copies(), hosted.totals.requests, now);
+            let rules = &hosted.config.scale;
+            let copies = hosted.policy.scaler().copies(rules);
+            hosted.policy = Tape::new(copies, hosted.totals.requests, now, rules);
         }
     }
 }

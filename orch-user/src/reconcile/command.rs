@@ -7,7 +7,7 @@ use super::{
     tables::Tables,
 };
 use crate::{
-    control::{Command, CommandError},
+    control::{Command, CommandError, Recording},
     events::now_s,
     plan::Action,
     scale::Decision,
@@ -35,6 +35,9 @@ impl<T: Tables> Controller<T> {
             Command::Reset { service, answer } => {
                 let _ = answer.send(self.reset(&service));
             }
+            Command::Record { service, answer } => {
+                let _ = answer.send(self.record_of(&service));
+            }
         }
     }
 
@@ -52,7 +55,10 @@ impl<T: Tables> Controller<T> {
                 max: limits.max,
             });
         }
-        let decision = hosted.policy.hold(to);
+        let now = self.started.elapsed();
+        let Some(decision) = hosted.policy.hold(to, now) else {
+            return Err(self.unknown(service));
+        };
         let sentence = format!("{}, {}", copies(decision.to), decision.reason);
         self.decided(at, decision);
         Ok(sentence)
@@ -67,8 +73,10 @@ impl<T: Tables> Controller<T> {
         let Some(hosted) = self.services.get_mut(at) else {
             return Err(self.unknown(service));
         };
-        let decision = hosted.policy.reset(now, &hosted.config.scale);
-        let held = if hosted.policy.is_held() {
+        let Some(decision) = hosted.policy.reset(now) else {
+            return Err(self.unknown(service));
+        };
+        let held = if hosted.policy.scaler().is_held() {
             " (set by hand; `auto` hands back to the policy)"
         } else {
             ""
@@ -78,6 +86,18 @@ impl<T: Tables> Controller<T> {
         self.door.journal.record(service, None, "reset", text);
         self.decided(at, decision);
         Ok(sentence)
+    }
+
+    /// What a service's policy was told and has decided.
+    fn record_of(&self, service: &str) -> Result<Box<Recording>, CommandError> {
+        let at = self.position(service)?;
+        let Some(hosted) = self.services.get(at) else {
+            return Err(self.unknown(service));
+        };
+        Ok(Box::new(Recording {
+            seconds: hosted.policy.seconds().counts.iter().copied().collect(),
+            log: hosted.policy.log(service),
+        }))
     }
 
     fn position(&self, service: &str) -> Result<usize, CommandError> {

@@ -10,12 +10,12 @@ use std::{
 
 use orch_common::counter::SlotCounters;
 
-use super::{Closing, runtimes::Runtimes};
+use super::{Closing, consult::Consult, gauge::Gauge, runtimes::Runtimes};
 use crate::{
     config::{BackendConfig, Publish, ServiceConfig, SpareKind},
     delivery::{Choice, Way},
     runtime::{Order, PublishOn, RuntimeKind},
-    scale::step::Step,
+    scale::Tape,
     state::{FIRST_SPARE, Moment, Wish},
 };
 
@@ -29,7 +29,9 @@ pub(super) struct Hosted {
     pub(super) kind: RuntimeKind,
     pub(super) delivery: Choice,
     pub(super) spec: String,
-    pub(super) policy: Step,
+    pub(super) policy: Tape,
+    pub(super) gauge: Gauge,
+    pub(super) consult: Consult,
     /// Counts of slots that the kernel has forgotten.
     pub(super) retired: SlotCounters,
     /// Counts of all slots, the forgotten ones included.
@@ -50,7 +52,9 @@ impl Hosted {
             backend: Arc::new(config.backend.clone()),
             spec: spec(&config, kind, delivery.way),
             delivery,
-            policy: Step::new(config.scale.min, 0, now),
+            policy: Tape::new(config.scale.min, 0, now, &config.scale),
+            gauge: Gauge::default(),
+            consult: Consult::default(),
             kind,
             config,
             retired: SlotCounters::default(),
@@ -96,8 +100,8 @@ impl Hosted {
         let unless = |not: bool, value: u16| if not { 0 } else { value };
         let patience = |limit: Duration| if hurry { Duration::ZERO } else { limit };
         Wish {
-            copies: unless(ends, self.policy.copies()),
-            warm: unless(ends, self.policy.warm(&self.config.scale)),
+            copies: unless(ends, self.policy.scaler().copies(&self.config.scale)),
+            warm: unless(ends, self.policy.scaler().warm(&self.config.scale)),
             limit: self.config.scale.max,
             spec: self.spec.clone(),
             overlap,

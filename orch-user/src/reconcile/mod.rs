@@ -5,10 +5,12 @@
 
 mod adopt;
 mod command;
+mod consult;
 mod deliver;
 mod execute;
 #[cfg(test)]
 mod fake;
+mod gauge;
 mod hosted;
 mod observe;
 mod outcome;
@@ -35,12 +37,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::{consult::ConsultError, hosted::Hosted, outcome::Done};
 pub use self::{
     deliver::can_deliver,
     runtimes::Runtimes,
     tables::{Outcome, Tables},
 };
-use self::{hosted::Hosted, outcome::Done};
 use crate::{
     beat::Beats,
     config::{Config, ConfigError},
@@ -202,6 +204,11 @@ enum Event {
         runtime: RuntimeKind,
         asked_at: Moment,
         result: Result<Vec<Backend>, RuntimeError>,
+    },
+    /// A service's program was asked how many copies there should be.
+    Consulted {
+        service: String,
+        result: Result<i32, ConsultError>,
     },
     /// Somebody asks for a change.
     Command(Command),
@@ -402,7 +409,7 @@ impl<T: Tables> Controller<T> {
         let windows = self
             .services
             .iter()
-            .filter_map(|hosted| hosted.policy.window_end(&hosted.config.scale));
+            .filter_map(|hosted| hosted.policy.scaler().wake(&hosted.config.scale));
         let planned = plan::next_moment(&self.desired(), &self.observed, self.now());
         // The kernel's counts are read at every beat: so late can a window be seen to start, and a
         // drained backend to be drained.
@@ -436,6 +443,7 @@ impl<T: Tables> Controller<T> {
                 asked_at,
                 result,
             } => self.listed(runtime, asked_at, result),
+            Event::Consulted { service, result } => self.consulted(&service, result),
             Event::Command(command) => self.command(command),
             Event::Checked(result) => self.reload(result),
             Event::Signal(signal) => return self.signal(signal),

@@ -220,14 +220,16 @@ impl<T: Tables> Controller<T> {
             return;
         }
         for service in 0..self.services.len() {
+            let Some(metrics) = self.measure(service, now) else {
+                return;
+            };
             let Some(hosted) = self.services.get_mut(service) else {
                 return;
             };
-            let total = hosted.totals.requests;
-            let rules = &hosted.config.scale;
-            if let Some(decision) = hosted.policy.observe(total, now, rules) {
+            if let Some(decision) = hosted.policy.observe(&metrics, now, &hosted.config.scale) {
                 self.decided(service, decision);
             }
+            self.consult(service, now);
         }
     }
 

@@ -79,14 +79,14 @@ impl<T: Tables> Controller<T> {
 
     fn service_row(&self, hosted: &Hosted, seen: &ServiceSeen, now: Moment) -> ServiceRow {
         let (request_rate, response_rate) = hosted.rates();
-        let end = hosted.policy.window_end(&hosted.config.scale);
+        let end = hosted.policy.scaler().window_end(&hosted.config.scale);
         ServiceRow {
             service: hosted.config.name.clone(),
             listen: listen(hosted.config.listen),
             mode: "tcp".to_owned(),
             desired: hosted.wish(self.closing.as_ref()).copies,
             ready: seen.ring.as_ref().map_or(0, |ring| ring.len() as u16),
-            window_count: hosted.policy.count(),
+            window_count: hosted.policy.scaler().count(&hosted.config.scale),
             window_ends_in_s: end.map(|end| end.saturating_sub(now).as_secs_f64()),
             request_rate,
             response_rate,

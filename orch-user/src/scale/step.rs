@@ -5,6 +5,8 @@
 //! clock's boundary would fall anywhere in a burst and take copies away in the middle of it.
 //! Counts inside a window only grow, so the next size is known before its end: `warm` says it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     config::ScaleConfig,
     scale::{Decision, in_words},
@@ -12,7 +14,7 @@ use crate::{
 };
 
 /// The policy's memory for one service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     desired: u16,
     held: Option<u16>,
@@ -22,7 +24,7 @@ pub struct Step {
     idle_since: Moment,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Window {
     start: Moment,
     base: u64,
@@ -39,6 +41,16 @@ impl Step {
             read_at: now,
             idle_since: now,
         }
+    }
+
+    /// Requests seen in all.
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Copies that the policy wants, whatever a person holds.
+    pub const fn wanted(&self) -> u16 {
+        self.desired
     }
 
     /// Copies that should be in the ring.
@@ -172,6 +184,8 @@ mod tests {
         max: 10,
         spares: 0,
         spare_kind: SpareKind::Running,
+        policy: crate::scale::Policy::Step,
+        max_surge: 0,
     };
 
     fn at(seconds: f64) -> Moment {

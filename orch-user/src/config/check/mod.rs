@@ -2,6 +2,7 @@
 //! to the sink; the result counts only if the sink stays empty.
 
 mod overlap;
+mod policy;
 mod service;
 mod value;
 

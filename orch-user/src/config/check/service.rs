@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use orch_common::{layout::SLOTS_PER_SERVICE, service::PATH_BYTES};
 
-use super::value;
+use super::{policy, value};
 use crate::config::{
     BackendConfig, CountConfig, HealthConfig, Listen, Publish, RuntimeChoice, ScaleConfig,
     ServiceConfig, SpareKind, Volume,
@@ -223,7 +223,6 @@ fn count(raw: &RawCount, sink: &Sink) -> CountConfig {
 }
 
 fn scale(raw: &RawScale, sink: &Sink) -> ScaleConfig {
-    value::choice(&raw.policy, &[("step", ())], &[], (), sink);
     let kinds = [
         ("running", SpareKind::Running),
         ("frozen", SpareKind::Frozen),
@@ -250,6 +249,8 @@ fn scale(raw: &RawScale, sink: &Sink) -> ScaleConfig {
         sink.at(place, format!("min = {min} is above max = {max}"));
     }
     ScaleConfig {
+        policy: policy::check(raw, sink),
+        max_surge: value::number(&raw.max_surge, 0, most, sink),
         interval: value::positive_duration(&raw.interval, sink).unwrap_or_default(),
         requests_per_replica: value::number(&raw.requests_per_replica, 1, i64::MAX, sink),
         min: if min == 0 {

@@ -73,6 +73,8 @@ fn service(name: &str, port: u16, start_port: u16) -> ServiceConfig {
             max: 10,
             spares: 0,
             spare_kind: SpareKind::Running,
+            policy: crate::scale::Policy::Step,
+            max_surge: 0,
         },
     }
 }

@@ -1,0 +1,10 @@
+//! What would a policy have done? A simulator that lets the controller's own policies decide.
+
+pub mod arrivals;
+pub mod dist;
+pub mod driver;
+pub mod engine;
+pub mod outcome;
+pub mod plot;
+pub mod study;
+pub mod trace;
