@@ -19,6 +19,7 @@ use crate::{
         engine::World,
         plot,
         study::{Contender, Mean, Score, Study},
+        synthetic::Synthetic,
         trace::Trace,
     },
     table::{Side, Table},
@@ -60,6 +61,9 @@ pub(super) struct Args {
     /// Lets the policy of a recording decide again, and compares
     #[arg(long, value_name = "FILE")]
     from_events: Option<PathBuf>,
+    /// Writes a made trace to the standard output: day, crowd or bursts
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["trace", "service", "from_events"])]
+    generate: Option<String>,
     /// This policy alone, with defaults; again for more [default: all]
     #[arg(long, value_name = "POLICY")]
     policy: Vec<String>,
@@ -115,6 +119,9 @@ enum Half {
 pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     if let Some(path) = &args.from_events {
         return replay(path, args.output);
+    }
+    if let Some(name) = &args.generate {
+        return generate(name);
     }
     let recording: Option<Recording> = match &args.service {
         Some(service) => {
@@ -173,6 +180,14 @@ fn draw(path: &Path, study: &Study, shown: &Contender) -> Result<(), CliError> {
         Ok(text) => fs::write(&path, text).map_err(|source| CliError::File { path, source }),
         Err(why) => Err(CliError::Plot { path, why }),
     }
+}
+
+fn generate(name: &str) -> Result<(), CliError> {
+    let made = Synthetic::ALL.iter().find(|made| made.name() == name);
+    let names = Synthetic::ALL.map(Synthetic::name).join(", ");
+    let what = || format!("there is no made trace {name:?}; there is: {names}");
+    let made = made.ok_or_else(|| CliError::Simulation { what: what() })?;
+    print::text(&made.csv())
 }
 
 /// Limits: of the flags, else of the live service, else the defaults of a file.
@@ -260,7 +275,7 @@ fn contenders(names: &[String], rules: &ScaleConfig) -> Result<Vec<Contender>, C
         let references = Contender::references(rules.max);
         return Ok(known.into_iter().chain(references).collect());
     }
-    let named = |name: &String| {
+    let find = |name: &String| {
         let found = known.iter().find(|one| one.name() == *name);
         found.cloned().ok_or_else(|| {
             let names: Vec<_> = known.iter().map(Contender::name).collect();
@@ -271,7 +286,7 @@ fn contenders(names: &[String], rules: &ScaleConfig) -> Result<Vec<Contender>, C
             CliError::Simulation { what }
         })
     };
-    names.iter().map(named).collect()
+    names.iter().map(find).collect()
 }
 
 fn table(scores: &[Score]) -> Table {

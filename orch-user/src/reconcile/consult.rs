@@ -161,3 +161,53 @@ async fn run(heuristic: &Heuristic, question: &Question) -> io::Result<std::proc
     }
     child.wait_with_output().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{EXAMPLE, parse},
+        scale::Scaler,
+    };
+
+    async fn answer(script: &str, limit: Duration) -> Result<i32, ConsultError> {
+        let heuristic = Heuristic {
+            program: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            interval: limit,
+            timeout: limit,
+        };
+        let rules = parse("example", EXAMPLE).unwrap().services.remove(0).scale;
+        let question = Scaler::new(3, 0, Moment::ZERO).question(limit, &rules);
+        ask(&heuristic, &question).await
+    }
+
+    #[tokio::test]
+    async fn a_program_reads_the_metrics_and_its_number_is_the_answer() {
+        let long = Duration::from_mins(1);
+        assert_eq!(answer("echo -2", long).await.unwrap(), -2);
+        let desired = r#"sed 's/.*"desiredServerCount":\([0-9]*\).*/\1/'"#;
+        assert_eq!(answer(desired, long).await.unwrap(), 3);
+        let unread = answer("echo two", long).await.unwrap_err();
+        assert_eq!(
+            unread.to_string(),
+            "sh printed \"two\"; it must print one whole number, like 2 or -1"
+        );
+        let failed = answer("echo oh >&2; exit 3", long).await.unwrap_err();
+        assert_eq!(failed.to_string(), "sh ended with exit status: 3: oh");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_late_or_missing_gives_no_answer() {
+        let late = answer("sleep 60", Duration::from_millis(100)).await;
+        assert!(matches!(late, Err(ConsultError::Late { .. })), "{late:?}");
+        let heuristic = Heuristic {
+            program: vec!["/nowhere/to/be/found".to_owned()],
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+        };
+        let rules = parse("example", EXAMPLE).unwrap().services.remove(0).scale;
+        let question = Scaler::new(3, 0, Moment::ZERO).question(heuristic.interval, &rules);
+        let missing = ask(&heuristic, &question).await.unwrap_err();
+        assert_eq!(missing.to_string(), "cannot run /nowhere/to/be/found");
+    }
+}

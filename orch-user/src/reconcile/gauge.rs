@@ -7,11 +7,11 @@ use orch_common::{
     slot::SlotKey,
 };
 
-use super::{Controller, observe::NOTHING, tables::Tables};
+use super::{Controller, hosted::Hosted, observe::NOTHING, tables::Tables};
 use crate::{
     events::now_s,
     scale::{Learner, Metrics, Phase, Policy, SlotCount},
-    state::{FIRST_SPARE, Life, Moment, Next, SlotSeen},
+    state::{FIRST_SPARE, Life, Moment, Next, ServiceSeen, SlotSeen},
 };
 
 /// Quantiles of response times are of so many seconds.
@@ -104,25 +104,7 @@ impl<T: Tables> Controller<T> {
                 live: Some(state.live),
             });
         }
-        let slots = || seen.slots.range(..FIRST_SPARE).map(|(_, slot)| slot);
-        let number =
-            |is: &dyn Fn(&SlotSeen) -> bool| slots().filter(|slot| is(slot)).count() as u16;
-        let spares = seen
-            .slots
-            .range(FIRST_SPARE..)
-            .filter(|(_, spare)| spare.can_serve());
-        let mut metrics = Metrics {
-            requests: hosted.totals.requests,
-            responses: super::hosted::responses(&hosted.totals),
-            errors: hosted.totals.responses[5],
-            ready: number(&|slot| phase(slot) == Phase::Ready),
-            starting: number(&|slot| phase(slot) == Phase::Starting),
-            running: number(&|slot| slot.current.is_some() || slot.next != Next::None),
-            replacing: number(&|slot| slot.broken.is_some()),
-            spares: spares.count() as u16,
-            wall_s: now_s(),
-            ..Metrics::default()
-        };
+        let mut metrics = plain(hosted, seen);
         if learns {
             let gauge = &mut self.services.get_mut(service)?.gauge;
             gauge.learner.read(now, counts.into_iter());
@@ -136,5 +118,27 @@ impl<T: Tables> Controller<T> {
             [metrics.p50_s, metrics.p90_s, metrics.p99_s] = times;
         }
         Some(metrics)
+    }
+}
+
+/// What there is to know without having learnt anything.
+fn plain(hosted: &Hosted, seen: &ServiceSeen) -> Metrics {
+    let slots = || seen.slots.range(..FIRST_SPARE).map(|(_, slot)| slot);
+    let number = |is: &dyn Fn(&SlotSeen) -> bool| slots().filter(|slot| is(slot)).count() as u16;
+    let spares = seen
+        .slots
+        .range(FIRST_SPARE..)
+        .filter(|(_, spare)| spare.can_serve());
+    Metrics {
+        requests: hosted.totals.requests,
+        responses: super::hosted::responses(&hosted.totals),
+        errors: hosted.totals.responses[5],
+        ready: number(&|slot| phase(slot) == Phase::Ready),
+        starting: number(&|slot| phase(slot) == Phase::Starting),
+        running: number(&|slot| slot.current.is_some() || slot.next != Next::None),
+        replacing: number(&|slot| slot.broken.is_some()),
+        spares: spares.count() as u16,
+        wall_s: now_s(),
+        ..Metrics::default()
     }
 }

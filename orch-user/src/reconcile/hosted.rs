@@ -112,6 +112,14 @@ impl Hosted {
         }
     }
 
+    /// Copies wanted, whether they may start by now or not.
+    pub(super) fn desired(&self, closing: Option<&Closing>) -> u16 {
+        if closing.is_some() || self.leaving {
+            return 0;
+        }
+        self.policy.scaler().desired(&self.config.scale)
+    }
+
     /// For a slot, or for a spare from `FIRST_SPARE` on.
     pub(super) fn order(&self, number: u16) -> Order {
         let slot = (number < FIRST_SPARE).then_some(number);

@@ -84,7 +84,7 @@ impl<T: Tables> Controller<T> {
             service: hosted.config.name.clone(),
             listen: listen(hosted.config.listen),
             mode: "tcp".to_owned(),
-            desired: hosted.wish(self.closing.as_ref()).copies,
+            desired: hosted.desired(self.closing.as_ref()),
             ready: seen.ring.as_ref().map_or(0, |ring| ring.len() as u16),
             window_count: hosted.policy.scaler().count(&hosted.config.scale),
             window_ends_in_s: end.map(|end| end.saturating_sub(now).as_secs_f64()),

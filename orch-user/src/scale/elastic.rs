@@ -12,8 +12,8 @@
 //!   Allan factor of the counts of half seconds, which a change of the rate moves little. Spares are
 //!   margin that is there already.
 //! - `backlog = waiting / (service rate * 5 s)`: what waits is gone in 5 s.
-//! - If counts repeat, the rate is at least what the last period says of the time until a copy
-//!   ordered now is ready, and two standard errors of such forecasts are added. They count as repeating
+//! - If counts repeat, and the last period says notably more of the time until a copy ordered now is
+//!   ready, that is the rate, and two standard errors of such forecasts are added. They count as repeating
 //!   if the period's forecasts, over all that is known and at least one whole period, were twice as
 //!   good as "as it was when a copy ordered then would have come".
 //!
@@ -27,8 +27,11 @@ use serde::{Deserialize, Serialize};
 use super::{Advice, History, Limits};
 use crate::state::Moment;
 
-/// Windows over which a change of the rate is looked for, in seconds.
+/// Windows over which a change of the rate is looked for, in seconds, for copies that start within
+/// `WINDOWS_START_S`. What takes longer to start cannot follow what is shorter, and they grow with it.
 const WINDOWS_S: [f64; 11] = [0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0];
+/// See [`WINDOWS_S`].
+const WINDOWS_START_S: f64 = 1.0;
 /// A window is compared with so many times its length before it.
 const BASE: f64 = 4.0;
 /// Standard deviations from which a higher rate counts as a change: 1 in 160 by chance.
@@ -89,9 +92,11 @@ impl Elastic {
             return None;
         }
         let dispersion = dispersion(history);
-        let now = rate(history, dispersion);
         let start = last.start_s.max(LEAST_START_S);
-        let season = season(history, start).filter(|season| season.rate > now);
+        let now = rate(history, dispersion, start);
+        // What chance or a fraction of a copy would explain is not worth a change.
+        let notable = (SURE * (now * dispersion).sqrt()).max(service_rate);
+        let season = season(history, start).filter(|season| season.rate > now + notable);
         let rate = season.map_or(now, |season| season.rate);
         let unsure = season.map_or(0.0, |season| SURE * season.error / service_rate);
         let load = rate / service_rate;
@@ -118,11 +123,11 @@ impl Elastic {
                 reason: "nothing is known of what a copy can do".to_owned(),
             };
         };
-        let hold = hold_s(history);
-        let held = history.desired.min(history.most_wanted(now, hold));
-        let desired = limits.clamp(f64::from(need.copies.max(held)));
-        let held = if desired > need.copies {
-            format!(", {desired} were within {hold:.1} s")
+        let patience = hold_s(history);
+        let before = history.desired.min(history.most_wanted(now, patience));
+        let desired = limits.clamp(f64::from(need.copies.max(before)));
+        let kept = if desired > need.copies {
+            format!(", {desired} were within {patience:.1} s")
         } else {
             String::new()
         };
@@ -130,7 +135,7 @@ impl Elastic {
             format!(" expected, as {} s ago", season.period_s)
         });
         let reason = format!(
-            "{:.1} requests/s{expected} at {:.1}/s per copy, {:.0} waiting, margin {:.1}: {} needed{held}",
+            "{:.1} requests/s{expected} at {:.1}/s per copy, {:.0} waiting, margin {:.1}: {} needed{kept}",
             need.rate, need.service_rate, need.waiting, need.margin, need.copies,
         );
         Advice { desired, reason }
@@ -146,10 +151,11 @@ fn hold_s(history: &History) -> f64 {
 }
 
 /// Requests a second.
-fn rate(history: &History, dispersion: f64) -> f64 {
+fn rate(history: &History, dispersion: f64, start_s: f64) -> f64 {
     let last = history.last().requests;
+    let slower = (start_s / WINDOWS_START_S).max(1.0);
     let mut longest = 0.0;
-    for window in WINDOWS_S {
+    for window in WINDOWS_S.map(|window| window * slower) {
         let (width, edge) = history.before(window);
         if width < window * 0.9 {
             break;

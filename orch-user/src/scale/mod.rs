@@ -15,6 +15,8 @@ pub mod schedule;
 pub mod step;
 mod tape;
 pub mod target;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -169,7 +169,7 @@ impl Scaler {
     /// Whether the clock went back, or so far ahead that nobody knows what was between.
     fn jumped(&self, now: Moment) -> bool {
         self.read_at
-            .is_some_and(|at| now < at || (now - at).as_secs_f64() > GAP_S)
+            .is_some_and(|at| now < at || now.saturating_sub(at).as_secs_f64() > GAP_S)
     }
 
     fn decided(&mut self, now: Moment, to: u16, reason: String) -> Option<Decision> {

@@ -82,13 +82,18 @@ pub struct Reference {
 
 impl Reference {
     /// A formula for copies that answer so many requests a second and take so long to start.
-    pub const fn new(formula: Formula, service_rate: f64, start: Duration, max: u16) -> Self {
+    pub const fn new(
+        formula: Formula,
+        service_rate: f64,
+        start: Duration,
+        (first, max): (u16, u16),
+    ) -> Self {
         Self {
             formula,
             service_rate,
             start,
             max,
-            wanted: 1,
+            wanted: first,
             last: (Duration::ZERO, 0),
             held: VecDeque::new(),
         }

@@ -7,4 +7,7 @@ pub mod engine;
 pub mod outcome;
 pub mod plot;
 pub mod study;
+pub mod synthetic;
+#[cfg(test)]
+mod tests;
 pub mod trace;

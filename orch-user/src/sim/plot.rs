@@ -84,12 +84,20 @@ fn draw<B: DrawingBackend>(
         .configure_series_labels()
         .background_style(WHITE.mix(0.8))
         .draw()?;
+    draw_waiting(&lower, samples, end)
+}
+
+fn draw_waiting<B: DrawingBackend>(
+    lower: &DrawingArea<B, Shift>,
+    samples: &[Sample],
+    end: f64,
+) -> Drawn<B> {
     let waiting: Vec<_> = samples
         .iter()
         .map(|sample| (at(sample), sample.waiting as f64))
         .collect();
     let most = waiting.iter().map(|point| point.1).fold(1.0, f64::max) * 1.1;
-    let mut chart = ChartBuilder::on(&lower)
+    let mut chart = ChartBuilder::on(lower)
         .margin(8)
         .x_label_area_size(30)
         .y_label_area_size(56)

@@ -174,7 +174,12 @@ impl Study {
         };
         let rate = self.world.service_rate();
         let start = self.world.start.mean();
-        Box::new(Reference::new(formula, rate, start, self.rules.max))
+        Box::new(Reference::new(
+            formula,
+            rate,
+            start,
+            (self.world.first, self.rules.max),
+        ))
     }
 
     /// One run.

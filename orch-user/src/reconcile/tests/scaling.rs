@@ -171,3 +171,54 @@ async fn the_seeds_scenario() {
     turns.sort_unstable();
     assert_eq!(turns, [0, 0, 1, 1, 2, 2, 3, 3]);
 }
+
+async fn recording(life: &Life) -> crate::control::Recording {
+    let (answer, result) = oneshot::channel();
+    let service = "acts".to_owned();
+    let command = Command::Record { service, answer };
+    life.control.commands.send(command).await.unwrap();
+    *result.await.unwrap().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_decided_is_decided_again_from_the_recording() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    life.tables.request(0, 45);
+    life.until_ring(&[0, 1, 2]).await;
+    life.scale(Some(5)).await.unwrap();
+    life.scale(None).await.unwrap();
+    life.reset("acts").await.unwrap();
+    let recording = recording(&life).await;
+    assert_eq!(recording.seconds.iter().sum::<u64>(), 45);
+    let replayed = recording.log.replay();
+    let changes: Vec<_> = replayed
+        .iter()
+        .filter_map(|(_, again, _)| again.as_ref().map(|one| (one.from, one.to)))
+        .collect();
+    assert_eq!(changes, [(1, 3), (3, 5), (5, 3), (3, 1)]);
+    for (_, again, before) in replayed {
+        assert_eq!(again, before);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_hand_alone_and_no_more_starts_at_a_time_than_allowed() {
+    let mut config = acts();
+    config.services[0].scale.policy = crate::scale::Policy::Manual;
+    config.services[0].scale.max_surge = 2;
+    let life = Life::begin(config);
+    life.until_ring(&[0]).await;
+    life.tables.request(0, 500);
+    sleep(Duration::from_mins(5)).await;
+    assert_eq!(life.tables.ring(0), [0]);
+    life.scale(Some(7)).await.unwrap();
+    life.until("seven", |life| {
+        let coming = life.snapshot();
+        let coming = coming.slots.iter().filter(|row| row.state == "starting");
+        assert!(coming.count() <= 2);
+        life.tables.ring(0).len() == 7
+    })
+    .await;
+    assert_eq!(life.snapshot().services[0].desired, 7);
+}
