@@ -21,6 +21,9 @@ const PANIC_PART: f64 = 0.1;
 /// Panic begins where this many times the ready copies are wanted.
 const PANIC_FACTOR: f64 = 2.0;
 
+/// A copy goes once the others would have this part of what they can.
+const STAYS: f64 = 0.9;
+
 /// What the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Concurrency {
@@ -61,7 +64,9 @@ impl Concurrency {
             return Advice { desired, reason };
         }
         let recently = history.grew_at.is_some_and(|at| now < at + self.window);
-        let slowest = if recently {
+        // Knative's formula alone would go to and fro where its result is near a whole number.
+        let near = calm > STAYS * (f64::from(history.desired) - 1.0);
+        let slowest = if recently || near {
             f64::from(history.desired)
         } else {
             (f64::from(history.desired) / 2.0).floor()

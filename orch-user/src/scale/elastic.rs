@@ -54,6 +54,8 @@ const SEASON_S: usize = 240;
 const TRUST: f64 = 0.5;
 /// Standard errors that are added to a period's forecast: 1 in 44 is above.
 const SURE: f64 = 2.0;
+/// A copy goes only if so much of it was not needed beyond the rounding.
+const STAYS: f64 = 0.25;
 /// A start is never taken to be shorter, in seconds: two readings.
 const LEAST_START_S: f64 = 0.5;
 /// Longest hold, in seconds.
@@ -67,6 +69,8 @@ pub struct Elastic;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Need {
     pub(super) copies: u16,
+    /// As many are kept of those there are: a little more, or noise would go to and fro.
+    keep: u16,
     rate: f64,
     service_rate: f64,
     margin: f64,
@@ -105,9 +109,10 @@ impl Elastic {
         let working = load * (service_rate * last.alone_s).max(1.0);
         let waiting = (last.in_flight as f64 - working).max(0.0);
         let backlog = waiting / (service_rate * DRAIN_S);
-        let copies = limits.clamp((load + margin + backlog).round());
+        let wanted = load + margin + backlog;
         Some(Need {
-            copies,
+            copies: limits.clamp(wanted.round()),
+            keep: limits.clamp((wanted + STAYS).round()),
             rate,
             service_rate,
             margin,
@@ -124,7 +129,9 @@ impl Elastic {
             };
         };
         let patience = hold_s(history);
-        let before = history.desired.min(history.most_wanted(now, patience));
+        let before = history
+            .desired
+            .min(history.most_wanted(now, patience).max(need.keep));
         let desired = limits.clamp(f64::from(need.copies.max(before)));
         let kept = if desired > need.copies {
             format!(", {desired} were within {patience:.1} s")

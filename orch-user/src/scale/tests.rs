@@ -94,7 +94,7 @@ impl Life {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(10))]
 
     #[test]
     fn nobody_leaves_the_limits(
