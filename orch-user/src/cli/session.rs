@@ -40,7 +40,8 @@ impl Session {
         reconcile::can_deliver(&config, host)?;
         let dataplane = Dataplane::open(&config.dataplane).map_err(RunError::from)?;
         log::info!("{}", balanced(&dataplane.uplinks(), config.status));
-        let (control, door) = reconcile::door();
+        let (mut control, door) = reconcile::door();
+        control.source = Some(Arc::new(self.source.clone()));
         let served = self.seat.serve(control).map_err(CliError::Runtime)?;
         let (sender, receiver) = mpsc::channel(4);
         let translator = Translator {

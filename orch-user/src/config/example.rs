@@ -5,9 +5,10 @@
 pub const EXAMPLE: &str = r#"# What `orch run` does when this file says nothing else: every key has its default here, but those of
 # [service.backend] that say what to run.
 
-state_dir = "/var/lib/orch"            # what must survive a restart
-control   = "/run/orch/orch.sock"      # unix socket of the verbs, mode 0600
-status    = "127.0.0.1:9180"           # status page, API, metrics; "" turns it off
+state_dir  = "/var/lib/orch"           # what must survive a restart
+control    = "/run/orch/orch.sock"     # unix socket of the verbs, mode 0600
+status     = "127.0.0.1:9180"          # status page, API, metrics; "" turns it off
+token_file = ""                        # a file with the token for changes at status; "": only by the socket
 
 [dataplane]
 interfaces = ["auto"]                  # uplinks: where outsiders come from

@@ -37,6 +37,8 @@ pub struct Config {
     pub control: PathBuf,
     /// The status address; `None` if turned off.
     pub status: Option<SocketAddr>,
+    /// Holds the token with which changes may be asked for at the status address; `None`: never.
+    pub token_file: Option<PathBuf>,
     /// The data plane.
     pub dataplane: DataplaneConfig,
     /// The services, in the order of the file. Their index here is their index in the data plane.

@@ -14,6 +14,7 @@ pub(crate) struct RawConfig {
     pub(crate) state_dir: At<String>,
     pub(crate) control: At<String>,
     pub(crate) status: At<String>,
+    pub(crate) token_file: At<String>,
     pub(crate) dataplane: RawDataplane,
     pub(crate) services: Vec<RawService>,
 }
@@ -111,6 +112,7 @@ impl RawConfig {
             state_dir: table.string("state_dir", super::DEFAULT_STATE_DIR),
             control: table.string("control", super::DEFAULT_CONTROL),
             status: table.string("status", "127.0.0.1:9180"),
+            token_file: table.string("token_file", ""),
             dataplane: RawDataplane::read(table.section("dataplane")),
             services: table
                 .sections("service")

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     config::{Config, ServiceConfig},
+    control::{CommandError, Reply},
     state::ServiceSeen,
 };
 
@@ -26,7 +27,7 @@ enum Refused {
 }
 
 impl<T: Tables> Controller<T> {
-    pub(super) fn reload(&mut self, checked: Result<Box<Config>, RunError>) {
+    pub(super) fn reload(&mut self, checked: Result<Box<Config>, RunError>, answer: Option<Reply>) {
         self.dirty = true;
         let outcome = match checked {
             Ok(config) => self
@@ -35,9 +36,20 @@ impl<T: Tables> Controller<T> {
                 .map_err(|error| whole(&*error)),
             Err(error) => Err(whole(&error)),
         };
-        match outcome {
-            Ok(text) => self.door.journal.record("", None, "reloaded", text),
-            Err(why) => self.refused(&why),
+        let said = match outcome {
+            Ok(text) => {
+                let event = text.clone();
+                self.door.journal.record("", None, "reloaded", event);
+                Ok(text)
+            }
+            Err(why) => {
+                self.refused(&why);
+                Err(CommandError::Refused { why })
+            }
+        };
+        if let Some(answer) = answer {
+            // Whoever asked may have gone.
+            let _ = answer.send(said);
         }
     }
 
@@ -79,6 +91,7 @@ impl<T: Tables> Controller<T> {
             ("state_dir", old.state_dir != new.state_dir),
             ("control", old.control != new.control),
             ("status", old.status != new.status),
+            ("token_file", old.token_file != new.token_file),
             ("[dataplane]", old.dataplane != new.dataplane),
         ];
         let waiting = changed.iter().filter(|(_, changed)| *changed);

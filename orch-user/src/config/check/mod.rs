@@ -51,6 +51,7 @@ pub(crate) fn check(raw: &RawConfig, sink: &Sink) -> Config {
         state_dir: value::path(&raw.state_dir, sink),
         control: control(&raw.control, sink),
         status,
+        token_file: token_file(&raw.token_file, status, sink),
         dataplane,
         services,
     }
@@ -79,6 +80,19 @@ fn status(raw: &At<String>, sink: &Sink) -> Option<SocketAddr> {
         );
     }
     parsed
+}
+
+fn token_file(raw: &At<String>, status: Option<SocketAddr>, sink: &Sink) -> Option<PathBuf> {
+    if raw.value.is_empty() {
+        return None;
+    }
+    if status.is_none() && sink.is_empty() {
+        sink.at(
+            raw,
+            "is of no use with status = \"\": there is nowhere to show the token",
+        );
+    }
+    Some(value::path(raw, sink))
 }
 
 fn dataplane(raw: &RawDataplane, sink: &Sink) -> DataplaneConfig {

@@ -82,6 +82,7 @@ fn config(services: Vec<ServiceConfig>) -> Config {
         state_dir: "state".into(),
         control: "orch.sock".into(),
         status: None,
+        token_file: None,
         dataplane: DataplaneConfig {
             interfaces: Interfaces::Auto,
             local: Local::Auto,
