@@ -47,6 +47,8 @@ pub(crate) enum Error {
     },
     #[error("the compiler has made no ELF object")]
     NoElf,
+    #[error("{0}")]
+    Missing(&'static str),
     #[error("failed: {0}")]
     Rungs(String),
 }

@@ -13,6 +13,8 @@ mod instructions;
 mod paths;
 mod run;
 mod rung;
+mod schemathesis;
+mod screenshot;
 mod shell;
 mod test;
 mod toolchain;
@@ -37,6 +39,10 @@ enum Verb {
     Run(run::Args),
     /// Run the tests, by default all that this host can run.
     Test(test::Args),
+    /// Take the pictures of the status page that the README shows.
+    Screenshot,
+    /// Ask the API of a running controller what its description allows, and what it does not.
+    Schemathesis(schemathesis::Args),
     /// Measure orch beside its peers on this machine.
     Bench(bench::Args),
     /// Build the kernel programs into the object that is committed.
@@ -59,6 +65,8 @@ fn perform(verb: Verb) -> Result<(), Error> {
     match verb {
         Verb::Run(args) => run::run(&args),
         Verb::Test(args) => test::test(&args),
+        Verb::Screenshot => screenshot::screenshot(),
+        Verb::Schemathesis(args) => schemathesis::schemathesis(&args),
         Verb::Bench(args) => bench::bench(&args),
         Verb::BuildEbpf(args) => build_ebpf::build_ebpf(&args),
         Verb::Ci => ci::ci(),

@@ -54,9 +54,9 @@ impl From<CommandError> for Problem {
         let status = match error {
             CommandError::UnknownService { .. } => StatusCode::NOT_FOUND,
             CommandError::NoBackend { .. } => StatusCode::NOT_FOUND,
-            CommandError::OutOfRange { .. } | CommandError::Refused { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            // What is asked for could be had with another file.
+            CommandError::OutOfRange { .. } => StatusCode::CONFLICT,
+            CommandError::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             CommandError::Runtime { .. } => StatusCode::BAD_GATEWAY,
         };
         Self::new(status, error.to_string())

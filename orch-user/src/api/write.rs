@@ -8,9 +8,13 @@ use axum::{
     },
     http::StatusCode,
 };
+use orch_common::layout::SLOTS_PER_SERVICE;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type},
+};
 
 use super::problem::Problem;
 use crate::control::{Command, CommandError, Control, Reply};
@@ -23,7 +27,7 @@ pub(crate) struct Scale {
 }
 
 /// A number, or the policy's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Replicas {
     /// So many.
@@ -32,8 +36,24 @@ pub(crate) enum Replicas {
     Policy(Auto),
 }
 
+/// By hand: a derived schema has no greatest number.
+impl PartialSchema for Replicas {
+    fn schema() -> RefOr<Schema> {
+        let fixed = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(0))
+            .maximum(Some(SLOTS_PER_SERVICE));
+        let word = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(["auto"]));
+        OneOfBuilder::new().item(fixed).item(word).into()
+    }
+}
+
+impl ToSchema for Replicas {}
+
 /// The word `auto`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Auto {
     Auto,
@@ -59,9 +79,10 @@ pub(crate) struct Done {
         (status = 401, description = "Without the token", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Not from here", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such service", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Outside the limits of the file", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not declared as JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Not a number of copies that the file allows", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Not a number of copies", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The controller is ending", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -46,6 +46,11 @@ pub enum CliError {
     /// Output could not be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
+    /// What fills a screen needs one.
+    #[error(
+        "`orch top` needs a terminal: use `orch status`, `orch ps` or `orch events -f` in a script"
+    )]
+    NoTerminal,
     /// The controller ended while somebody followed it.
     #[error("the controller has ended")]
     Ended,

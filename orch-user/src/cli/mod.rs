@@ -18,6 +18,7 @@ mod session;
 mod signals;
 mod status;
 mod target;
+mod top;
 mod why;
 
 use clap::{Parser, Subcommand};
@@ -61,6 +62,7 @@ enum Verb {
     Check(check::Args),
     Ps(ps::Args),
     Status(status::Args),
+    Top(top::Args),
     Why(why::Args),
     Events(events::Args),
     Scale(scale::Args),
@@ -84,6 +86,7 @@ impl Cli {
                 Verb::Check(args) => check::run(&args, before),
                 Verb::Ps(args) => ps::run(args, before).await,
                 Verb::Status(args) => status::run(args, before).await,
+                Verb::Top(args) => top::run(args, before).await,
                 Verb::Why(args) => why::run(args, before).await,
                 Verb::Events(args) => events::run(args, before).await,
                 Verb::Scale(args) => scale::run(args, before).await,

@@ -231,7 +231,7 @@ class Chart {
     const label = (x, at, text, anchor) => this.labels.append(draw("text", { x, y: at, "text-anchor": anchor }, text));
     for (const share of [0, 0.5, 1]) {
       across(y(this.top * share));
-      label(PLOT.left - 8, y(this.top * share) + 4, rate(this.top * share), "end");
+      label(PLOT.left - 8, y(this.top * share) + 4, rate(this.top * share).replace(".0", ""), "end");
     }
     const copies = floor + PLOT.gap + PLOT.copies;
     across(copies);

@@ -69,7 +69,7 @@ class Tile {
     [...polls].forEach((mark, at) => {
       const [name, y, height] = marks[mark];
       count[name] += 1;
-      paths[name] += `M${(begin + at) * 4 + 0.6} ${y}h2.6v${height}h-2.6z`;
+      paths[name] += `M${(begin + at) * 4 + 0.8} ${y}h2.2v${height}h-2.2z`;
     });
     for (const name of Object.keys(paths)) this.paths[name].setAttribute("d", paths[name]);
     this.dots.setAttribute("aria-label", `The last ${polls.length} polls: ${count.good} good, ${count.bad} bad, ${count.wait} while starting`);
