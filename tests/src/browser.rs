@@ -78,6 +78,8 @@ impl Browser {
         } } });
         let session = browser.ask("POST", "/session", &wanted);
         browser.session = session["sessionId"].as_str().unwrap().to_owned();
+        // Without a size, headless Chromium may wait for ever for the first picture.
+        browser.look(1240, 1180, "light");
         browser
     }
 

@@ -1,4 +1,4 @@
-//! The description of the API, OpenAPI 3.1, made from the handlers and types themselves.
+//! The description of the API in `OpenAPI` 3.1, made from the handlers and types themselves.
 
 use std::sync::LazyLock;
 

@@ -30,11 +30,11 @@ impl Problem {
         }
     }
 
-    pub(super) fn of_path(error: PathRejection) -> Self {
+    pub(super) fn of_path(error: &PathRejection) -> Self {
         Self::new(error.status(), error.body_text())
     }
 
-    pub(super) fn of_query(error: QueryRejection) -> Self {
+    pub(super) fn of_query(error: &QueryRejection) -> Self {
         Self::new(error.status(), error.body_text())
     }
 }
@@ -52,8 +52,9 @@ impl IntoResponse for Problem {
 impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
         let status = match error {
-            CommandError::UnknownService { .. } => StatusCode::NOT_FOUND,
-            CommandError::NoBackend { .. } => StatusCode::NOT_FOUND,
+            CommandError::UnknownService { .. } | CommandError::NoBackend { .. } => {
+                StatusCode::NOT_FOUND
+            }
             // What is asked for could be had with another file.
             CommandError::OutOfRange { .. } => StatusCode::CONFLICT,
             CommandError::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,

@@ -83,7 +83,7 @@ pub(super) async fn decisions(
     State(control): State<Control>,
     query: Result<Query<Decisions>, QueryRejection>,
 ) -> Result<Json<Vec<DecisionRow>>, Problem> {
-    let Query(query) = query.map_err(Problem::of_query)?;
+    let Query(query) = query.map_err(|error| Problem::of_query(&error))?;
     let service = query.service.as_deref();
     if let Some(name) = service {
         known(&control, name)?;
@@ -182,8 +182,8 @@ pub(super) async fn log(
     place: Result<Path<(String, u16)>, PathRejection>,
     query: Result<Query<Lines>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Path((service, slot)) = place.map_err(Problem::of_path)?;
-    let Query(Lines { lines }) = query.map_err(Problem::of_query)?;
+    let Path((service, slot)) = place.map_err(|error| Problem::of_path(&error))?;
+    let Query(Lines { lines }) = query.map_err(|error| Problem::of_query(&error))?;
     let lines = lines.unwrap_or(100);
     if !(1..=LOG_LINES).contains(&lines) {
         let text = format!("lines must be from 1 to {LOG_LINES}, not {lines}");

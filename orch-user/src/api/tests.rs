@@ -21,8 +21,8 @@ struct World {
     control: Control,
     commands: mpsc::Receiver<Command>,
     client: Client,
-    _snapshot: watch::Sender<Arc<Snapshot>>,
-    _dir: TempDir,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    dir: TempDir,
 }
 
 fn world() -> World {
@@ -53,8 +53,8 @@ fn world() -> World {
         control,
         commands: asked,
         client: Client::new(&path),
-        _snapshot: sender,
-        _dir: dir,
+        snapshot: sender,
+        dir,
     }
 }
 
@@ -225,7 +225,7 @@ async fn with_the_token_changes_may_be_asked_for_over_tcp() {
             answer.send(Ok(service)).unwrap();
         }
     });
-    let file = world._dir.path().join("token");
+    let file = world.dir.path().join("token");
     std::fs::write(&file, "0123456789abcdef\n").unwrap();
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let token = access::Token::read(&file).unwrap();
@@ -263,11 +263,11 @@ async fn whoever_looks_on_gets_everything_and_then_what_is_new() {
         .journal
         .record("acts", Some(0), "exited", String::new());
     let snapshot = Snapshot::default();
-    world._snapshot.send_replace(Arc::new(snapshot));
+    world.snapshot.send_replace(Arc::new(snapshot));
     let second = watcher.next().await.unwrap().unwrap();
     assert_eq!((second.services.len(), second.events.len()), (0, 1));
     assert_eq!(second.events[0].kind, "exited");
-    drop(world._snapshot);
+    drop(world.snapshot);
     assert!(watcher.next().await.unwrap().is_none(), "the end is seen");
 }
 

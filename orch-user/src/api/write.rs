@@ -91,7 +91,7 @@ pub(super) async fn scale(
     service: Result<Path<String>, PathRejection>,
     body: Result<Json<Scale>, JsonRejection>,
 ) -> Result<Json<Done>, Problem> {
-    let Path(service) = service.map_err(Problem::of_path)?;
+    let Path(service) = service.map_err(|error| Problem::of_path(&error))?;
     let Json(Scale { replicas }) = body.map_err(|error| {
         let detail = format!(
             "the body must be {{\"replicas\": N}} or {{\"replicas\": \"auto\"}}: {}",
@@ -131,7 +131,7 @@ pub(super) async fn reset(
     State(control): State<Control>,
     service: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Done>, Problem> {
-    let Path(service) = service.map_err(Problem::of_path)?;
+    let Path(service) = service.map_err(|error| Problem::of_path(&error))?;
     done(&control, |answer| Command::Reset { service, answer }).await
 }
 
@@ -158,7 +158,7 @@ pub(super) async fn stop(
     State(control): State<Control>,
     place: Result<Path<(String, u16)>, PathRejection>,
 ) -> Result<Json<Done>, Problem> {
-    let Path((service, slot)) = place.map_err(Problem::of_path)?;
+    let Path((service, slot)) = place.map_err(|error| Problem::of_path(&error))?;
     let command = |answer| Command::Stop {
         service,
         slot,

@@ -97,13 +97,12 @@ async fn watch(
                 // Nobody can press a key any more: the terminal is gone.
                 None => return Ok(()),
             },
-            picture = next(&mut stream) => match picture {
-                Ok(Some(picture)) => model.take(picture),
-                Ok(None) | Err(_) => {
-                    stream = None;
-                    model.lost();
-                    again = Instant::now() + PAUSE;
-                }
+            picture = next(&mut stream) => if let Ok(Some(picture)) = picture {
+                model.take(picture);
+            } else {
+                stream = None;
+                model.lost();
+                again = Instant::now() + PAUSE;
             },
             () = sleep_until(again), if wait => {
                 again = Instant::now() + PAUSE;

@@ -83,6 +83,10 @@ pub(super) enum Onward {
 
 /// What is shown.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own, and all combinations are possible"
+)]
 pub(super) struct Model {
     pub(super) live: Live,
     pub(super) samples: BTreeMap<String, VecDeque<Sample>>,
@@ -196,9 +200,8 @@ impl Model {
             return Onward::Stay;
         }
         match key.code {
-            KeyCode::Esc if self.log.is_some() => self.log = None,
+            KeyCode::Esc | KeyCode::Char('q') if self.log.is_some() => self.log = None,
             KeyCode::Esc => self.filter.clear(),
-            KeyCode::Char('q') if self.log.is_some() => self.log = None,
             KeyCode::Char('q') => return Onward::Quit,
             KeyCode::Up | KeyCode::Char('k') => self.step(-1),
             KeyCode::Down | KeyCode::Char('j') => self.step(1),
