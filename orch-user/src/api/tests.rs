@@ -147,6 +147,12 @@ async fn changes_reach_the_owner_and_its_answer_comes_back() {
         post(scale, r#"{"replicas":"auto"}"#).await.unwrap(),
         "to None"
     );
+    assert_eq!(
+        post(scale, r#"{"replicas":3.0}"#).await.unwrap(),
+        "to Some(3)"
+    );
+    let refused = post(scale, r#"{"replicas":2.5}"#).await.unwrap_err();
+    assert!(refused.starts_with("the body must be"), "{refused}");
     let refused = post(scale, r#"{"replicas":9}"#).await.unwrap_err();
     assert_eq!(refused, "9 copies of acts are outside its limits 1..3");
     let refused = post(scale, r#"{"replicas":"many"}"#).await.unwrap_err();

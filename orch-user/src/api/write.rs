@@ -9,7 +9,7 @@ use axum::{
     http::StatusCode,
 };
 use orch_common::layout::SLOTS_PER_SERVICE;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use tokio::sync::oneshot;
 use utoipa::{
     PartialSchema, ToSchema,
@@ -31,9 +31,17 @@ pub(crate) struct Scale {
 #[serde(untagged)]
 pub(crate) enum Replicas {
     /// So many.
-    Fixed(u16),
+    Fixed(#[serde(deserialize_with = "whole")] u16),
     /// As many as the policy decides.
     Policy(Auto),
+}
+
+/// To JSON 3.0 is a whole number, too.
+fn whole<'de, D: Deserializer<'de>>(source: D) -> Result<u16, D::Error> {
+    let number = f64::deserialize(source)?;
+    let fits = number.fract() == 0.0 && (0.0..=f64::from(u16::MAX)).contains(&number);
+    fits.then_some(number as u16)
+        .ok_or_else(|| D::Error::custom("not a whole number from 0 to 65535"))
 }
 
 /// By hand: a derived schema has no greatest number.
