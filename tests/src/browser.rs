@@ -171,12 +171,24 @@ impl Browser {
              Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         );
         stream.write_all((head + &body).as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let mut answer: Value = serde_json::from_str(body).unwrap();
+        // The driver does not always end a connection that it was told to end: the length counts.
+        let mut stream = BufReader::new(stream);
+        let (mut status, mut length) = (String::new(), 0);
+        stream.read_line(&mut status).unwrap();
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).unwrap();
+            match line.trim_end().to_ascii_lowercase().split_once(':') {
+                Some(("content-length", value)) => length = value.trim().parse().unwrap(),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        let mut answer: Value = serde_json::from_slice(&body).unwrap();
         let value = answer["value"].take();
-        assert!(head.starts_with("HTTP/1.1 200"), "{path}: {value:#}");
+        assert!(status.starts_with("HTTP/1.1 200"), "{path}: {value:#}");
         value
     }
 }
