@@ -49,7 +49,9 @@ fn assert_quiet(browser: &Browser, orch: &Orch) {
     assert!(console.is_empty(), "{console:#?}");
     let requests = browser.requests();
     let own = page(orch);
-    let ours = |url: &String| url.starts_with(&own) || url.starts_with("data:");
+    let ours = |url: &String| {
+        ["data:", "chrome:"].iter().any(|own| url.starts_with(own)) || url.starts_with(&own)
+    };
     assert!(requests.iter().any(|url| url.ends_with("/page/app.js")));
     assert!(requests.iter().all(ours), "{requests:#?}");
 }
@@ -145,11 +147,11 @@ fn three_slots_and_a_crash_that_is_seen() {
         "/slot 1/.test(document.querySelector('#news').textContent)",
     );
 
-    orch.scale(2);
+    orch.scale(4);
     wait(
         &browser,
-        "one tile goes",
-        "document.querySelectorAll('.tile').length === 2",
+        "one tile more",
+        "document.querySelectorAll('.tile').length === 4",
     );
     wait(
         &browser,
@@ -160,7 +162,7 @@ fn three_slots_and_a_crash_that_is_seen() {
     wait(
         &browser,
         "its sentence is shown",
-        "/set to 2 by hand/.test(document.querySelector('.tip:not([hidden])')?.textContent)",
+        "/set to 4 by hand/.test(document.querySelector('.tip:not([hidden])')?.textContent)",
     );
     load.finish();
     assert_quiet(&browser, &orch);
