@@ -79,7 +79,7 @@ fn document(plain: &Markup) -> Markup {
                         div #sections {}
                         section.events aria-labelledby="events-title" {
                             h2 #events-title { "Events" }
-                            ol #events {}
+                            ol #events tabindex="0" aria-labelledby="events-title" {}
                         }
                     }
                     div #plain { (plain) }
