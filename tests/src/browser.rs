@@ -1,4 +1,4 @@
-//! A headless Chromium through chromedriver: the few commands of the WebDriver protocol that the tests
+//! A headless Chromium through chromedriver: the few commands of the `WebDriver` protocol that the tests
 //! need, each a request of its own. Everything goes with it when it is dropped.
 
 use std::{
@@ -77,7 +77,10 @@ impl Browser {
             "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
         } } });
         let session = browser.ask("POST", "/session", &wanted);
-        browser.session = session["sessionId"].as_str().unwrap().to_owned();
+        session["sessionId"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut browser.session);
         // Without a size, headless Chromium may wait for ever for the first picture.
         browser.look(1240, 1180, "light");
         browser
