@@ -39,6 +39,7 @@ mod service;
 mod socket;
 mod storage;
 mod syn;
+mod turn;
 mod upkeep;
 mod verdict;
 

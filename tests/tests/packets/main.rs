@@ -11,4 +11,6 @@ mod guard;
 mod random;
 mod rescue;
 mod turns;
+
+mod ways;
 mod world;
