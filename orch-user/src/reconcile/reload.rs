@@ -58,6 +58,7 @@ impl<T: Tables> Controller<T> {
         self.tables.set_services(&table)?;
         let now = self.now();
         for (index, (service, leaving)) in layout.into_iter().enumerate() {
+            self.tables.retire(index as u16, leaving)?;
             self.place(index, service, leaving, now);
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Raw to checked: every value in range, nothing that contradicts something else. All problems go
 //! to the sink; the result counts only if the sink stays empty.
 
+mod http;
 mod overlap;
 mod service;
 mod value;

@@ -4,9 +4,9 @@ use std::{net::IpAddr, time::Duration};
 
 use orch_common::{layout::SLOTS_PER_SERVICE, service::PATH_BYTES};
 
-use super::value;
+use super::{http, value};
 use crate::config::{
-    BackendConfig, CountConfig, HealthConfig, Listen, Publish, RuntimeChoice, ScaleConfig,
+    BackendConfig, CountConfig, HealthConfig, Listen, Mode, Publish, RuntimeChoice, ScaleConfig,
     ServiceConfig, SpareKind, Volume,
     problem::{At, Sink},
     raw::{RawBackend, RawCount, RawHealth, RawScale, RawService},
@@ -25,11 +25,13 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
         ("localhost", Publish::Localhost),
         ("all", Publish::All),
     ];
-    value::choice(&raw.mode, &[("tcp", ())], &["http"], (), sink);
+    let modes = [("tcp", Mode::Tcp), ("http", Mode::Http)];
     value::choice(&raw.balance, &[("round_robin", ())], &["maglev"], (), sink);
     let service = ServiceConfig {
         name: name(&raw.name, sink),
         listen: listen(&raw.listen, sink),
+        mode: value::choice(&raw.mode, &modes, &[], Mode::Tcp, sink),
+        http: http::check(&raw.http, &raw.count, sink),
         start_port: value::number(&raw.start_port, 1, 65535, sink),
         publish: value::choice(&raw.publish, &publish, &[], Publish::None, sink),
         expose_slots: raw.expose_slots.value,
@@ -84,7 +86,7 @@ fn listen(raw: &At<String>, sink: &Sink) -> Listen {
     })
 }
 
-fn parse_listen(text: &str) -> Option<Listen> {
+pub(super) fn parse_listen(text: &str) -> Option<Listen> {
     let (address, port) = match text.rsplit_once(':') {
         None => (None, text),
         Some((address, port)) => {
