@@ -4,8 +4,8 @@ use std::{io, path::PathBuf};
 
 use super::{lock::LockError, seat::SeatError};
 use crate::{
-    api::client::ClientError, config::ConfigError, dataplane::DataplaneError, http::GatewayError, ports::PortTaken,
-    reconcile::RunError, runtime::RuntimeError,
+    api::client::ClientError, config::ConfigError, dataplane::DataplaneError, http::GatewayError,
+    ports::PortTaken, reconcile::RunError, runtime::RuntimeError,
 };
 
 /// Why a verb failed.

@@ -57,7 +57,8 @@ impl Session {
             prober: Arc::new(HttpProber),
             host,
         };
-        let ran = reconcile::run(config, Plane::new(dataplane, keeper), edges, door, receiver).await;
+        let ran =
+            reconcile::run(config, Plane::new(dataplane, keeper), edges, door, receiver).await;
         match ran {
             Err(error) => {
                 // What is left must be found again by `orch down`.

@@ -107,14 +107,19 @@ impl Client {
         let mut patience = settings.http.header_timeout;
         drop(settings);
         loop {
-            if early.is_empty() && self.arrival(&mut stream, &mut early, patience).await.is_none() {
+            if early.is_empty()
+                && self
+                    .arrival(&mut stream, &mut early, patience)
+                    .await
+                    .is_none()
+            {
                 return;
             }
             if PREFACE.starts_with(early.get(..PREFACE.len()).unwrap_or(&early)) {
                 let limit = self.service.settings().http.header_timeout;
                 let read = read_preface(&mut stream, &mut early);
                 match timeout(limit, read).await {
-                    Ok(Ok(true)) => return self.serve_h2(stream, early).await,
+                    Ok(Ok(true)) => return Box::pin(self.serve_h2(stream, early)).await,
                     Ok(Ok(false)) => {}
                     _ => return,
                 }
@@ -227,7 +232,8 @@ impl Client {
             return End::Parked(stream, parts.read_buf.to_vec(), framer);
         }
         if watch.is_in_head() && watch.quiet() >= http.header_timeout {
-            let late = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            let late =
+                b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
             // A client that is that slow may be gone.
             let _ = timeout(LOOK, stream.write_all(late)).await;
         }

@@ -243,7 +243,10 @@ impl Gateway {
 
     /// Listens where it should, and nowhere else.
     fn listen(&self, state: &mut State, wanted: &[Socket], trouble: &mut Option<String>) {
-        let gone = state.sockets.keys().filter(|socket| !wanted.contains(socket));
+        let gone = state
+            .sockets
+            .keys()
+            .filter(|socket| !wanted.contains(socket));
         for socket in gone.cloned().collect::<Vec<_>>() {
             state.sockets.remove(&socket);
             self.tell(socket.thread, Order::Close(socket));
@@ -257,10 +260,8 @@ impl Gateway {
             };
             let patience = service.settings().http.body_timeout;
             let inherited = state.inherited.remove(socket);
-            let bound = inherited.map_or_else(
-                || listen::bind(socket.address, socket.both, patience),
-                Ok,
-            );
+            let bound =
+                inherited.map_or_else(|| listen::bind(socket.address, socket.both, patience), Ok);
             match bound.and_then(|bound| Ok((bound.try_clone()?, bound))) {
                 Ok((own, kept)) => {
                     let certificate = socket
@@ -365,9 +366,8 @@ impl State {
             let before = seed.services.iter().find(|one| one.name == table.name);
             if let Some(before) = before {
                 service.seed(before.cursor, &before.slots);
-            } else if let Some(cursor) = predecessor
-                .as_ref()
-                .and_then(|one| one.cursor(&table.name))
+            } else if let Some(cursor) =
+                predecessor.as_ref().and_then(|one| one.cursor(&table.name))
             {
                 service.seed(cursor, &[]);
             }
@@ -410,7 +410,13 @@ impl State {
 
 fn plain_sockets(service: &ServiceTable, threads: usize) -> impl Iterator<Item = Socket> {
     let address = listen::address(service.listen);
-    sockets(&service.name, address, service.listen.address.is_none(), false, threads)
+    sockets(
+        &service.name,
+        address,
+        service.listen.address.is_none(),
+        false,
+        threads,
+    )
 }
 
 fn tls_sockets(
@@ -419,7 +425,13 @@ fn tls_sockets(
     threads: usize,
 ) -> impl Iterator<Item = Socket> {
     let address = listen::address(tls.listen);
-    sockets(&service.name, address, tls.listen.address.is_none(), true, threads)
+    sockets(
+        &service.name,
+        address,
+        tls.listen.address.is_none(),
+        true,
+        threads,
+    )
 }
 
 fn sockets(

@@ -61,5 +61,8 @@ pub(super) fn receive(
             return Err(WireError::Unexpected);
         }
     }
-    Ok(sockets.into_iter().zip(all.into_iter().map(Into::into)).collect())
+    Ok(sockets
+        .into_iter()
+        .zip(all.into_iter().map(Into::into))
+        .collect())
 }

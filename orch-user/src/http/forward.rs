@@ -246,12 +246,7 @@ async fn ask(
     }
 }
 
-fn finish(
-    wanted: &Wanted<'_>,
-    answer: Response<Incoming>,
-    link: Link,
-    flight: Flight,
-) -> Outcome {
+fn finish(wanted: &Wanted<'_>, answer: Response<Incoming>, link: Link, flight: Flight) -> Outcome {
     let limit = wanted.settings.http.body_timeout;
     let (mut head, body) = answer.into_parts();
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;

@@ -280,9 +280,7 @@ impl Framer {
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (field, rest) = line.split_at_checked(name.len())?;
     let value = rest.strip_prefix(b":")?;
-    field
-        .eq_ignore_ascii_case(name)
-        .then(|| value.trim_ascii())
+    field.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
 }
 
 fn decimal(text: &[u8]) -> Option<u64> {
@@ -359,7 +357,14 @@ mod tests {
         check("GET / HTTP/1.1\n", Err(Broken::BareLf));
         check("\n", Err(Broken::BareLf));
         let chunks = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-        for bad in ["x\r\n", "\r\n", "3 \r\n", "-1\r\n", "3\r\nabcd\r\n", "3\r\nabc\n"] {
+        for bad in [
+            "x\r\n",
+            "\r\n",
+            "3 \r\n",
+            "-1\r\n",
+            "3\r\nabcd\r\n",
+            "3\r\nabc\n",
+        ] {
             check(&format!("{chunks}{bad}"), Err(Broken::Chunk));
         }
         check(&format!("{chunks}3\n"), Err(Broken::BareLf));

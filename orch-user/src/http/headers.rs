@@ -105,13 +105,17 @@ pub(super) fn outgoing(
         let text = text + asker.address.to_str().ok()?;
         HeaderValue::from_str(&text).ok()
     });
-    to.insert(FORWARDED_FOR, chain.unwrap_or_else(|| asker.address.clone()));
+    to.insert(
+        FORWARDED_FOR,
+        chain.unwrap_or_else(|| asker.address.clone()),
+    );
     let proto = if asker.secure { "https" } else { "http" };
     to.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
     add_via(&mut to, via);
     let takes_trailers = |value: &HeaderValue| {
         let text = value.to_str().unwrap_or_default();
-        text.split(',').any(|word| word.trim().eq_ignore_ascii_case("trailers"))
+        text.split(',')
+            .any(|word| word.trim().eq_ignore_ascii_case("trailers"))
     };
     if from.get_all(TE).iter().any(takes_trailers) {
         to.insert(TE, TRAILERS);
@@ -145,7 +149,13 @@ pub(super) fn clean_answer(headers: &mut HeaderMap, switching: bool) {
     for name in names {
         headers.remove(name);
     }
-    for name in [CONNECTION, TRANSFER_ENCODING, TE, KEEP_ALIVE, PROXY_CONNECTION] {
+    for name in [
+        CONNECTION,
+        TRANSFER_ENCODING,
+        TE,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+    ] {
         headers.remove(name);
     }
     if chunked {
@@ -193,7 +203,13 @@ mod tests {
         ]);
         let mut names: Vec<_> = out.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        let expect = ["cookie", "host", "via", "x-forwarded-for", "x-forwarded-proto"];
+        let expect = [
+            "cookie",
+            "host",
+            "via",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+        ];
         assert_eq!(names, expect);
         assert_eq!(out.get_all("cookie").iter().count(), 2);
         assert_eq!(out[FORWARDED_FOR], "10.0.0.9");
@@ -217,8 +233,14 @@ mod tests {
     #[test]
     fn upgrades_and_trailers_are_asked_for_anew() {
         let out = sent(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
-        assert_eq!((&out[UPGRADE], &out[CONNECTION]), (&"websocket".parse().unwrap(), &UPGRADES));
-        let out = sent(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c")]);
+        assert_eq!(
+            (&out[UPGRADE], &out[CONNECTION]),
+            (&"websocket".parse().unwrap(), &UPGRADES)
+        );
+        let out = sent(&[
+            ("connection", "Upgrade, HTTP2-Settings"),
+            ("upgrade", "h2c"),
+        ]);
         assert!(!out.contains_key(UPGRADE));
         let out = sent(&[("te", "trailers, deflate;q=0.5")]);
         assert_eq!(out[TE], "trailers");

@@ -231,7 +231,10 @@ impl Inner {
                 let _ = client.end();
                 return Ok(());
             }
-            log::info!("the gateway (pid {}) is replaced by this version", greeting.pid);
+            log::info!(
+                "the gateway (pid {}) is replaced by this version",
+                greeting.pid
+            );
         } else if self.table.services.is_empty() {
             return Ok(());
         }

@@ -30,11 +30,7 @@ fn has_v6() -> bool {
 /// A socket that listens. `both` is for the unspecified address of IPv6: it takes IPv4, too.
 /// Accepted connections inherit what is set here; `patience` is how long their clients may leave
 /// what was sent to them unacknowledged.
-pub(super) fn bind(
-    address: SocketAddr,
-    both: bool,
-    patience: Duration,
-) -> io::Result<TcpListener> {
+pub(super) fn bind(address: SocketAddr, both: bool, patience: Duration) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {

@@ -67,7 +67,12 @@ impl<T: Tables> Plane<T> {
     }
 
     /// A service as it goes on: with the slots that the gateway has, or else the kernel.
-    fn service_table(&self, index: usize, config: &ServiceConfig, reading: &Reading) -> ServiceTable {
+    fn service_table(
+        &self,
+        index: usize,
+        config: &ServiceConfig,
+        reading: &Reading,
+    ) -> ServiceTable {
         let mut services = self.table.services.iter();
         let before = services.find(|one| one.name == config.name);
         let (ring, slots) = match before {

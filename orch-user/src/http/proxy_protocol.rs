@@ -111,7 +111,11 @@ mod tests {
         assert_eq!(parse(&two[..27]).unwrap(), None);
         two[12] = 0x20;
         assert_eq!(parse(&two).unwrap(), Some((None, 28)), "a check of health");
-        for bad in [&b"GET / HTTP/1.1\r\n"[..], b"PROXY TCP4 x\r\n", b"PROXY A\r\n"] {
+        for bad in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            b"PROXY TCP4 x\r\n",
+            b"PROXY A\r\n",
+        ] {
             parse(bad).unwrap_err();
         }
         parse(&[b"PROXY ".as_slice(), &[b'a'; 200]].concat()).unwrap_err();

@@ -165,13 +165,17 @@ impl Service {
     /// Takes a new table. When this returns, no request begins at a slot that left the ring.
     pub(super) fn set(&self, table: &ServiceTable) {
         let settings = Arc::new(settings(table));
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        *self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = settings;
         let before = Arc::clone(&self.ring.borrow());
         let mut known = BTreeMap::new();
         for slot in &table.slots {
-            let same = before.known.get(&slot.slot).filter(|old| {
-                old.address == slot.address && old.generation == slot.generation
-            });
+            let same = before
+                .known
+                .get(&slot.slot)
+                .filter(|old| old.address == slot.address && old.generation == slot.generation);
             let slot = same.cloned().unwrap_or_else(|| {
                 Arc::new(Slot {
                     number: slot.slot,
@@ -187,7 +191,9 @@ impl Service {
             known.insert(slot.number, slot);
         }
         let numbers = table.ring.iter();
-        let ready: Vec<_> = numbers.filter_map(|slot| known.get(slot).cloned()).collect();
+        let ready: Vec<_> = numbers
+            .filter_map(|slot| known.get(slot).cloned())
+            .collect();
         for slot in &ready {
             slot.leaving.store(false, SeqCst);
         }

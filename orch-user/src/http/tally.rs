@@ -51,7 +51,11 @@ impl Tally {
 
     /// A request was given to the slot.
     pub(super) fn request(&self, counted: bool) {
-        let cell = if counted { &self.requests } else { &self.excluded };
+        let cell = if counted {
+            &self.requests
+        } else {
+            &self.excluded
+        };
         cell.fetch_add(1, Relaxed);
     }
 

@@ -92,11 +92,7 @@ pub(super) fn spawn(
     Ok(orders)
 }
 
-async fn obey(
-    thread: usize,
-    shared: Arc<Shared>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-) {
+async fn obey(thread: usize, shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>) {
     let mut accepting: BTreeMap<Socket, JoinHandle<()>> = BTreeMap::new();
     while let Some(order) = orders.recv().await {
         match order {

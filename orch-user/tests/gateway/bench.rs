@@ -153,7 +153,10 @@ impl Gate {
         let report = self.client.read().unwrap();
         let slots = report.services.iter().flat_map(|one| &one.slots);
         slots.fold((0, 0), |(requests, excluded), slot| {
-            (requests + slot.counts.requests, excluded + slot.counts.excluded)
+            (
+                requests + slot.counts.requests,
+                excluded + slot.counts.excluded,
+            )
         })
     }
 
@@ -257,7 +260,10 @@ impl Talk {
         if (100..200).contains(&status) || method == "HEAD" || status == 204 || status == 304 {
             return Some(answer);
         }
-        answer.body = match (answer.field("content-length"), answer.field("transfer-encoding")) {
+        answer.body = match (
+            answer.field("content-length"),
+            answer.field("transfer-encoding"),
+        ) {
             (Some(length), _) => self.take(length.parse().unwrap()),
             (None, Some(_)) => self.chunks(),
             (None, None) => self.rest(),

@@ -59,7 +59,12 @@ impl<'a> Load<'a> {
             self.stop.store(true, SeqCst);
         });
         let failed = self.failed.lock().unwrap();
-        assert!(failed.is_empty(), "{} failed: {:?}", failed.len(), &failed[..1]);
+        assert!(
+            failed.is_empty(),
+            "{} failed: {:?}",
+            failed.len(),
+            &failed[..1]
+        );
         self.done.load(SeqCst)
     }
 
@@ -158,9 +163,15 @@ fn a_silent_copy_is_told_from_a_broken_one() {
     gate.service().slots[0].generation = 2;
     gate.only(&[0]);
     let answer = gate.get("/api/who");
-    assert_eq!((answer.status, answer.text().contains("not HTTP")), (502, true));
+    assert_eq!(
+        (answer.status, answer.text().contains("not HTTP")),
+        (502, true)
+    );
     let answer = gate.get("/api/who");
-    assert_eq!((answer.status, answer.text().contains("closed")), (502, true));
+    assert_eq!(
+        (answer.status, answer.text().contains("closed")),
+        (502, true)
+    );
     babble.join().unwrap();
 }
 
@@ -193,7 +204,11 @@ fn scaling_loses_nothing() {
         }
     });
     let (requests, excluded) = gate.lock().unwrap().counts();
-    assert_eq!((requests, excluded), (done as u64, 0), "every one counted once");
+    assert_eq!(
+        (requests, excluded),
+        (done as u64, 0),
+        "every one counted once"
+    );
 }
 
 #[test]

@@ -33,7 +33,9 @@ fn pipelined_requests_come_round_robin_in_their_order() {
     let gate = Gate::open("", &copies.each_ref());
     let mut talk = gate.connect();
     talk.say(&"GET /api/who HTTP/1.1\r\nHost: t\r\n\r\n".repeat(9));
-    let names: String = (0..9).map(|_| talk.answer("GET").text().to_owned()).collect();
+    let names: String = (0..9)
+        .map(|_| talk.answer("GET").text().to_owned())
+        .collect();
     assert_eq!(names, "ABCABCABC");
 }
 
@@ -52,7 +54,10 @@ fn requests_of_many_threads_are_shared_out_exactly() {
         }
     });
     let report = gate.client.read().unwrap();
-    let counts = report.services[0].slots.iter().map(|slot| slot.counts.requests);
+    let counts = report.services[0]
+        .slots
+        .iter()
+        .map(|slot| slot.counts.requests);
     assert_eq!(counts.collect::<Vec<_>>(), [200; 3]);
 }
 
@@ -63,7 +68,10 @@ fn only_routes_are_forwarded_and_only_what_counts_is_counted() {
     for path in ["/other", "/api", "/favicon.ico"] {
         let answer = gate.get(path);
         assert_eq!(answer.status, 404, "{path}");
-        assert_eq!(answer.field("content-type"), Some("application/problem+json"));
+        assert_eq!(
+            answer.field("content-type"),
+            Some("application/problem+json")
+        );
     }
     let home = gate.get("/");
     assert_eq!(home.status, 503, "nobody answers for the controller");
@@ -203,7 +211,9 @@ fn another_protocol_is_carried_through() {
     talk.say("still there");
     assert_eq!(talk.take(11), b"still there");
     drop(talk);
-    until("the conversation is over", || (gate.live() == 0).then_some(()));
+    until("the conversation is over", || {
+        (gate.live() == 0).then_some(())
+    });
     let mut refused = gate.connect();
     refused.say("GET /api/who HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
     assert_eq!(refused.answer("GET").status, 200);
@@ -225,7 +235,9 @@ fn bodies_pass_without_being_kept() {
     assert_eq!(gate.get("/api/who").status, 200);
     let before = resident(gate.child.id(), "VmHWM");
     let mut talk = gate.connect();
-    talk.say(&format!("GET /api/bytes/{size} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"));
+    talk.say(&format!(
+        "GET /api/bytes/{size} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
+    ));
     while !talk.line().is_empty() {}
     let mut total = 0;
     loop {
