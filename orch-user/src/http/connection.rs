@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use hyper::{
     HeaderMap, Method, Request, Response, Version,
     body::Incoming,
@@ -119,16 +120,17 @@ impl Client {
                 let limit = self.service.settings().http.header_timeout;
                 let read = read_preface(&mut stream, &mut early);
                 match timeout(limit, read).await {
-                    Ok(Ok(true)) => return Box::pin(self.serve_h2(stream, early)).await,
+                    Ok(Ok(true)) => return self.boxed_h2(stream, early).await,
                     Ok(Ok(false)) => {}
                     _ => return,
                 }
             }
-            // Boxed, so that a connection that only waits is small.
-            match Box::pin(self.serve_h1(stream, early, framer)).await {
+            // Boxed by functions of their own, so that a connection that only waits is small: what an
+            // async function makes and boxes itself has a place in its state.
+            match self.boxed_h1(stream, early, framer).await {
                 End::Closed => return,
                 End::Tunnel(stream, early, other) => {
-                    return Box::pin(tunnel(stream, early, *other)).await;
+                    return boxed_tunnel(stream, early, *other).await;
                 }
                 End::Parked(back, rest, framing) => {
                     (stream, early, framer) = (back, rest, framing);
@@ -162,6 +164,19 @@ impl Client {
             Ok(_) => Some(()),
             Err(_) => None,
         }
+    }
+
+    fn boxed_h1<S: Stream>(
+        &self,
+        stream: S,
+        early: Vec<u8>,
+        framer: Framer,
+    ) -> BoxFuture<'_, End<S>> {
+        Box::pin(self.serve_h1(stream, early, framer))
+    }
+
+    fn boxed_h2<S: Stream>(self, stream: S, early: Vec<u8>) -> BoxFuture<'static, ()> {
+        Box::pin(self.serve_h2(stream, early))
     }
 
     /// Requests of HTTP/1, until nothing is on its way.
@@ -303,7 +318,10 @@ impl Client {
             Ok(Outcome::Switched(..)) => (Problem::Garbled.answer(), None),
             Err(problem) => {
                 let mut answer = problem.answer();
-                if matches!(problem, Problem::SlowBody | Problem::Bad(_)) {
+                if matches!(
+                    problem,
+                    Problem::SlowBody | Problem::Bad(_) | Problem::Tunnel
+                ) {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(CONNECTION, close);
                 }
@@ -364,6 +382,14 @@ async fn read_preface<S: Stream>(stream: &mut S, early: &mut Vec<u8>) -> io::Res
         }
     }
     Ok(early.starts_with(PREFACE))
+}
+
+fn boxed_tunnel<S: Stream>(
+    client: S,
+    early: Vec<u8>,
+    other: (Switched, Flight),
+) -> BoxFuture<'static, ()> {
+    Box::pin(tunnel(client, early, other))
 }
 
 /// Carries bytes both ways until both are through.

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{
     net::TcpStream,
     runtime::Builder,
@@ -149,11 +150,33 @@ async fn accept(
 }
 
 async fn serve(
+    client: Client,
+    stream: TcpStream,
+    peer: SocketAddr,
+    certificate: Option<Arc<Certificate>>,
+    _guest: Guest,
+) {
+    if certificate.is_none() && !client.service.settings().http.proxy_protocol {
+        return client.serve(stream, Vec::new()).await;
+    }
+    boxed_greeting(client, stream, peer, certificate).await;
+}
+
+fn boxed_greeting(
+    client: Client,
+    stream: TcpStream,
+    peer: SocketAddr,
+    certificate: Option<Arc<Certificate>>,
+) -> BoxFuture<'static, ()> {
+    Box::pin(greet(client, stream, peer, certificate))
+}
+
+/// What comes before HTTP: the PROXY protocol, TLS.
+async fn greet(
     mut client: Client,
     mut stream: TcpStream,
     peer: SocketAddr,
     certificate: Option<Arc<Certificate>>,
-    _guest: Guest,
 ) {
     let settings = client.service.settings();
     let limit = settings.http.header_timeout;
@@ -168,12 +191,11 @@ async fn serve(
             client.asker = asker(source.ip(), certificate.is_some());
         }
     }
-    drop(settings);
     let Some(certificate) = certificate else {
         return client.serve(stream, early).await;
     };
-    if let Some(stream) = Box::pin(certificate.accept(stream, early, limit)).await {
-        Box::pin(client.serve(stream, Vec::new())).await;
+    if let Some(stream) = certificate.accept(stream, early, limit).await {
+        client.serve(stream, Vec::new()).await;
     }
 }
 
