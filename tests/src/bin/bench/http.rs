@@ -129,7 +129,7 @@ fn table(all: &[Measured]) -> Table {
     for proxy in Proxy::ALL {
         let of = |value: &dyn Fn(&Measured) -> f64| {
             let rows = all.iter().filter(|row| row.proxy == proxy);
-            median(rows.map(value).collect())
+            median(rows.map(value))
         };
         let ratio = |value: &dyn Fn(&Measured) -> f64| {
             let passes = all.chunks(Proxy::ALL.len());
@@ -138,7 +138,7 @@ fn table(all: &[Measured]) -> Table {
                 let others = pass.iter().filter(|row| row.proxy != proxy);
                 Some(value(own) / others.map(value).fold(0.0, f64::max))
             });
-            median(ratios.collect())
+            median(ratios)
         };
         table.row(vec![
             proxy.name().to_owned(),
