@@ -7,10 +7,7 @@ use std::{
     io,
     net::IpAddr,
     pin::{Pin, pin},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -29,6 +26,8 @@ use tokio::{
     net::TcpStream,
     time::{Instant, sleep_until, timeout},
 };
+
+use crate::config::HttpConfig;
 
 use super::{
     backend::Switched,
@@ -155,7 +154,7 @@ impl Client {
             // What made it ready may be gone.
             match read.as_mut().poll(cx) {
                 Poll::Pending => Poll::Ready(Ok(usize::MAX)),
-                ready => ready,
+                ready @ Poll::Ready(_) => ready,
             }
         })
         .await
@@ -211,7 +210,7 @@ impl Client {
             })
         });
         let mut connection = builder.serve_connection(TokioIo::new(guarded), serve);
-        let parked = AtomicBool::new(false);
+        let mut parked = false;
         let mut timer = pin!(sleep_until(Instant::now() + PARK));
         let ended = poll_fn(|cx| {
             loop {
@@ -221,15 +220,11 @@ impl Client {
                 if timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                let quiet = watch.quiet();
-                if watch.is_in_head() && quiet >= http.header_timeout {
+                if is_late(&watch, http) {
                     return Poll::Ready(false);
                 }
-                if !watch.is_busy() && !watch.is_idle() && quiet >= http.body_timeout {
-                    return Poll::Ready(false);
-                }
-                if watch.is_idle() && quiet >= PARK {
-                    parked.store(true, Relaxed);
+                if watch.is_idle() && watch.quiet() >= PARK {
+                    parked = true;
                     Pin::new(&mut connection).graceful_shutdown();
                 }
                 timer.as_mut().reset(Instant::now() + LOOK);
@@ -237,22 +232,16 @@ impl Client {
         })
         .await;
         let parts = connection.into_parts();
-        let (mut stream, mut rest, framer) = parts.io.into_inner().into_parts();
+        let (stream, mut rest, framer) = parts.io.into_inner().into_parts();
+        let mut early = parts.read_buf.to_vec();
+        early.append(&mut rest);
         if let Some(switched) = locked(&tunnel).take() {
-            let mut early = parts.read_buf.to_vec();
-            early.append(&mut rest);
             return End::Tunnel(stream, early, Box::new(switched));
         }
-        if ended && parked.load(Relaxed) {
-            return End::Parked(stream, parts.read_buf.to_vec(), framer);
+        if ended && parked {
+            return End::Parked(stream, early, framer);
         }
-        if watch.is_in_head() && watch.quiet() >= http.header_timeout {
-            let late =
-                b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-            // A client that is that slow may be gone.
-            let _ = timeout(LOOK, stream.write_all(late)).await;
-        }
-        let _ = timeout(LOOK, stream.shutdown()).await;
+        close(stream, watch.is_in_head() && is_late(&watch, http)).await;
         End::Closed
     }
 
@@ -355,6 +344,28 @@ impl Client {
             }
         }
     }
+}
+
+/// Whether the client takes too long for a head, or to end a body that was answered already.
+fn is_late(watch: &Watch, http: &HttpConfig) -> bool {
+    let quiet = watch.quiet();
+    if watch.is_in_head() {
+        return quiet >= http.header_timeout;
+    }
+    !watch.is_busy() && !watch.is_idle() && quiet >= http.body_timeout
+}
+
+/// Ends a connection, and tells a client that was too slow. It may be gone.
+async fn close<S: Stream>(mut stream: S, late: bool) {
+    let end = async {
+        if late {
+            let told =
+                b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(told).await?;
+        }
+        stream.shutdown().await
+    };
+    let _ = timeout(LOOK, end).await;
 }
 
 /// What the library lets through and RFC 9112 does not.

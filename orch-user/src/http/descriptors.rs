@@ -1,4 +1,4 @@
-//! Open sockets from one process to another, as messages of a unix socket (SCM_RIGHTS).
+//! Open sockets from one process to another, as messages of a unix socket (`SCM_RIGHTS`).
 
 use std::{
     collections::BTreeMap,

@@ -59,6 +59,10 @@ const SIZE_LINE: usize = 256;
 
 /// Follows one connection.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is something that a head says or does not say"
+)]
 pub struct Framer {
     at: At,
     /// What has come of a line that is not whole yet.

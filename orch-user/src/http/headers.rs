@@ -76,7 +76,7 @@ pub(super) fn outgoing(
     let mut named = listed(from)
         .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("keep-alive"))
         .peekable();
-    let names: Vec<&str> = if named.peek().is_some() {
+    let own: Vec<&str> = if named.peek().is_some() {
         named.collect()
     } else {
         Vec::new()
@@ -87,7 +87,7 @@ pub(super) fn outgoing(
             || name == EXPECT
             || name == FORWARDED_PROTO
             || (host.is_some() && name == HOST)
-            || names.iter().any(of_connection)
+            || own.iter().any(of_connection)
         {
             continue;
         }

@@ -11,6 +11,9 @@ use super::{
 /// For one answer of it.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// Listening sockets that are handed over.
+type Sockets = BTreeMap<Socket, TcpListener>;
+
 #[derive(Debug)]
 pub(super) struct Predecessor {
     /// `None` once it has ended.
@@ -21,9 +24,7 @@ pub(super) struct Predecessor {
 
 impl Predecessor {
     /// Takes over from the gateway that answers behind this socket, if one does.
-    pub(super) fn succeed(
-        path: &Path,
-    ) -> Result<Option<(Self, BTreeMap<Socket, TcpListener>)>, WireError> {
+    pub(super) fn succeed(path: &Path) -> Result<Option<(Self, Sockets)>, WireError> {
         let Ok(client) = Client::connect(path, LIMIT) else {
             return Ok(None);
         };

@@ -478,9 +478,10 @@ async fn upload(request: &mut Request<Incoming>) -> String {
 }
 
 fn lines(request: &Request<Incoming>) -> String {
+    use std::fmt::Write;
     let mut text = format!("{} {}\n", request.method(), request.uri());
     for (name, value) in request.headers() {
-        text += &format!("{name}: {}\n", value.to_str().unwrap());
+        writeln!(text, "{name}: {}", value.to_str().unwrap()).unwrap();
     }
     text
 }

@@ -178,7 +178,7 @@ fn an_answer_before_a_refused_request_is_still_given() {
 fn heads_have_limits() {
     let copy = Copy::start("A");
     let gate = Gate::open("max_header = \"8KiB\"\nmax_headers = 50", &[&copy]);
-    let many: String = (0..60).map(|at| format!("A{at}: b\r\n")).collect();
+    let many: String = "A: b\r\n".repeat(60);
     let long = format!("A: {}\r\n", "b".repeat(9000));
     for lines in [many, long] {
         let mut talk = gate.connect();

@@ -6,3 +6,4 @@ mod bench;
 mod hostile;
 mod loss;
 mod proxy;
+mod tls;
