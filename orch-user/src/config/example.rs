@@ -48,8 +48,8 @@ start_limit     = "30s"                # longest time to the first 200
 prefix  = "/"                          # which requests count: paths that begin so
 exclude = []                           # but not these, nor what lies below them
 
-[service.http]                         # mode = "http" only
-routes          = []                   # paths that go to the copies: those that begin so; []: count.prefix
+[service.http]
+routes          = []                   # mode http: paths that go to the copies begin so; []: count.prefix
 wait            = "10s"                # how long a request waits for a copy where none is ready
 waiting         = 1024                 # how many requests may wait so
 header_timeout  = "10s"                # for the whole head of a request
@@ -61,7 +61,11 @@ max_header      = "32KiB"              # size of a request's head
 max_headers     = 100                  # its header lines
 max_connections = 16384                # open at a time
 proxy_protocol  = false                # clients come through a proxy that sends the PROXY protocol
-tls             = { listen = "", certificate = "", key = "" } # "443", and files in PEM
+
+[service.http.tls]
+listen      = ""                       # "443", "10.0.0.1:443"; "" is no TLS
+certificate = ""                       # file in PEM, with its chain; read again when it changes
+key         = ""                       # file in PEM
 
 [service.scale]
 policy               = "step"          # copies = floor(requests in the window / requests_per_replica) + 1

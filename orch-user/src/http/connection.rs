@@ -44,9 +44,11 @@ use super::{
 };
 
 /// A connection without a request gives up its buffers after this time.
-const PARK: Duration = Duration::from_secs(1);
+const PARK: Duration = Duration::from_millis(200);
 /// Between two looks at a connection that is busy.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(200);
+/// For the last words to a client.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Read at once at the beginning.
 const FIRST_READ: usize = 4 << 10;
 /// What a connection of HTTP/2 begins with.
@@ -67,17 +69,24 @@ pub(super) struct Client {
 
 /// A stream that can say that something has come, without a buffer for it.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Whether its end has to be said before it is closed.
+    const SAYS_GOODBYE: bool;
+
     /// Ready when there is something to read; what had to be read for that is added to `early`.
     fn poll_arrival(&mut self, cx: &mut Context<'_>, early: &mut Vec<u8>) -> Poll<io::Result<()>>;
 }
 
 impl Stream for TcpStream {
+    const SAYS_GOODBYE: bool = false;
+
     fn poll_arrival(&mut self, cx: &mut Context<'_>, _early: &mut Vec<u8>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
     }
 }
 
 impl<S: Stream> Stream for tokio_rustls::server::TlsStream<S> {
+    const SAYS_GOODBYE: bool = true;
+
     fn poll_arrival(&mut self, cx: &mut Context<'_>, early: &mut Vec<u8>) -> Poll<io::Result<()>> {
         let mut one = [0];
         let mut buf = ReadBuf::new(&mut one);
@@ -185,11 +194,6 @@ impl Client {
         let watch = Watch::new();
         let tunnel: Arc<Mutex<Option<(Switched, Flight)>>> = Arc::default();
         let guarded = Guarded::new(stream, early, framer, Arc::clone(&watch));
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(http.max_header).half_close(true);
-        if http.max_headers != USUAL_HEADERS {
-            builder.max_headers(http.max_headers);
-        }
         let serve = service_fn(|request: Request<Incoming>| {
             let busy = watch.begin();
             let (watch, tunnel) = (Arc::clone(&watch), &tunnel);
@@ -209,7 +213,7 @@ impl Client {
                 Ok::<_, Infallible>(answer)
             })
         });
-        let mut connection = builder.serve_connection(TokioIo::new(guarded), serve);
+        let mut connection = h1(http).serve_connection(TokioIo::new(guarded), serve);
         let mut parked = false;
         let mut timer = pin!(sleep_until(Instant::now() + PARK));
         let ended = poll_fn(|cx| {
@@ -241,7 +245,10 @@ impl Client {
         if ended && parked {
             return End::Parked(stream, early, framer);
         }
-        close(stream, watch.is_in_head() && is_late(&watch, http)).await;
+        let late = watch.is_in_head() && is_late(&watch, http);
+        if late || S::SAYS_GOODBYE {
+            close(stream, late).await;
+        }
         End::Closed
     }
 
@@ -346,6 +353,15 @@ impl Client {
     }
 }
 
+fn h1(http: &HttpConfig) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(http.max_header).half_close(true);
+    if http.max_headers != USUAL_HEADERS {
+        builder.max_headers(http.max_headers);
+    }
+    builder
+}
+
 /// Whether the client takes too long for a head, or to end a body that was answered already.
 fn is_late(watch: &Watch, http: &HttpConfig) -> bool {
     let quiet = watch.quiet();
@@ -365,7 +381,7 @@ async fn close<S: Stream>(mut stream: S, late: bool) {
         }
         stream.shutdown().await
     };
-    let _ = timeout(LOOK, end).await;
+    let _ = timeout(FAREWELL, end).await;
 }
 
 /// What the library lets through and RFC 9112 does not.
@@ -426,6 +442,8 @@ pub(super) struct Early<S> {
 }
 
 impl<S: Stream> Stream for Early<S> {
+    const SAYS_GOODBYE: bool = S::SAYS_GOODBYE;
+
     fn poll_arrival(&mut self, cx: &mut Context<'_>, early: &mut Vec<u8>) -> Poll<io::Result<()>> {
         if self.early.is_empty() {
             return self.stream.poll_arrival(cx, early);

@@ -244,7 +244,7 @@ fn gateway(topology: &Topology, orch: &Path) -> Result<Child> {
 fn haproxy(topology: &Topology, threads: usize) -> Result<Child> {
     let servers = lines(topology, |at| format!("    server {at} {at}"));
     let text = format!(
-        "global\n    nbthread {threads}\n    maxconn 16384\n\
+        "global\n    nbthread {threads}\n    maxconn 8192\n\
          defaults\n    mode http\n    timeout connect 5s\n    timeout client 60s\n\
          \u{20}   timeout server 60s\n    timeout http-keep-alive 60s\n    option forwardfor\n\
          \u{20}   http-reuse always\n\
