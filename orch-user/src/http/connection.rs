@@ -34,7 +34,7 @@ use super::{
     body::Body,
     forward::{self, Outcome, Wanted},
     framing::Framer,
-    guard::{Guarded, Watch},
+    guard::{Busy, Guarded, Watch},
     headers::{self, Asker},
     page,
     problem::Problem,
@@ -195,23 +195,7 @@ impl Client {
         let tunnel: Arc<Mutex<Option<(Switched, Flight)>>> = Arc::default();
         let guarded = Guarded::new(stream, early, framer, Arc::clone(&watch));
         let serve = service_fn(|request: Request<Incoming>| {
-            let busy = watch.begin();
-            let (watch, tunnel) = (Arc::clone(&watch), &tunnel);
-            Box::pin(async move {
-                let asks = headers::upgrade(request.headers()).is_some();
-                let (mut answer, switched) = self.answer(request, asks).await;
-                if let Some(switched) = switched {
-                    *locked(tunnel) = Some(switched);
-                } else {
-                    watch.resume();
-                }
-                if self.shared.is_closing() {
-                    let close = HeaderValue::from_static("close");
-                    answer.headers_mut().insert(CONNECTION, close);
-                }
-                answer.body_mut().hold(busy);
-                Ok::<_, Infallible>(answer)
-            })
+            Box::pin(self.answer_h1(request, watch.begin(), Arc::clone(&watch), &tunnel))
         });
         let mut connection = h1(http).serve_connection(TokioIo::new(guarded), serve);
         let mut parked = false;
@@ -250,6 +234,29 @@ impl Client {
             close(stream, late).await;
         }
         End::Closed
+    }
+
+    /// One answer. Where it changes the protocol, the copy's side of that goes into `tunnel`.
+    async fn answer_h1(
+        &self,
+        request: Request<Incoming>,
+        busy: Busy,
+        watch: Arc<Watch>,
+        tunnel: &Mutex<Option<(Switched, Flight)>>,
+    ) -> Result<Response<Body>, Infallible> {
+        let asks = headers::upgrade(request.headers()).is_some();
+        let (mut answer, switched) = self.answer(request, asks).await;
+        if let Some(switched) = switched {
+            *locked(tunnel) = Some(switched);
+        } else {
+            watch.resume();
+        }
+        if self.shared.is_closing() {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
+        answer.body_mut().hold(busy);
+        Ok(answer)
     }
 
     /// A connection of HTTP/2.
