@@ -73,7 +73,7 @@ impl Kept {
     pub fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
         ask(&mut self.0, "keep-alive", method, path, body)?;
         let mut bytes = Vec::new();
-        let mut piece = [0; 64 << 10];
+        let mut piece = [0; 16 << 10];
         loop {
             if let Some(answer) = parse(&bytes) {
                 return Ok(answer);
