@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod events;
 pub mod health;
 pub mod history;
+pub mod http;
 pub mod listeners;
 pub mod live;
 pub mod metrics;

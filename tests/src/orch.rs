@@ -397,6 +397,7 @@ impl Orch {
             self.pins(),
             self.control(),
             self.dir.path().join("orch.sock.lock"),
+            self.dir.path().join("orch.sock.gw"),
         ] {
             if path.exists() {
                 found.push(path.display().to_string());

@@ -94,7 +94,7 @@ fn announce(file: &Path, demo: bool) {
             curl -X POST localhost:8000/api/v1/_crash  slot 0 fails, and gets another copy
   as root   {orch} scale acts=3
             {orch} ps
-  status    http://127.0.0.1:9180/
+  status    http://localhost/, or http://127.0.0.1:9180/
   stop      Ctrl-C here: drains, stops every copy, detaches; the volume acts-data stays
 "
         );

@@ -4,8 +4,8 @@ use std::{io, path::PathBuf};
 
 use super::{lock::LockError, seat::SeatError};
 use crate::{
-    api::client::ClientError, config::ConfigError, dataplane::DataplaneError, ports::PortTaken,
-    reconcile::RunError, runtime::RuntimeError,
+    api::client::ClientError, config::ConfigError, dataplane::DataplaneError, http::GatewayError,
+    ports::PortTaken, reconcile::RunError, runtime::RuntimeError,
 };
 
 /// Why a verb failed.
@@ -85,6 +85,9 @@ pub enum CliError {
     /// A runtime failed.
     #[error(transparent)]
     Backends(#[from] RuntimeError),
+    /// The gateway cannot run.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
     /// The data plane failed.
     #[error(transparent)]
     Dataplane(#[from] DataplaneError),

@@ -6,6 +6,7 @@ mod doctor;
 mod down;
 mod error;
 mod events;
+mod gateway;
 mod lock;
 mod logger;
 mod print;
@@ -70,6 +71,8 @@ enum Verb {
     Down(down::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    Gateway(gateway::Args),
 }
 
 impl Cli {
@@ -94,6 +97,7 @@ impl Cli {
                 Verb::Down(args) => down::run(args, before).await,
                 Verb::Doctor(args) => doctor::run(args, before),
                 Verb::Completions(args) => completions::run(&args),
+                Verb::Gateway(args) => gateway::run(&args),
             }
         })
     }

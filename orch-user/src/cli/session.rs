@@ -10,6 +10,7 @@ use crate::{
     dataplane::{self, Dataplane},
     delivery::Host,
     health::probe::HttpProber,
+    http::{Keeper, Plane},
     ports::Claims,
     reconcile::{self, Edges, RunError, Runtimes},
     runtime::{Runtime, RuntimeError, RuntimeKind, docker::DockerRuntime, process::ProcessRuntime},
@@ -39,6 +40,7 @@ impl Session {
         let host = host();
         reconcile::can_deliver(&config, host)?;
         let dataplane = Dataplane::open(&config.dataplane).map_err(RunError::from)?;
+        let keeper = Keeper::new(&config.control, &config.state_dir);
         log::info!("{}", balanced(&dataplane.uplinks(), config.status));
         let (mut control, door) = reconcile::door();
         control.source = Some(Arc::new(self.source.clone()));
@@ -56,7 +58,8 @@ impl Session {
             prober: Arc::new(HttpProber),
             host,
         };
-        let ran = reconcile::run(config, dataplane, edges, door, receiver).await;
+        let ran =
+            reconcile::run(config, Plane::new(dataplane, keeper), edges, door, receiver).await;
         match ran {
             Err(error) => {
                 // What is left must be found again by `orch down`.

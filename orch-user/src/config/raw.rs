@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use toml::de::DeTable;
 
 use super::{
+    http::RawHttp,
     problem::{At, Sink},
     section::{Reader, Section},
 };
@@ -39,6 +40,7 @@ pub(crate) struct RawService {
     pub(crate) backend: RawBackend,
     pub(crate) health: RawHealth,
     pub(crate) count: RawCount,
+    pub(crate) http: RawHttp,
     pub(crate) scale: RawScale,
 }
 
@@ -154,6 +156,7 @@ impl RawService {
             backend: RawBackend::read(table.section("backend")),
             health: RawHealth::read(table.section("health")),
             count: RawCount::read(table.section("count")),
+            http: RawHttp::read(table.section("http")),
             scale: RawScale::read(table.section("scale")),
         };
         table.finish();

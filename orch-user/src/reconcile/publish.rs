@@ -87,7 +87,7 @@ impl<T: Tables> Controller<T> {
         ServiceRow {
             service: hosted.config.name.clone(),
             listen: listen(hosted.config.listen),
-            mode: "tcp".to_owned(),
+            mode: hosted.config.mode.name().to_owned(),
             desired: hosted.wish(self.closing.as_ref()).copies,
             ready: seen.ring.as_ref().map_or(0, |ring| ring.len() as u16),
             window_count: hosted.policy.count(),

@@ -19,6 +19,9 @@ enum Refused {
     /// Slot ports are where the backends listen.
     #[error("start_port of service {service} cannot change while it runs: restart orch")]
     StartPort { service: String },
+    /// Connections that are open belong to the kernel in one, to the gateway in the other.
+    #[error("mode of service {service} cannot change while it runs: restart orch")]
+    Mode { service: String },
     /// Its size is fixed in the data plane.
     #[error(
         "there is no room for service {service}: at most {max} at a time, those that still drain included"
@@ -70,6 +73,7 @@ impl<T: Tables> Controller<T> {
         self.tables.set_services(&table)?;
         let now = self.now();
         for (index, (service, leaving)) in layout.into_iter().enumerate() {
+            self.tables.retire(index as u16, leaving)?;
             self.place(index, service, leaving, now);
         }
         Ok(())
@@ -153,6 +157,11 @@ impl<T: Tables> Controller<T> {
             match in_new(&old.name) {
                 Some(new) if new.start_port != old.start_port => {
                     return Err(Refused::StartPort {
+                        service: old.name.clone(),
+                    });
+                }
+                Some(new) if new.mode != old.mode => {
+                    return Err(Refused::Mode {
                         service: old.name.clone(),
                     });
                 }
