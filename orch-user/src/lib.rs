@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod events;
 pub mod health;
 pub mod listeners;
+pub mod load;
 pub mod metrics;
 pub mod overview;
 pub mod plan;

@@ -4,8 +4,8 @@ use std::{io, path::PathBuf};
 
 use super::{lock::LockError, seat::SeatError};
 use crate::{
-    api::client::ClientError, config::ConfigError, dataplane::DataplaneError, ports::PortTaken,
-    reconcile::RunError, runtime::RuntimeError,
+    api::client::ClientError, config::ConfigError, dataplane::DataplaneError,
+    load::error::LoadError, ports::PortTaken, reconcile::RunError, runtime::RuntimeError,
 };
 
 /// Why a verb failed.
@@ -74,6 +74,9 @@ pub enum CliError {
         /// How many.
         count: usize,
     },
+    /// No load could be made.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// The controller failed.
     #[error(transparent)]
     Control(#[from] RunError),
@@ -90,6 +93,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
+            Self::Load(error) if error.is_usage() => 2,
             _ if self.is_silent() => 0,
             _ => 1,
         }

@@ -6,6 +6,7 @@ mod doctor;
 mod down;
 mod error;
 mod events;
+mod load;
 mod lock;
 mod logger;
 mod print;
@@ -63,6 +64,7 @@ enum Verb {
     Status(status::Args),
     Why(why::Args),
     Events(events::Args),
+    Load(load::Args),
     Scale(scale::Args),
     Reset(reset::Args),
     Down(down::Args),
@@ -86,6 +88,7 @@ impl Cli {
                 Verb::Status(args) => status::run(args, before).await,
                 Verb::Why(args) => why::run(args, before).await,
                 Verb::Events(args) => events::run(args, before).await,
+                Verb::Load(args) => load::run(args, before).await,
                 Verb::Scale(args) => scale::run(args, before).await,
                 Verb::Reset(args) => reset::run(args, before).await,
                 Verb::Down(args) => down::run(args, before).await,
