@@ -156,7 +156,8 @@ fn late_share(lateness: &Histogram<u64>) -> f64 {
     if lateness.is_empty() {
         return 0.0;
     }
-    1.0 - lateness.percentile_below((LATE_MS * 1000.0) as u64) / 100.0
+    let late = lateness.count_between((LATE_MS * 1000.0) as u64, lateness.max());
+    late as f64 / lateness.len() as f64
 }
 
 fn quantiles<T: Counter>(times: &Histogram<T>) -> Quantiles {
@@ -194,4 +195,59 @@ fn series(tally: &Tally) -> Vec<Point> {
         }
     };
     tally.stretches.iter().enumerate().map(point).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::load::tally::Fate;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn answers_count_from_when_they_were_due_and_where_they_came() {
+        let begin = Instant::now();
+        let mut tally = Tally::new(begin, SECOND * 30).unwrap();
+        for status in [200, 204, 503, 999] {
+            tally.send(SECOND);
+            tally.end(SECOND, begin + SECOND * 3, Fate::Answered(status));
+        }
+        tally.hold_back(SECOND * 2);
+        let classes: Vec<_> = classes(&tally.statuses).into_iter().collect();
+        let expect = [("2xx", 2), ("5xx", 1), ("other", 1)];
+        assert_eq!(
+            classes,
+            expect.map(|(class, count)| (class.to_owned(), count))
+        );
+        let series = series(&tally);
+        let counts = series.iter().map(|point| (point.offered, point.answered));
+        assert_eq!(counts.collect::<Vec<_>>(), [(0, 0), (4, 0), (1, 0), (0, 4)]);
+        // Two digits in a stretch, three in the whole.
+        assert!((series[1].p50_ms / 2000.0 - 1.0).abs() < 0.01);
+        assert!((quantiles(&tally.latency).p99 / 2000.0 - 1.0).abs() < 0.001);
+    }
+
+    #[test]
+    fn a_client_is_behind_where_more_than_one_send_in_a_hundred_is_late() {
+        let begin = Instant::now();
+        let mut tally = Tally::new(begin, SECOND).unwrap();
+        for _ in 0..99 {
+            tally.sending(SECOND, begin + SECOND);
+        }
+        assert!(late_share(&tally.lateness) == 0.0);
+        tally.sending(SECOND, begin + SECOND * 2);
+        let one = late_share(&tally.lateness);
+        assert!((one - 0.01).abs() < 1e-9 && one <= LATE_SHARE, "{one}");
+        tally.sending(SECOND, begin + SECOND * 2);
+        assert!(late_share(&tally.lateness) > LATE_SHARE);
+    }
+
+    #[test]
+    fn a_long_run_has_longer_stretches_not_more() {
+        let mut tally = Tally::new(Instant::now(), SECOND * 6000).unwrap();
+        tally.send(SECOND * 5999);
+        assert_eq!((tally.stretches.len(), tally.stretch), (600, SECOND * 10));
+    }
 }

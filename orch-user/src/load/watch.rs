@@ -15,9 +15,9 @@ use crate::{
 /// How often the copies are counted: a start or an end is noticed so much late at the most, on
 /// average half as much, and the same for both.
 const POLL: Duration = Duration::from_millis(50);
-/// The controller reads the kernel's counters four times a second: counts that stay the same for
-/// longer are whole.
-const SETTLED: Duration = Duration::from_millis(600);
+/// The controller reads the kernel's counters four times a second and shows them once a second at
+/// the least: counts that stay the same for longer are whole.
+const SETTLED: Duration = Duration::from_millis(1300);
 
 /// What the controller did during a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
