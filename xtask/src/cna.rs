@@ -16,7 +16,7 @@ use nix::{
 use crate::{build, docker, error::Error, paths, shell};
 
 /// For the first copy, image and all.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// Builds what only this needs.
 pub(crate) fn build() -> Result<(), Error> {

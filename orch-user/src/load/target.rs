@@ -56,14 +56,14 @@ impl Target {
         if host.is_empty() {
             return Err(wrong("it has no host"));
         }
-        let port = match authority.port() {
-            Some(port) => port.as_u16(),
-            None if authority.as_str().ends_with(':') => return Err(wrong("its port is missing")),
-            None => 80,
+        // The library takes a port that is no port for none.
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => 80,
+            rest => rest
+                .and_then(|rest| rest.strip_prefix(':')?.parse().ok())
+                .filter(|port| *port > 0)
+                .ok_or_else(|| wrong("its port is none: 1 to 65535"))?,
         };
-        if port == 0 {
-            return Err(wrong("nobody listens on port 0"));
-        }
         let path = parsed.path_and_query().map_or("/", PathAndQuery::as_str);
         let uri = path.parse().map_err(|_| wrong("its path is none"))?;
         let fallback = if body.is_empty() {
@@ -163,9 +163,9 @@ mod tests {
             ("https://a/", "without TLS"),
             ("ftp://a/", "without TLS"),
             ("http://", "it is no URL"),
-            ("http://a:99999/", "it is no URL"),
-            ("http://a:/", "its port is missing"),
-            ("http://a:0/", "port 0"),
+            ("http://a:99999/", "1 to 65535"),
+            ("http://a:/", "1 to 65535"),
+            ("http://a:0/", "1 to 65535"),
             ("a b", "it is no URL"),
             ("http://me@a/", "a user's name"),
             ("", "it is no URL"),

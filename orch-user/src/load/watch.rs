@@ -32,7 +32,8 @@ pub struct Watched {
     pub copies_most: u16,
     /// Requests that the kernel counted for this service during the run.
     pub requests: u64,
-    /// Responses that it counted.
+    /// Responses that it counted, those included that came in the second or two after the run until
+    /// the counts stood still.
     pub responses: u64,
     /// What was decided.
     pub decisions: Vec<Decided>,

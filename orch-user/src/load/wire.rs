@@ -78,13 +78,13 @@ impl Wire {
                     return Ok(status);
                 }
                 // The server has closed it: nothing was sent on it, so nothing is lost yet.
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => {
+                Err(mut error) => {
+                    let Some(unsent) = error.take_message() else {
                         shared.lock().connected += 1;
                         return Err(error.into_error().into());
-                    }
-                },
+                    };
+                    request = unsent;
+                }
             }
         }
         let stream = self.connect().await?;

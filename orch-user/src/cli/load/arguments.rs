@@ -22,8 +22,35 @@ const MOST: f64 = 10_000_000.0;
 /// The URL, and when it is asked.
 pub(super) fn plan(args: &Args) -> Result<(String, Plan), LoadError> {
     let (name, file, url) = split(args)?;
+    let pattern = shape(args, name, file.as_deref())?;
+    if args.period.is_some() && name != "sine" {
+        return Err(usage("--period is for --pattern sine alone"));
+    }
+    if args.poisson && matches!(name, "deterministic" | "random") {
+        return Err(LoadError::Usage {
+            what: format!("--pattern {name} has its own distances: leave out --poisson"),
+        });
+    }
+    if [args.duration, args.period, Some(args.timeout)].contains(&Some(Duration::ZERO)) {
+        return Err(usage("--duration, --period and --timeout must be above 0"));
+    }
+    let spacing = if args.poisson {
+        Spacing::Poisson
+    } else {
+        Spacing::Even
+    };
+    let plan = Plan {
+        pattern,
+        duration: args.duration,
+        spacing,
+        seed: args.seed,
+    };
+    Ok((url, plan))
+}
+
+fn shape(args: &Args, name: &str, file: Option<&Path>) -> Result<Pattern, LoadError> {
     let rates = args.rate.as_deref().map(Rates::parse).transpose()?;
-    let pattern = match name {
+    Ok(match name {
         "deterministic" => {
             if rates.is_some() {
                 return Err(usage("--pattern deterministic has its own rates: leave out --rate"));
@@ -50,7 +77,7 @@ pub(super) fn plan(args: &Args) -> Result<(String, Plan), LoadError> {
             Pattern::Sine { low, high, period }
         }
         "trace" => Pattern::Trace {
-            trace: read_trace(&file.ok_or_else(|| {
+            trace: read_trace(file.ok_or_else(|| {
                 usage("--pattern trace needs a file: --pattern trace FILE, CSV with the header second,count")
             })?)?,
             peak: one(rates, name)?,
@@ -62,30 +89,7 @@ pub(super) fn plan(args: &Args) -> Result<(String, Plan), LoadError> {
                 ),
             });
         }
-    };
-    if args.period.is_some() && name != "sine" {
-        return Err(usage("--period is for --pattern sine alone"));
-    }
-    if args.poisson && matches!(name, "deterministic" | "random") {
-        return Err(LoadError::Usage {
-            what: format!("--pattern {name} has its own distances: leave out --poisson"),
-        });
-    }
-    if [args.duration, args.period, Some(args.timeout)].contains(&Some(Duration::ZERO)) {
-        return Err(usage("--duration, --period and --timeout must be above 0"));
-    }
-    let spacing = if args.poisson {
-        Spacing::Poisson
-    } else {
-        Spacing::Even
-    };
-    let plan = Plan {
-        pattern,
-        duration: args.duration,
-        spacing,
-        seed: args.seed,
-    };
-    Ok((url, plan))
+    })
 }
 
 /// The request of these arguments.

@@ -27,8 +27,9 @@ const OTHER_FILES: u64 = 64;
 /// Sends requests in a pattern over time, and says what became of them
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Args {
-    /// What to ask: http://HOST[:PORT][/PATH]
+    /// What to ask: `http://HOST[:PORT][/PATH]`
     #[arg(value_name = "URL")]
     url: Option<String>,
     /// deterministic | random | constant | ramp | spike | sine | trace FILE
@@ -103,13 +104,13 @@ const EXAMPLES: &str = "Examples:\n  \
     request was due, so what waits behind a slow answer shows. Ctrl-C ends it and reports.\n\
     Exit codes: 0 it ran, 1 error, 2 usage.";
 
-pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
-    let (url, plan) = arguments::plan(&args)?;
-    let target = arguments::target(&args, &url)?;
+pub(super) async fn run(args: &Args, before: Target) -> Result<(), CliError> {
+    let (url, plan) = arguments::plan(args)?;
+    let target = arguments::target(args, &url)?;
     // What cannot be written is told before the run, not after it.
     let chart = args.chart.as_deref().map(Sheet::create).transpose()?;
     let json = args.json.as_deref().map(files::create).transpose()?;
-    let limits = limits(&args);
+    let limits = limits(args);
     let url = target.url.clone();
     let addresses = target.resolve().await?;
     let wire = Arc::new(Wire::new(target, addresses, args.keep_alive));

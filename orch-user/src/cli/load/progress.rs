@@ -123,17 +123,18 @@ fn sentence(before: &Seen, now: &Seen) -> String {
         .as_secs_f64()
         .max(1e-3);
     let rate = |now: u64, before: u64| (now - before) as f64 / span;
-    let mut text = format!(
-        "{:.1} sent/s  {:.1} answered/s  {} open  {} lost  p50 {:.1} ms  p99 {:.1} ms",
+    let held_back = if now.held_back > 0 {
+        format!("  {} held back", now.held_back)
+    } else {
+        String::new()
+    };
+    format!(
+        "{:.1} sent/s  {:.1} answered/s  {} open  {} lost  p50 {:.1} ms  p99 {:.1} ms{held_back}",
         rate(now.sent, before.sent),
         rate(now.answered, before.answered),
         now.open,
         now.lost,
         now.p50_ms,
         now.p99_ms,
-    );
-    if now.held_back > 0 {
-        text.push_str(&format!("  {} held back", now.held_back));
-    }
-    text
+    )
 }
