@@ -16,6 +16,7 @@ pub mod history;
 pub mod http;
 pub mod listeners;
 pub mod live;
+pub mod load;
 pub mod metrics;
 pub mod overview;
 pub mod plan;

@@ -466,6 +466,11 @@ pub fn acts() -> PathBuf {
     program("ACTS_BIN", &["acts/acts", "release/acts", "debug/acts"])
 }
 
+/// The static binary of the example `cna`.
+pub fn cna() -> PathBuf {
+    program("CNA_BIN", &["cna/cna", "release/cna", "debug/cna"])
+}
+
 fn program(variable: &str, usual: &[&str]) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {
         return path.into();

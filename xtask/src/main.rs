@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod build_ebpf;
 mod ci;
+mod cna;
 mod digest;
 mod docker;
 mod error;
@@ -35,7 +36,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Build and start orch, by default with the demo service on port 80.
+    /// Build and start orch, by default with the demo service on port 80; `cna` for a scored load.
     Run(run::Args),
     /// Run the tests, by default all that this host can run.
     Test(test::Args),

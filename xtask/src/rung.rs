@@ -70,7 +70,7 @@ impl Rung {
         let files: &[&str] = match self {
             Self::Unit | Self::Vm => &[],
             Self::Packets => &["packets"],
-            Self::Netns => &["netns", "process"],
+            Self::Netns => &["netns", "process", "cna"],
             Self::Docker => &["docker", "docker_dataplane", "docker_runtime"],
             Self::Scenario => &["scenario"],
             Self::Browser => &["browser"],
@@ -107,6 +107,7 @@ impl Rung {
         }
         cargo.env("ORCH_BIN", paths::orch());
         cargo.env("ACTS_BIN", paths::acts());
+        cargo.env("CNA_BIN", paths::example("cna"));
         cargo.env("ORCH_REAL_TIME", if real_time { "1" } else { "0" });
         as_root(&mut cargo);
         // They share port 80, cgroups and the engine. What they measure is shown also when they pass.
@@ -127,7 +128,8 @@ impl Rung {
 /// Has the test programs, but not Cargo, run by root.
 pub(crate) fn as_root(cargo: &mut Command) {
     if !host::is_root() {
-        let runner = "sudo --preserve-env=ORCH_BIN,ACTS_BIN,ORCH_REAL_TIME,ORCH_SCREENSHOTS,CI";
+        let runner =
+            "sudo --preserve-env=ORCH_BIN,ACTS_BIN,CNA_BIN,ORCH_REAL_TIME,ORCH_SCREENSHOTS,CI";
         cargo.args([
             "--config",
             &format!("target.'cfg(all())'.runner = {runner:?}"),

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use super::{lock::LockError, seat::SeatError};
 use crate::{
     api::client::ClientError, config::ConfigError, dataplane::DataplaneError, http::GatewayError,
-    ports::PortTaken, reconcile::RunError, runtime::RuntimeError,
+    load::error::LoadError, ports::PortTaken, reconcile::RunError, runtime::RuntimeError,
 };
 
 /// Why a verb failed.
@@ -79,6 +79,9 @@ pub enum CliError {
         /// How many.
         count: usize,
     },
+    /// No load could be made.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// The controller failed.
     #[error(transparent)]
     Control(#[from] RunError),
@@ -98,6 +101,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
+            Self::Load(error) if error.is_usage() => 2,
             _ if self.is_silent() => 0,
             _ => 1,
         }

@@ -7,6 +7,7 @@ mod down;
 mod error;
 mod events;
 mod gateway;
+mod load;
 mod lock;
 mod logger;
 mod print;
@@ -66,6 +67,7 @@ enum Verb {
     Top(top::Args),
     Why(why::Args),
     Events(events::Args),
+    Load(Box<load::Args>),
     Scale(scale::Args),
     Reset(reset::Args),
     Down(down::Args),
@@ -92,6 +94,7 @@ impl Cli {
                 Verb::Top(args) => top::run(args, before).await,
                 Verb::Why(args) => why::run(args, before).await,
                 Verb::Events(args) => events::run(args, before).await,
+                Verb::Load(args) => load::run(&args, before).await,
                 Verb::Scale(args) => scale::run(args, before).await,
                 Verb::Reset(args) => reset::run(args, before).await,
                 Verb::Down(args) => down::run(args, before).await,
