@@ -53,11 +53,13 @@ pub enum Reason {
     Rescued = 22,
     /// A backend's first process ended, and picks passed its slot by from then on.
     Exited = 23,
+    /// An ICMP error about a balanced connection went to its backend.
+    Icmp = 24,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 24;
+    pub const COUNT: usize = 25;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -85,6 +87,7 @@ impl Reason {
         Self::PassedBy,
         Self::Rescued,
         Self::Exited,
+        Self::Icmp,
     ];
 
     /// The metric label and the word in the log.
@@ -115,6 +118,7 @@ impl Reason {
             Self::PassedBy => "passed_by",
             Self::Rescued => "rescued",
             Self::Exited => "exited",
+            Self::Icmp => "icmp",
         }
     }
 

@@ -6,7 +6,7 @@ use crate::{
     counter::SlotCounters,
     flow::{Flow, FlowKey},
     latency::Histogram,
-    service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
+    service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
     syn::Syn,
 };
@@ -28,6 +28,7 @@ pod!(
     FlowKey,
     Histogram,
     ListenerKey,
+    Maglev,
     Netns,
     Owner,
     PathKey,

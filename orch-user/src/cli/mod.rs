@@ -6,6 +6,8 @@ mod doctor;
 mod down;
 mod error;
 mod events;
+mod gateway;
+mod load;
 mod lock;
 mod logger;
 mod print;
@@ -20,6 +22,7 @@ mod signals;
 mod sim;
 mod status;
 mod target;
+mod top;
 mod why;
 
 use clap::{Parser, Subcommand};
@@ -63,8 +66,10 @@ enum Verb {
     Check(check::Args),
     Ps(ps::Args),
     Status(status::Args),
+    Top(top::Args),
     Why(why::Args),
     Events(events::Args),
+    Load(Box<load::Args>),
     Scale(scale::Args),
     Reset(reset::Args),
     Record(record::Args),
@@ -72,6 +77,8 @@ enum Verb {
     Down(down::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    Gateway(gateway::Args),
 }
 
 impl Cli {
@@ -88,8 +95,10 @@ impl Cli {
                 Verb::Check(args) => check::run(&args, before),
                 Verb::Ps(args) => ps::run(args, before).await,
                 Verb::Status(args) => status::run(args, before).await,
+                Verb::Top(args) => top::run(args, before).await,
                 Verb::Why(args) => why::run(args, before).await,
                 Verb::Events(args) => events::run(args, before).await,
+                Verb::Load(args) => load::run(&args, before).await,
                 Verb::Scale(args) => scale::run(args, before).await,
                 Verb::Reset(args) => reset::run(args, before).await,
                 Verb::Record(args) => record::run(args, before).await,
@@ -97,6 +106,7 @@ impl Cli {
                 Verb::Down(args) => down::run(args, before).await,
                 Verb::Doctor(args) => doctor::run(args, before),
                 Verb::Completions(args) => completions::run(&args),
+                Verb::Gateway(args) => gateway::run(&args),
             }
         })
     }

@@ -15,7 +15,7 @@ use orch_common::{
         EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_PROCESSES, MAX_SERVICES, MAX_SLOTS,
         PORT_WORDS, PORTS, RING_BANKS, map, program,
     },
-    service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
+    service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
     syn::Syn,
 };
@@ -51,6 +51,15 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
                 Hash,
                 size_of::<RingKey>(),
                 size_of::<Ring>(),
+                MAX_SERVICES * RING_BANKS,
+            ),
+        ),
+        (
+            map::MAGLEV,
+            Shape(
+                Hash,
+                size_of::<RingKey>(),
+                size_of::<Maglev>(),
                 MAX_SERVICES * RING_BANKS,
             ),
         ),

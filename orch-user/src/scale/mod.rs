@@ -9,6 +9,7 @@ pub mod elastic;
 pub mod heuristic;
 mod history;
 mod learn;
+pub mod outlook;
 mod policy;
 mod scaler;
 pub mod schedule;

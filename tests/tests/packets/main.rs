@@ -8,7 +8,10 @@ mod direct;
 mod edges;
 mod foreign;
 mod guard;
+mod icmp;
 mod random;
 mod rescue;
 mod turns;
+
+mod ways;
 mod world;
