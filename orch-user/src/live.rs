@@ -146,6 +146,9 @@ pub fn sentence(row: &ServiceRow, next: &Outlook) -> String {
             row.desired
         );
     }
+    if let Some(policy) = next.windowless {
+        return format!("at any time: policy {policy} wants {} now", next.would);
+    }
     let Some(ends) = row.window_ends_in_s else {
         return "no window is open: the next request opens one".to_owned();
     };
@@ -253,6 +256,8 @@ mod tests {
         assert_eq!(say(&row, &next), "in 0:41, 250 counted, would go to 10");
         row.window_ends_in_s = None;
         assert!(say(&row, &next).contains("the next request opens one"));
+        (next.windowless, next.would) = (Some("elastic"), 3);
+        assert_eq!(say(&row, &next), "at any time: policy elastic wants 3 now");
         next.held = true;
         assert!(say(&row, &next).starts_with("set to 1 by hand"));
     }

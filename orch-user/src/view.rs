@@ -52,6 +52,8 @@ pub struct Outlook {
     pub next_step: Option<u64>,
     /// A person has set the number.
     pub held: bool,
+    /// The policy, if it is one that decides without windows.
+    pub windowless: Option<&'static str>,
     /// Length of a window, in seconds.
     pub window_s: f64,
     /// Responses of class 5xx since the data plane was set up.

@@ -46,6 +46,8 @@ pub fn service() -> ServiceConfig {
             exclude: vec!["/api/_health".to_owned()],
         },
         scale: ScaleConfig {
+            policy: orch::scale::Policy::Step,
+            max_surge: 0,
             interval: Duration::from_mins(2),
             requests_per_replica: 20,
             min: 1,

@@ -11,7 +11,7 @@ use super::{Controller, hosted::Hosted, observe::NOTHING, tables::Tables};
 use crate::{
     config::Listen,
     health::Answer,
-    scale::outlook,
+    scale::{Policy, outlook},
     state::{FIRST_SPARE, Moment, ServiceSeen, SlotSeen},
     view::{Outlook, ServiceRow, SlotRow, SlotSignals, Snapshot},
 };
@@ -183,6 +183,7 @@ fn outlook(hosted: &Hosted) -> Outlook {
         would: coming.would,
         next_step: coming.next_step,
         held: scaler.is_held(),
+        windowless: (rules.policy != Policy::Step).then(|| rules.policy.name()),
         window_s: rules.interval.as_secs_f64(),
         errors_total: hosted.totals.responses[5],
     }
