@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod arrivals;
 pub mod beat;
+pub mod chart;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -4,9 +4,9 @@ use std::{io, path::PathBuf};
 
 use super::{lock::LockError, seat::SeatError};
 use crate::{
-    api::client::ClientError, config::ConfigError, dataplane::DataplaneError, http::GatewayError,
-    load::error::LoadError, ports::PortTaken, reconcile::RunError, runtime::RuntimeError,
-    sim::trace::TraceError,
+    api::client::ClientError, chart::ChartError, config::ConfigError, dataplane::DataplaneError,
+    http::GatewayError, load::error::LoadError, ports::PortTaken, reconcile::RunError,
+    runtime::RuntimeError,
 };
 
 /// Why a verb failed.
@@ -53,15 +53,6 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
-    /// A file is no trace.
-    #[error("{} is no trace", path.display())]
-    Trace {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: TraceError,
-    },
     /// A file is no recording.
     #[error("{} holds no decisions: write one with `orch record SERVICE --decisions`", path.display())]
     Recording {
@@ -85,14 +76,9 @@ pub enum CliError {
         /// What is wrong, and what to write.
         what: String,
     },
-    /// A picture cannot be drawn.
-    #[error("cannot draw {}: {why}", path.display())]
-    Plot {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
+    /// There is no picture.
+    #[error(transparent)]
+    Chart(#[from] ChartError),
     /// Output could not be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
@@ -150,7 +136,7 @@ impl CliError {
     /// 0 done, 1 error, 2 usage or configuration.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Simulation { .. } | Self::Trace { .. } => 2,
+            Self::Config(_) | Self::Simulation { .. } | Self::Chart(ChartError::Ending { .. }) => 2,
             Self::Load(error) if error.is_usage() => 2,
             _ if self.is_silent() => 0,
             _ => 1,

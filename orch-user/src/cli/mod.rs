@@ -10,6 +10,7 @@ mod gateway;
 mod load;
 mod lock;
 mod logger;
+mod pattern;
 mod print;
 mod ps;
 mod record;

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use super::{CliError, Target, print};
-use crate::{control::Recording, events::now_s, sim::trace::Trace};
+use crate::{arrivals::trace::Trace, control::Recording, events::now_s};
 
 /// Writes what a live service saw: a trace for `orch sim`, or the log of its policy
 #[derive(Debug, clap::Args)]
@@ -46,8 +46,6 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
 /// The recording's counts. The last second is not over and does not count.
 pub(super) fn trace(recording: &Recording) -> Trace {
     let (_, whole) = recording.seconds.split_last().unwrap_or((&0, &[]));
-    Trace {
-        step: Duration::from_secs(1),
-        counts: whole.iter().map(|count| *count as f64).collect(),
-    }
+    let counts = whole.iter().map(|count| *count as f64).collect();
+    Trace::new(Duration::from_secs(1), counts)
 }

@@ -14,10 +14,10 @@ use tokio::{
 use super::{
     error::LoadError,
     pacer::Pacer,
-    pattern::Plan,
     tally::{Fate, Loss, Tally},
     wire::Wire,
 };
+use crate::arrivals::pattern::Plan;
 
 /// Requests that are sent at once where the client is behind, before it looks at answers.
 const BURST: usize = 32;

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::trace::TraceError;
+use crate::{arrivals::trace::TraceError, chart::ChartError};
 
 /// Why no load can be made. What becomes of single requests is no error: it is counted.
 #[derive(Debug, thiserror::Error)]
@@ -54,14 +54,9 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
-    /// The chart could not be drawn.
-    #[error("cannot draw {}: {why}", path.display())]
-    Draw {
-        /// Its path.
-        path: PathBuf,
-        /// What the drawing library says.
-        why: String,
-    },
+    /// There is no chart.
+    #[error(transparent)]
+    Chart(#[from] ChartError),
     /// The URL's host has no address.
     #[error("cannot find the host `{host}`")]
     Host {
@@ -92,6 +87,7 @@ impl LoadError {
                 | Self::Header { .. }
                 | Self::Read { .. }
                 | Self::Trace { .. }
+                | Self::Chart(ChartError::Ending { .. })
         )
     }
 }

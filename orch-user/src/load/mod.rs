@@ -6,14 +6,11 @@
 //! were due. Data flows one way: plan -> engine -> [`tally`] -> [`report`] -> text, JSON, chart.
 
 pub mod chart;
-mod curve;
 pub mod engine;
 pub mod error;
 mod pacer;
-pub mod pattern;
 pub mod report;
 pub mod tally;
 pub mod target;
-pub mod trace;
 pub mod watch;
 pub mod wire;

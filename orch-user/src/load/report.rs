@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     engine::Outcome,
-    pattern::Plan,
     tally::{Loss, Stretch, Tally},
     watch::Watched,
 };
+use crate::arrivals::pattern::Plan;
 
 /// A send that is later than this is late.
 const LATE_MS: f64 = 10.0;

@@ -230,17 +230,28 @@ fn season(history: &History, start_s: f64) -> Option<Season> {
     let counts: Vec<f64> = bins(history, 1.0, SEASON_S as f64).collect();
     // A copy that is ordered now is ready after its start, and a reading may have to be waited for.
     let lead = (start_s + 0.25).ceil() as usize;
-    let error = |shift: usize, over: usize| {
+    // The mean square error of forecasts so far ahead, or no number at all if it is not below `least`.
+    let error = |shift: usize, over: usize, least: f64| {
         let pairs = counts.iter().zip(counts.iter().skip(shift)).take(over);
-        let squares: f64 = pairs.map(|(now, then)| (now - then).powi(2)).sum();
-        squares / over as f64
+        let most = least * over as f64;
+        let mut squares = 0.0;
+        for (now, then) in pairs {
+            squares += (now - then).powi(2);
+            if squares >= most {
+                return None;
+            }
+        }
+        Some(squares / over as f64)
     };
     let mut best: Option<(usize, f64)> = None;
     for period in lead + 1..=counts.len() / 2 {
         let over = counts.len() - period;
-        let least = best.map_or(f64::MAX, |(_, least)| least);
-        let squares = error(period, over);
-        if squares < least && squares < TRUST * error(lead, over) {
+        let least = best.map_or(f64::INFINITY, |(_, least)| least);
+        let Some(squares) = error(period, over, least) else {
+            continue;
+        };
+        let others = error(lead, over, f64::INFINITY).unwrap_or(0.0);
+        if squares < TRUST * others {
             best = Some((period, squares));
         }
     }

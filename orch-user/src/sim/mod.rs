@@ -1,6 +1,5 @@
 //! What would a policy have done? A simulator that lets the controller's own policies decide.
 
-pub mod arrivals;
 pub mod dist;
 pub mod driver;
 pub mod engine;
@@ -10,4 +9,3 @@ pub mod study;
 pub mod synthetic;
 #[cfg(test)]
 mod tests;
-pub mod trace;

@@ -7,12 +7,12 @@ use rand_pcg::Pcg64Mcg;
 use serde::Serialize;
 
 use super::{
-    arrivals::Pattern,
     driver::{Driver, Formula, Own, Reference},
     engine::{World, run},
     outcome::Outcome,
 };
 use crate::{
+    arrivals::pattern::{Arrivals, Pattern, Plan, Spacing},
     config::ScaleConfig,
     scale::{Decision, Policy, concurrency::Concurrency, elastic::Elastic, target::Target},
 };
@@ -137,8 +137,8 @@ pub struct Score {
 /// What is compared.
 #[derive(Clone, Debug)]
 pub struct Study {
-    /// What clients do.
-    pub pattern: Pattern,
+    /// When requests come; its seed is the first of as many as there are runs.
+    pub plan: Plan,
     /// What they meet.
     pub world: World,
     /// Limits, and what else the policies share.
@@ -151,7 +151,7 @@ impl Study {
     /// Copies that each second's requests need, no fewer than the fewest and no more than the most.
     pub fn needs(&self, seed: u64) -> Vec<u16> {
         let mut counts = vec![0.0; self.world.end.as_secs_f64().ceil() as usize];
-        for at in self.pattern.arrivals(rng(seed, 0)) {
+        for at in self.arrivals(seed) {
             if let Some(count) = counts.get_mut(at.as_secs() as usize) {
                 *count += 1.0;
             }
@@ -160,6 +160,16 @@ impl Study {
         let copies = |count: &f64| (count / rate).ceil() as u16;
         let limited = |count| copies(count).clamp(self.rules.min.max(1), self.rules.max);
         counts.iter().map(limited).collect()
+    }
+
+    /// The requests of a run. They do not depend on the policy, nor on times of work.
+    fn arrivals(&self, seed: u64) -> Arrivals {
+        let seed = self.plan.seed.wrapping_add(seed);
+        let plan = Plan {
+            seed,
+            ..self.plan.clone()
+        };
+        plan.arrivals()
     }
 
     fn driver(&self, contender: &Contender, seed: u64) -> Box<dyn Driver> {
@@ -189,8 +199,7 @@ impl Study {
         if let Contender::Static(copies) = contender {
             world.first = *copies;
         }
-        let arrivals = self.pattern.arrivals(rng(seed, 0));
-        run(&world, rng(seed, 1), arrivals, &mut *driver)
+        run(&world, rng(seed), self.arrivals(seed), &mut *driver)
     }
 
     /// What a policy of the controller decides in the first run, and why. References do not say.
@@ -199,8 +208,7 @@ impl Study {
             return Vec::new();
         };
         let mut own = Own::new(self.rules_for(policy), self.world.first);
-        let arrivals = self.pattern.arrivals(rng(0, 0));
-        run(&self.world, rng(0, 1), arrivals, &mut own);
+        run(&self.world, rng(0), self.arrivals(0), &mut own);
         own.decisions
     }
 
@@ -246,10 +254,27 @@ impl Study {
     }
 }
 
-/// Randomness of a seed; arrivals and times of work have streams of their own, so that every policy
-/// meets the same arrivals.
-fn rng(seed: u64, stream: u64) -> Pcg64Mcg {
-    Pcg64Mcg::seed_from_u64(seed.wrapping_mul(2).wrapping_add(stream))
+/// Randomness of times of work.
+fn rng(seed: u64) -> Pcg64Mcg {
+    Pcg64Mcg::seed_from_u64(seed)
+}
+
+/// The random client that copies of half a second can serve: its pauses are at least 50 ms, since
+/// shorter ones ask for more than ten copies.
+pub const RANDOM: Pattern = Pattern::Random { shortest_ms: 50 };
+
+/// A trace as many independent users would have made it, or another pattern as it is.
+pub fn plan(pattern: Pattern, duration: Option<Duration>) -> Plan {
+    let spacing = match pattern {
+        Pattern::Trace { .. } => Spacing::Poisson,
+        _ => Spacing::Even,
+    };
+    Plan {
+        pattern,
+        duration,
+        spacing,
+        seed: 1,
+    }
 }
 
 /// The world of the seeds: a copy works on one request at a time, for half a second.

@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand_distr::{Distribution, Pareto, StandardNormal};
 use rand_pcg::Pcg64Mcg;
 
-use super::trace::Trace;
+use crate::arrivals::trace::Trace;
 
 /// A made trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub enum Synthetic {
     Bursts,
 }
 
+/// Requests a second at their highest.
+const PEAK: f64 = 16.0;
+
 impl Synthetic {
     /// All there are.
     pub const ALL: [Self; 3] = [Self::Day, Self::Crowd, Self::Bursts];
@@ -38,7 +41,7 @@ impl Synthetic {
         }
     }
 
-    /// The trace; always the same. Its peak is about 16 requests a second.
+    /// The trace; always the same.
     pub fn trace(self) -> Trace {
         let mut rng = Pcg64Mcg::seed_from_u64(self as u64 + 1);
         let (step, counts) = match self {
@@ -48,11 +51,10 @@ impl Synthetic {
         };
         // Two digits after the point are more than enough, and keep the files small.
         let short = |count: f64| (count * 100.0).round() / 100.0;
-        let trace = Trace { step, counts }.with_peak(16.0);
-        Trace {
-            step,
-            counts: trace.counts.into_iter().map(short).collect(),
-        }
+        let most = counts.iter().copied().fold(0.0, f64::max);
+        let factor = PEAK * step.as_secs_f64() / most;
+        let counts = counts.into_iter().map(|count| short(count * factor));
+        Trace::new(step, counts.collect())
     }
 
     /// The file.

@@ -4,13 +4,15 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    arrivals::Pattern,
     dist::Dist,
-    study::{Contender, Score, Study, seeds_world},
+    study::{Contender, RANDOM, Score, Study, plan, seeds_world},
     synthetic::Synthetic,
-    trace::{Trace, TraceError},
 };
 use crate::{
+    arrivals::{
+        pattern::{Pattern, Plan},
+        trace::Trace,
+    },
     config::{EXAMPLE, ScaleConfig, parse},
     scale::{Policy, elastic::Elastic},
 };
@@ -22,11 +24,22 @@ fn rules() -> ScaleConfig {
     parse("example", EXAMPLE).unwrap().services.remove(0).scale
 }
 
-fn study(pattern: Pattern, start_s: f64, seeds: u64) -> Study {
-    let end = pattern.length();
+fn predefined() -> Plan {
+    plan(Pattern::Deterministic, None)
+}
+
+fn random(minutes: u64) -> Plan {
+    plan(RANDOM, Some(Duration::from_mins(minutes)))
+}
+
+fn replay(trace: Trace) -> Plan {
+    plan(Pattern::Trace { trace, peak: None }, None)
+}
+
+fn study(plan: Plan, start_s: f64, seeds: u64) -> Study {
     Study {
-        world: seeds_world(Duration::from_secs_f64(start_s), end),
-        pattern,
+        world: seeds_world(Duration::from_secs_f64(start_s), plan.length()),
+        plan,
         rules: rules(),
         seeds,
     }
@@ -47,7 +60,7 @@ fn result(score: &Score) -> (u64, u64) {
 
 #[test]
 fn the_predefined_client_sends_215_requests() {
-    let study = study(Pattern::Deterministic, 0.7, 1);
+    let study = study(predefined(), 0.7, 1);
     let score = study.score(&Contender::Static(10));
     assert_eq!(score.arrivals.mean as u64, 215);
     assert_eq!(result(&score), (9, 300), "9 are in service at the end");
@@ -56,7 +69,7 @@ fn the_predefined_client_sends_215_requests() {
 #[test]
 fn an_independent_simulation_s_results_are_met() {
     // A Python model of the same pattern and formulas: 161/30, 106/60, 49/111, 17/191, 12/231, 9/236.
-    let study = study(Pattern::Deterministic, 0.7, 1);
+    let study = study(predefined(), 0.7, 1);
     let near = |who: &Contender, lost: u64, copy_s: f64| {
         let score = study.score(who);
         let (is, cost) = (score.unanswered.mean, score.copy_seconds.mean);
@@ -69,13 +82,13 @@ fn an_independent_simulation_s_results_are_met() {
     near(&Contender::Sqrt(1.0), 17, 191.0);
     near(&Contender::Sqrt(2.0), 12, 231.0);
     near(&named("concurrency"), 9, 236.0);
-    let slow = self::study(Pattern::Deterministic, 5.0, 1);
+    let slow = self::study(predefined(), 5.0, 1);
     assert_eq!(slow.score(&Contender::Ceil).unanswered.mean as u64, 144);
 }
 
 #[test]
 fn elastic_loses_few_of_the_predefined_client_s_requests_for_little() {
-    let score = study(Pattern::Deterministic, 0.7, 1).score(&ELASTIC);
+    let score = study(predefined(), 0.7, 1).score(&ELASTIC);
     assert!(score.unanswered.mean <= 12.0, "{score:?}");
     assert!(score.copy_seconds.mean <= 165.0, "{score:?}");
 }
@@ -98,37 +111,71 @@ fn on_the_front(study: &Study, dearer: f64) {
     }
 }
 
-#[test]
-fn elastic_is_on_the_front_with_the_random_client() {
-    for start in STARTS_S {
-        let pattern = Pattern::Random(Duration::from_mins(5));
-        on_the_front(&study(pattern, start, 30), 1.0);
+/// How much is simulated for the front: little, or as the environment says, with so many seeds, whole
+/// traces and all start times. The same is simulated every time, so that it is no game of chance.
+struct Size {
+    seeds: Option<u64>,
+}
+
+impl Size {
+    fn get() -> Self {
+        let seeds = std::env::var("ORCH_SIM_SEEDS").ok();
+        Self {
+            seeds: seeds.map(|text| text.parse().unwrap()),
+        }
+    }
+
+    fn starts_s(&self) -> &'static [f64] {
+        let few = &[0.7, 5.0];
+        if self.seeds.is_some() { &STARTS_S } else { few }
+    }
+
+    fn minutes(&self, all: u64, few: u64) -> Duration {
+        Duration::from_mins(if self.seeds.is_some() { all } else { few })
     }
 }
 
 #[test]
-fn elastic_is_on_the_front_on_the_halves_of_traces_that_nobody_tuned_on() {
-    for synthetic in [Synthetic::Crowd, Synthetic::Bursts] {
-        for start in STARTS_S {
-            let pattern = Pattern::Trace(synthetic.trace().half(true));
-            let mut study = study(pattern, start, 2);
-            // It was there in the first half, too: the start from nothing is another question.
-            study.world.first = study.needs(0)[0];
-            on_the_front(&study, 1.1);
-        }
+fn elastic_is_on_the_front_with_the_random_client() {
+    let size = Size::get();
+    for start in size.starts_s() {
+        let plan = plan(RANDOM, Some(size.minutes(5, 2)));
+        on_the_front(&study(plan, *start, size.seeds.unwrap_or(2)), 1.0);
     }
+}
+
+fn on_the_front_in_the_half_that_nobody_tuned_on(synthetic: Synthetic) {
+    let size = Size::get();
+    let mut plan = replay(synthetic.trace().half(true));
+    plan.duration = Some(size.minutes(20, 10));
+    for start in size.starts_s() {
+        let mut study = study(plan.clone(), *start, size.seeds.unwrap_or(1).min(2));
+        // It was there in the first half, too: the start from nothing is another question.
+        study.world.first = study.needs(0)[0];
+        on_the_front(&study, 1.1);
+    }
+}
+
+#[test]
+fn elastic_is_on_the_front_in_a_crowd() {
+    on_the_front_in_the_half_that_nobody_tuned_on(Synthetic::Crowd);
+}
+
+#[test]
+fn elastic_is_on_the_front_in_bursts() {
+    on_the_front_in_the_half_that_nobody_tuned_on(Synthetic::Bursts);
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let mut study = study(Pattern::Random(Duration::from_mins(1)), 0.7, 3);
+    let mut study = study(random(1), 0.7, 3);
     study.world.service = "exp:500ms".parse().unwrap();
     assert_eq!(study.score(&ELASTIC), study.score(&ELASTIC));
 }
 
 #[test]
 fn nothing_is_lost_between_arrival_and_answer() {
-    let mut study = study(Pattern::Random(Duration::from_mins(2)), 2.0, 1);
+    let mut study = study(random(2), 2.0, 1);
     study.world.service = "lognormal:500ms:1".parse().unwrap();
     let outcome = study.run(&ELASTIC, 0);
     let waiting = outcome.samples.last().unwrap().waiting;
@@ -139,32 +186,9 @@ fn nothing_is_lost_between_arrival_and_answer() {
 }
 
 #[test]
-fn traces_are_read_as_they_are_written() {
-    let text = "# of somewhere\nminute,count\n0,3\n\n2,1.5\n";
-    let trace = Trace::parse(text).unwrap();
-    assert_eq!(
-        (trace.step.as_secs(), &trace.counts[..]),
-        (60, &[3.0, 0.0, 1.5][..])
-    );
-    assert_eq!(
-        Trace::parse(&trace.to_csv(&["x".to_owned()])).unwrap(),
-        trace
-    );
-    let line = |text: &str| Trace::parse(text).unwrap_err().to_string();
-    assert!(line("0,3\n").starts_with("line 1: expected the header"));
-    assert!(line("second,count\n0,many\n").starts_with("line 2: expected a whole number"));
-    assert!(line("second,count\n1,1\n0,1\n").starts_with("line 3: 0 comes after 1"));
-    assert!(line("second,count\n0,-1\n").starts_with("line 2"));
-    assert_eq!(Trace::parse("second,count\n"), Err(TraceError::Empty));
-}
-
-#[test]
 fn a_trace_s_arrivals_are_as_many_as_it_counts() {
-    let trace = Trace {
-        step: Duration::from_secs(1),
-        counts: vec![50.0; 400],
-    };
-    let study = study(Pattern::Trace(trace), 0.7, 1);
+    let trace = Trace::new(Duration::from_secs(1), vec![50.0; 400]);
+    let study = study(replay(trace), 0.7, 1);
     let came = study.run(&Contender::Static(10), 0).arrivals as f64;
     // Five standard deviations of a Poisson variable.
     assert!((came - 20_000.0).abs() < 5.0 * 20_000_f64.sqrt(), "{came}");
@@ -212,11 +236,8 @@ fn distributions_are_read_and_have_their_means() {
 #[test]
 #[ignore = "a measurement, for release builds: a million requests"]
 fn a_million_requests() {
-    let trace = Trace {
-        step: Duration::from_secs(1),
-        counts: vec![1000.0; 1000],
-    };
-    let mut study = study(Pattern::Trace(trace), 0.7, 1);
+    let trace = Trace::new(Duration::from_secs(1), vec![1000.0; 1000]);
+    let mut study = study(replay(trace), 0.7, 1);
     study.world.service = Dist::Fixed(Duration::from_millis(5));
     let begun = Instant::now();
     let arrivals = study.run(&ELASTIC, 0).arrivals;

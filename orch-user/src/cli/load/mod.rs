@@ -12,9 +12,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
 use super::{CliError, Target, print, print::Format, signals};
+use crate::chart::Sheet;
 use crate::load::{
-    chart::Sheet,
     engine::{self, Limits, Shared},
+    error::LoadError,
     report::Report,
     watch::Watch,
     wire::Wire,
@@ -108,7 +109,8 @@ pub(super) async fn run(args: &Args, before: Target) -> Result<(), CliError> {
     let (url, plan) = arguments::plan(args)?;
     let target = arguments::target(args, &url)?;
     // What cannot be written is told before the run, not after it.
-    let chart = args.chart.as_deref().map(Sheet::create).transpose()?;
+    let chart = args.chart.as_deref().map(Sheet::create).transpose();
+    let chart = chart.map_err(LoadError::from)?;
     let json = args.json.as_deref().map(files::create).transpose()?;
     let limits = limits(args);
     let url = target.url.clone();
@@ -143,7 +145,7 @@ pub(super) async fn run(args: &Args, before: Target) -> Result<(), CliError> {
         json.write(&report)?;
     }
     if let Some(chart) = chart {
-        chart.draw(&report)?;
+        chart.draw(&report).map_err(LoadError::from)?;
     }
     match args.output {
         Format::Json => print::json(&report)?,

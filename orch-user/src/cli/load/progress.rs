@@ -8,7 +8,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{task::JoinHandle, time};
 
-use crate::load::{engine::Shared, pattern::Plan};
+use crate::{arrivals::pattern::Plan, load::engine::Shared};
 
 /// Between two looks at the counts, for a bar and for a line.
 const BAR: Duration = Duration::from_millis(200);

@@ -45,7 +45,10 @@ fn all() -> Vec<Pattern> {
             period: Some(Duration::from_secs(7)),
         },
         Pattern::Trace {
-            trace: Trace::new(Duration::from_secs(1), vec![0, 3, 0, 0, 9, 1, 0]),
+            trace: Trace::new(
+                Duration::from_secs(1),
+                vec![0.0, 3.0, 0.0, 0.0, 9.0, 1.0, 0.0],
+            ),
             peak: None,
         },
     ]
@@ -186,7 +189,7 @@ fn a_trace_is_kept_to_the_request() {
     let counts = vec![0, 3, 0, 17, 1, 0, 250, 0];
     for minutes in [false, true] {
         let interval = Duration::from_secs(if minutes { 60 } else { 1 });
-        let trace = Trace::new(interval, counts.clone());
+        let trace = Trace::new(interval, counts.iter().map(|n| f64::from(*n)).collect());
         let mut plan = plan(Pattern::Trace { trace, peak: None }, 0);
         plan.duration = None;
         let mut seen = vec![0; counts.len()];
@@ -200,7 +203,7 @@ fn a_trace_is_kept_to_the_request() {
 
 #[test]
 fn a_trace_can_be_scaled_and_cut() {
-    let trace = Trace::new(Duration::from_secs(1), vec![100, 200, 50, 50]);
+    let trace = Trace::new(Duration::from_secs(1), vec![100.0, 200.0, 50.0, 50.0]);
     let peak = Some(20.0);
     let mut plan = plan(Pattern::Trace { trace, peak }, 3);
     assert_eq!(per_second(&plan), [10, 20, 5]);
@@ -225,9 +228,10 @@ fn poisson_has_the_rate_and_the_spread_of_chance() {
 
 #[test]
 fn a_file_of_counts_is_read() {
-    let text = "# of a day\n\nsecond, count\n17,3\n18,0\n# a gap\n21,5\n";
-    let expect = Trace::new(Duration::from_secs(1), vec![3, 0, 0, 0, 5]);
-    assert_eq!(Trace::parse(text), Ok(expect));
+    let text = "# of a day\n\nsecond, count\n17,3\n18,0\n# a gap\n21,5.5\n";
+    let expect = Trace::new(Duration::from_secs(1), vec![3.0, 0.0, 0.0, 0.0, 5.5]);
+    assert_eq!(Trace::parse(text).as_ref(), Ok(&expect));
+    assert_eq!(Trace::parse(&expect.to_csv(&["x".to_owned()])), Ok(expect));
     let trace = Trace::parse("minute,count\r\n0,7\r\n").unwrap();
     assert_eq!(trace.interval(), Duration::from_mins(1));
 }
@@ -240,6 +244,8 @@ fn a_bad_file_is_told_with_its_line() {
         ("1,2\n", "line 1: the header must be"),
         ("#\nhour,count\n", "line 2: the header must be"),
         ("second,count\n1,-2\n", "line 2: `1,-2` is not"),
+        ("second,count\n1,inf\n", "line 2: `1,inf` is not"),
+        ("second,count\n1,NaN\n", "line 2: `1,NaN` is not"),
         ("second,count\n1;2\n", "line 2: `1;2` is not"),
         (
             "second,count\n5,1\n5,1\n",

@@ -1,6 +1,6 @@
 //! Traces: requests per second or per minute, as CSV.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use super::curve::{Curve, Step};
 
@@ -12,11 +12,11 @@ const MOST_INTERVALS: u64 = 100_000_000;
 /// The file is CSV: a header `second,count` or `minute,count`, then a row per interval, ascending.
 /// Intervals that are left out have no requests. Lines that begin with `#`, and empty ones, are
 /// comments. Numbers of intervals may begin anywhere (seconds since 1970, say): time 0 is the
-/// beginning of the first row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// beginning of the first row. Counts may be fractions: those of a shape, or means of several days.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
     interval: Duration,
-    counts: Vec<u64>,
+    counts: Vec<f64>,
 }
 
 /// What is wrong with a trace, and in which line of it.
@@ -30,7 +30,7 @@ pub enum TraceError {
         /// What is there.
         found: String,
     },
-    /// A row is not two whole numbers.
+    /// A row is not a whole number and a count.
     #[error("line {line}: `{found}` is not a number of an interval and a count, as in `17,250`")]
     Row {
         /// The line.
@@ -60,8 +60,8 @@ pub enum TraceError {
 }
 
 impl Trace {
-    /// A trace of these counts. The interval must not be zero.
-    pub fn new(interval: Duration, counts: Vec<u64>) -> Self {
+    /// A trace of these counts, which are finite and not negative. The interval must not be zero.
+    pub const fn new(interval: Duration, counts: Vec<f64>) -> Self {
         Self { interval, counts }
     }
 
@@ -81,7 +81,7 @@ impl Trace {
                 });
             }
         };
-        let mut counts: Vec<u64> = Vec::new();
+        let mut counts: Vec<f64> = Vec::new();
         let mut first = None;
         for (at, text) in lines {
             let line = at + 1;
@@ -102,7 +102,7 @@ impl Trace {
             if number - first >= MOST_INTERVALS {
                 return Err(TraceError::TooLong { line });
             }
-            counts.resize((number - first) as usize, 0);
+            counts.resize((number - first) as usize, 0.0);
             counts.push(count);
         }
         if counts.is_empty() {
@@ -117,7 +117,7 @@ impl Trace {
     }
 
     /// Requests per interval.
-    pub fn counts(&self) -> &[u64] {
+    pub fn counts(&self) -> &[f64] {
         &self.counts
     }
 
@@ -127,23 +127,50 @@ impl Trace {
             .saturating_mul(u32::try_from(self.counts.len()).unwrap_or(u32::MAX))
     }
 
+    /// The text that [`Trace::parse`] reads, with comment lines before it.
+    pub fn to_csv(&self, comments: &[String]) -> String {
+        let mut text = String::new();
+        for comment in comments {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "# {comment}");
+        }
+        let minutes = self.interval == Duration::from_mins(1);
+        let unit = if minutes { "minute" } else { "second" };
+        let _ = writeln!(text, "{unit},count");
+        for (at, count) in self.counts.iter().enumerate() {
+            let _ = writeln!(text, "{at},{count}");
+        }
+        text
+    }
+
+    /// Its first or its second half.
+    #[must_use]
+    pub fn half(&self, second: bool) -> Self {
+        let (before, after) = self.counts.split_at(self.counts.len() / 2);
+        let counts = if second { after } else { before };
+        Self::new(self.interval, counts.to_vec())
+    }
+
     /// The rate over time, the busiest interval brought to `peak` requests per second.
     pub(super) fn curve(&self, peak: Option<f64>) -> Curve {
         let length = self.interval.as_secs_f64();
-        let most = self.counts.iter().copied().max().unwrap_or(0);
+        let most = self.counts.iter().copied().fold(0.0, f64::max);
         let factor = match peak {
-            Some(peak) if most > 0 => peak * length / most as f64,
+            Some(peak) if most > 0.0 => peak * length / most,
             _ => 1.0,
         };
-        let step = |count: &u64| Step {
+        let step = |count: &f64| Step {
             length,
-            area: *count as f64 * factor,
+            area: count * factor,
         };
         Curve::Steps(self.counts.iter().map(step).collect())
     }
 }
 
-fn row(text: &str) -> Option<(u64, u64)> {
+fn row(text: &str) -> Option<(u64, f64)> {
     let (number, count) = text.split_once(',')?;
-    Some((number.trim().parse().ok()?, count.trim().parse().ok()?))
+    let count: f64 = count.trim().parse().ok()?;
+    // What is no number is not within.
+    let right = (0.0..=f64::MAX).contains(&count);
+    Some((number.trim().parse().ok()?, right.then_some(count)?))
 }

@@ -1,5 +1,4 @@
-//! When requests are sent: patterns of load as arrival times. Pure: the same plan gives the same
-//! times on every machine, so that the generator and a simulator see the same requests.
+//! Patterns of load as arrival times. The same plan gives the same times on every machine.
 
 use std::{fmt, time::Duration};
 
@@ -109,6 +108,15 @@ impl Plan {
             _ => self.duration.unwrap_or(DEFAULT_DURATION),
         };
         self.duration.map_or(own, |wanted| wanted.min(own))
+    }
+
+    /// Whether another seed gives other times.
+    pub const fn is_random(&self) -> bool {
+        match self.pattern {
+            Pattern::Deterministic => false,
+            Pattern::Random { .. } => true,
+            _ => matches!(self.spacing, Spacing::Poisson),
+        }
     }
 
     /// The times of all requests from the beginning on, never falling, each below
