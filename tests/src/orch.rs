@@ -135,7 +135,7 @@ impl Orch {
     /// Ports, directory and file, and nothing that runs.
     pub fn prepare(settings: Settings) -> Self {
         if settings.kind == Kind::Docker {
-            ensure_image();
+            ensure_image(IMAGE, "acts", &acts());
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let ports = CONTROLLERS * PLACE.0 + number % CONTROLLERS;
@@ -482,21 +482,22 @@ fn program(variable: &str, usual: &[&str]) -> PathBuf {
     found.canonicalize().unwrap()
 }
 
-/// Builds the image if it is not there.
-fn ensure_image() {
+/// Builds an example's image of its binary if it is not there.
+pub fn ensure_image(image: &str, example: &str, binary: &Path) {
     let there = Command::new("docker")
-        .args(["image", "inspect", IMAGE])
+        .args(["image", "inspect", image])
         .output();
     if there.unwrap().status.success() {
         return;
     }
     let context = tempfile::tempdir().unwrap();
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/acts/Dockerfile");
-    fs::copy(examples, context.path().join("Dockerfile")).unwrap();
-    fs::copy(acts(), context.path().join("acts")).unwrap();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let recipe = examples.join(example).join("Dockerfile");
+    fs::copy(recipe, context.path().join("Dockerfile")).unwrap();
+    fs::copy(binary, context.path().join(example)).unwrap();
     let built = Command::new("docker")
         .env("DOCKER_BUILDKIT", "0")
-        .args(["build", "--quiet", "--force-rm", "--tag", IMAGE])
+        .args(["build", "--quiet", "--force-rm", "--tag", image])
         .arg(context.path())
         .output()
         .unwrap();

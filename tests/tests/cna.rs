@@ -1,44 +1,14 @@
 //! The example `cna` under its known load, for real: a controller, processes, half a minute.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use nix::sys::signal::Signal;
-use orch::load::report::Report;
-use orch_tests::orch::{Kind::Process, Orch, Settings, cna};
+use orch_tests::{cna, orch::Kind::Process};
 
-/// The example's file, in this test's own places.
-fn file(orch: &Orch) -> String {
-    let dir = orch.dir.path().display();
-    let example = include_str!("../../examples/cna/orch-process.toml");
-    let text = example
-        .replace(
-            "\"80\"",
-            &format!("\"{}\"\nstart_port = {}", orch.listen, orch.start_port),
-        )
-        .replace("target/cna/cna", cna().to_str().unwrap());
-    format!(
-        "state_dir = \"{dir}/state\"\ncontrol = \"{dir}/orch.sock\"\nstatus = \"\"\n\
-         [dataplane]\npin_dir = \"{}\"\n{text}",
-        orch.pins().display()
-    )
-}
-
-/// What the client, the kernel and the controller say of one run agrees.
+/// What the client, the kernel and the controller say of one run agrees, and its decisions come out
+/// the same when they are made again.
 #[test]
 fn the_sums_of_a_real_run_agree() {
-    let mut orch = Orch::prepare(Settings::new(Process));
-    orch.write_file(&file(&orch));
-    orch.launch();
-    orch.wait_ready(1);
-    let url = format!("http://localhost:{}/doWork", orch.listen);
-    let words = [
-        "--pattern=deterministic",
-        "--wait=0s",
-        "--timeout=60s",
-        "--service=cna",
-    ];
-    let words = [&["load", &url, "-o", "json", "--quiet"][..], &words].concat();
-    let report: Report = serde_json::from_value(orch.json(&words)).unwrap();
-
+    let real = cna::run(Process);
+    let report = &real.report;
     assert_eq!((report.sent, report.held_back), (215, 0), "{report:#?}");
     assert_eq!(report.sent, report.answered + report.lost, "{report:#?}");
     assert_eq!(report.statuses.keys().copied().collect::<Vec<_>>(), [200]);
@@ -63,15 +33,17 @@ fn the_sums_of_a_real_run_agree() {
             .any(|decided| decided.to > decided.from),
         "{report:#?}"
     );
-    println!(
-        "sent {}, answered {}, lost {}, {:.1} copy-seconds, {} decisions",
-        report.sent,
-        report.answered,
-        report.lost,
-        seen.copy_seconds,
-        seen.decisions.len()
+    assert!(
+        real.replayed.ends_with("all the same as before\n"),
+        "{}",
+        real.replayed
     );
+    for decided in &seen.decisions {
+        assert!(real.replayed.contains(&decided.reason), "{}", real.replayed);
+    }
+}
 
-    assert!(orch.end(Signal::SIGINT).success());
-    assert_eq!(orch.remains(), Vec::<String>::new());
+#[test]
+fn processes_do_as_they_were_simulated() {
+    cna::agree(Process);
 }

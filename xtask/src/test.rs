@@ -83,7 +83,7 @@ fn prepare(rung: Rung) -> Result<(), Error> {
     }
     build::orch()?;
     build::acts()?;
-    if rung == Rung::Netns {
+    if matches!(rung, Rung::Netns | Rung::Docker) {
         build::example("cna")?;
     }
     if docker::answers() {

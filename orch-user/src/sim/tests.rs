@@ -233,13 +233,32 @@ fn distributions_are_read_and_have_their_means() {
     }
 }
 
-#[test]
-#[ignore = "a measurement, for release builds: a million requests"]
-fn a_million_requests() {
-    let trace = Trace::new(Duration::from_secs(1), vec![1000.0; 1000]);
-    let mut study = study(replay(trace), 0.7, 1);
+/// A thousand requests a second, for so long: the time that it takes to simulate them.
+fn time_of(seconds: u64) -> Duration {
+    let pattern = Pattern::Constant { rate: 1000.0 };
+    let mut study = study(plan(pattern, Some(Duration::from_secs(seconds))), 0.7, 1);
     study.world.service = Dist::Fixed(Duration::from_millis(5));
     let begun = Instant::now();
-    let arrivals = study.run(&ELASTIC, 0).arrivals;
-    println!("{arrivals} requests in {:?}", begun.elapsed());
+    let outcome = study.run(&Contender::Static(10), 0);
+    let time = begun.elapsed();
+    assert_eq!(outcome.arrivals, seconds * 1000);
+    // The last ones are in service at the end.
+    assert!(outcome.unanswered() <= 10, "{}", outcome.unanswered());
+    time
+}
+
+/// What a request costs does not grow with their number. A release build prints what a million take.
+#[test]
+fn many_requests_cost_as_much_each_as_few() {
+    let (few, many) = if cfg!(debug_assertions) {
+        (3, 60)
+    } else {
+        (50, 1000)
+    };
+    let fastest = |seconds| (0..3).map(|_| time_of(seconds)).min().unwrap();
+    let (short, long) = (fastest(few), fastest(many));
+    println!("{many} s of 1000 requests a second in {long:?}");
+    // Twenty times as many. Three times that leaves room for what else the machine does.
+    let ratio = long.as_secs_f64() / short.as_secs_f64();
+    assert!(ratio < 60.0, "{ratio}: {short:?} {long:?}");
 }

@@ -1,0 +1,167 @@
+//! The example `cna` under its known load, for real and in the simulator: 215 requests in half a
+//! minute, for copies that do two a second each.
+
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use orch::load::report::Report;
+
+use crate::orch::{Kind, Orch, Settings, cna, ensure_image};
+
+/// The example's image.
+const IMAGE: &str = "cna:demo";
+
+/// How many runs are compared with their simulation: one, or as many as `ORCH_CNA_RUNS` says.
+pub fn runs() -> u32 {
+    let given = std::env::var("ORCH_CNA_RUNS").ok();
+    given.map_or(1, |text| text.parse().unwrap())
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Real {
+    /// What the client, the kernel and the controller counted.
+    pub report: Report,
+    /// From the order of a copy to its readiness, in seconds, of each copy that was ordered.
+    pub starts_s: Vec<f64>,
+    /// What `orch sim --from-events` said of its decisions.
+    pub replayed: String,
+}
+
+impl Real {
+    /// Mean of the starts, in seconds.
+    pub fn start_s(&self) -> f64 {
+        self.starts_s.iter().sum::<f64>() / self.starts_s.len() as f64
+    }
+
+    /// Seconds of all copies together.
+    pub fn copy_s(&self) -> f64 {
+        self.report.controller.as_ref().unwrap().copy_seconds
+    }
+}
+
+/// What the simulator says that a run comes to.
+#[derive(Clone, Copy, Debug)]
+pub struct Simulated {
+    /// Requests without an answer at the end.
+    pub lost: f64,
+    /// Seconds of all copies together.
+    pub copy_s: f64,
+}
+
+/// Starts the example as its file says, in places of its own, and asks the predefined client in.
+pub fn run(kind: Kind) -> Real {
+    let mut orch = Orch::prepare(Settings::new(Kind::Process));
+    orch.write_file(&file(&orch, kind));
+    orch.launch();
+    orch.wait_ready(1);
+    let url = format!("http://localhost:{}/doWork", orch.listen);
+    let words = [
+        "--pattern=deterministic",
+        "--wait=0s",
+        "--timeout=60s",
+        "--service=cna",
+    ];
+    let words = [&["load", &url, "-o", "json", "--quiet"][..], &words].concat();
+    let report = serde_json::from_value(orch.json(&words)).unwrap();
+    let real = Real {
+        report,
+        starts_s: starts_s(&orch),
+        replayed: replay(&orch),
+    };
+    assert!(orch.end(Signal::SIGINT).success(), "{}", orch.log());
+    assert_eq!(orch.remains(), Vec::<String>::new());
+    real
+}
+
+/// The same with copies that start in so long a time.
+pub fn simulate(start_s: f64) -> Simulated {
+    let start = format!("{:.0}ms", start_s * 1000.0);
+    let words = [
+        "sim", "--policy", "elastic", "--start", &start, "-o", "json",
+    ];
+    let output = Command::new(crate::orch::binary())
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let scores: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mean = |what: &str| scores[0][what]["mean"].as_f64().unwrap();
+    Simulated {
+        lost: mean("unanswered"),
+        copy_s: mean("copy_seconds"),
+    }
+}
+
+/// As many runs as are wanted, each held against its simulation: within 10 % in copy-seconds and
+/// within 5 requests in losses.
+pub fn agree(kind: Kind) {
+    let name = match kind {
+        Kind::Docker => "Docker",
+        Kind::Process => "processes",
+    };
+    for number in 1..=runs() {
+        let real = run(kind);
+        let simulated = simulate(real.start_s());
+        let (lost, copy_s) = (real.report.lost, real.copy_s());
+        println!(
+            "{name}, run {number}: {lost} lost at {copy_s:.1} copy-seconds, starts of {:.2} s; \
+             simulated {} at {:.1}",
+            real.start_s(),
+            simulated.lost,
+            simulated.copy_s
+        );
+        let off = copy_s / simulated.copy_s - 1.0;
+        assert!(off.abs() <= 0.1, "{off}: {simulated:?} {real:#?}");
+        let off = lost as f64 - simulated.lost;
+        assert!(off.abs() <= 5.0, "{off}: {simulated:?} {real:#?}");
+    }
+}
+
+/// The example's file, with the test's own places.
+fn file(orch: &Orch, kind: Kind) -> String {
+    let dir = orch.dir.path().display();
+    let listen = format!("\"{}\"\nstart_port = {}", orch.listen, orch.start_port);
+    let text = match kind {
+        Kind::Docker => {
+            ensure_image(IMAGE, "cna", &cna());
+            include_str!("../../examples/cna/orch.toml").to_owned()
+        }
+        Kind::Process => include_str!("../../examples/cna/orch-process.toml")
+            .replace("target/cna/cna", cna().to_str().unwrap()),
+    };
+    let text = text.replace("\"80\"", &listen);
+    format!(
+        "state_dir = \"{dir}/state\"\ncontrol = \"{dir}/orch.sock\"\nstatus = \"\"\n\
+         [dataplane]\npin_dir = \"{}\"\n{text}",
+        orch.pins().display()
+    )
+}
+
+/// Copies are ordered together when a decision is made; the first one came before any was.
+fn starts_s(orch: &Orch) -> Vec<f64> {
+    let mut ordered = None;
+    let mut starts = Vec::new();
+    for event in orch.events() {
+        match (event.kind.as_str(), ordered) {
+            ("scaled", _) => ordered = Some(event.time),
+            ("ready", Some(ordered)) => starts.push(event.time - ordered),
+            _ => {}
+        }
+    }
+    assert!(!starts.is_empty(), "{}", orch.log());
+    starts
+}
+
+/// Has what its policy was told decided again.
+fn replay(orch: &Orch) -> String {
+    let tape = orch.dir.path().join("tape.json");
+    let path = tape.to_str().unwrap();
+    let done = |words: &[&str]| {
+        let output = orch.verb(words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    done(&["record", "cna", "--decisions", "-O", path]);
+    done(&["sim", "--from-events", path])
+}
