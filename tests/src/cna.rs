@@ -34,6 +34,16 @@ impl Real {
         self.starts_s.iter().sum::<f64>() / self.starts_s.len() as f64
     }
 
+    /// When its first reading fell, in seconds after the first request could have come: decisions
+    /// are made at readings, and those are a quarter of a second apart. A late one counts little in
+    /// the median.
+    pub fn phase_s(&self) -> f64 {
+        let decisions = &self.report.controller.as_ref().unwrap().decisions;
+        let mut phases: Vec<f64> = decisions.iter().map(|one| one.at_s % 0.25).collect();
+        phases.sort_by(f64::total_cmp);
+        phases[phases.len() / 2]
+    }
+
     /// Seconds of all copies together.
     pub fn copy_s(&self) -> f64 {
         self.report.controller.as_ref().unwrap().copy_seconds
@@ -74,12 +84,12 @@ pub fn run(kind: Kind) -> Real {
     real
 }
 
-/// The same with copies that start in so long a time.
-pub fn simulate(start_s: f64) -> Simulated {
-    let start = format!("{:.0}ms", start_s * 1000.0);
-    let words = [
-        "sim", "--policy", "elastic", "--start", &start, "-o", "json",
-    ];
+/// The same with copies that take as long to start, and with readings at the same moments.
+pub fn simulate(real: &Real) -> Simulated {
+    let start = format!("{:.0}ms", real.start_s() * 1000.0);
+    let phase = format!("{:.0}us", real.phase_s() * 1e6);
+    let words = ["--start", &start, "--phase", &phase];
+    let words = [&["sim", "--policy", "elastic", "-o", "json"][..], &words].concat();
     let output = Command::new(crate::orch::binary())
         .args(words)
         .output()
@@ -102,12 +112,13 @@ pub fn agree(kind: Kind) {
     };
     for number in 1..=runs() {
         let real = run(kind);
-        let simulated = simulate(real.start_s());
+        let simulated = simulate(&real);
         let (lost, copy_s) = (real.report.lost, real.copy_s());
         println!(
-            "{name}, run {number}: {lost} lost at {copy_s:.1} copy-seconds, starts of {:.2} s; \
-             simulated {} at {:.1}",
+            "{name}, run {number}: {lost} lost at {copy_s:.1} copy-seconds, starts of {:.2} s, \
+             readings at {:.3} s; simulated {} at {:.1}",
             real.start_s(),
+            real.phase_s(),
             simulated.lost,
             simulated.copy_s
         );

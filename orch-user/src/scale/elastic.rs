@@ -11,6 +11,10 @@
 //!   dispersion of the arrivals in place of a Poisson process's 1 (Whitt's peakedness). It is the
 //!   Allan factor of the counts of half seconds, which a change of the rate moves little. Spares are
 //!   margin that is there already.
+//!   Where the rate rises by more than that while a copy starts, the variance of its rises over such
+//!   a time in the last two minutes is added to `load * dispersion`, times the square of
+//!   `start² / 25`, which is at most 1: what is missed until a copy is there grows with the square of
+//!   that time, and so does what a margin is worth.
 //! - `backlog = waiting / (service rate * 5 s)`: what waits is gone in 5 s.
 //! - If counts repeat, and the last period says notably more of the time until a copy ordered now is
 //!   ready, that is the rate, and two standard errors of such forecasts are added. They count as repeating
@@ -46,6 +50,12 @@ const DISPERSION_S: f64 = 60.0;
 const PRIOR: f64 = 4.0;
 /// Dispersion is never taken to be less or more: few counts prove no clockwork.
 const DISPERSIONS: (f64, f64) = (0.25, 4.0);
+/// Counts of so many seconds tell by how much the rate rises while a copy starts.
+const RISES_S: f64 = 120.0;
+/// Rises are covered in part where a start takes less than the square root of this, in seconds.
+const COVER_S2: f64 = 25.0;
+/// So many of them, at the least.
+const FEW: u32 = 5;
 /// What waits should be gone in so many seconds.
 const DRAIN_S: f64 = 5.0;
 /// Counts of so many seconds tell a period: one of up to half of them.
@@ -104,7 +114,9 @@ impl Elastic {
         let rate = season.map_or(now, |season| season.rate);
         let unsure = season.map_or(0.0, |season| SURE * season.error / service_rate);
         let load = rate / service_rate;
-        let chance = (load * dispersion).sqrt() + unsure;
+        let cover = (start * start / COVER_S2).min(1.0) / service_rate;
+        let rises = cover * cover * rises(history, start, dispersion);
+        let chance = (load * dispersion + rises).sqrt() + unsure;
         let margin = (chance - f64::from(last.spares)).max(0.0);
         let working = load * (service_rate * last.alone_s).max(1.0);
         let waiting = (last.in_flight as f64 - working).max(0.0);
@@ -225,11 +237,33 @@ fn dispersion(history: &History) -> f64 {
     (squares / sum).clamp(DISPERSIONS.0, DISPERSIONS.1)
 }
 
+/// Mean square of what the rate rises by while a copy starts, beyond what chance would explain.
+fn rises(history: &History, start_s: f64, dispersion: f64) -> f64 {
+    let counts: Vec<f64> = bins(history, 1.0, RISES_S).collect();
+    let pairs = counts.iter().zip(counts.iter().skip(lead(start_s)));
+    let (mut squares, mut sum, mut pairs_seen) = (0.0, 0.0, 0_u32);
+    for (later, earlier) in pairs {
+        squares += (later - earlier).max(0.0).powi(2);
+        sum += f64::midpoint(*later, *earlier);
+        pairs_seen += 1;
+    }
+    // A few seconds say nothing of what is usual.
+    if pairs_seen < FEW {
+        return 0.0;
+    }
+    // Counts of one second differ by chance with twice their variance, and half of that upwards.
+    ((squares - sum * dispersion) / f64::from(pairs_seen)).max(0.0)
+}
+
+/// Seconds until a copy that is ordered now is ready, whole ones: a reading may have to be waited for.
+fn lead(start_s: f64) -> usize {
+    (start_s + 0.25).ceil() as usize
+}
+
 /// The period after which counts repeat, if they do.
 fn season(history: &History, start_s: f64) -> Option<Season> {
     let counts: Vec<f64> = bins(history, 1.0, SEASON_S as f64).collect();
-    // A copy that is ordered now is ready after its start, and a reading may have to be waited for.
-    let lead = (start_s + 0.25).ceil() as usize;
+    let lead = lead(start_s);
     // The mean square error of forecasts so far ahead, or no number at all if it is not below `least`.
     let error = |shift: usize, over: usize, least: f64| {
         let pairs = counts.iter().zip(counts.iter().skip(shift)).take(over);

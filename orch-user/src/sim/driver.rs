@@ -110,7 +110,7 @@ const DRAIN_S: f64 = 2.0;
 impl Driver for Reference {
     fn tick(&mut self, now: Duration, metrics: &Metrics) -> Wish {
         let (at, requests) = self.last;
-        let whole = now.subsec_nanos() == 0 && now > at;
+        let whole = now >= at + SECOND;
         if whole || matches!(self.formula, Formula::Oracle(_) | Formula::Static(_)) {
             let span = now.saturating_sub(at).max(SECOND).as_secs_f64();
             let load = (metrics.requests - requests) as f64 / span / self.service_rate;

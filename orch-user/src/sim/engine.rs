@@ -40,6 +40,8 @@ pub struct World {
     pub end: Duration,
     /// Answers that take longer are late.
     pub late: Duration,
+    /// When the first reading falls, below [`BEAT`]: a real pattern begins at any moment between two.
+    pub phase: Duration,
     /// Ready spares kept at hand: one takes a slot at once, and another is started for it.
     pub spares: u16,
 }
@@ -138,7 +140,7 @@ impl Engine<'_> {
     fn go(&mut self, arrivals: impl Iterator<Item = Duration>, driver: &mut dyn Driver) {
         let end = ns(self.world.end);
         let mut arrivals = arrivals.map(ns).take_while(|at| *at < end).peekable();
-        let mut tick = 0;
+        let mut tick = ns(self.world.phase);
         loop {
             let happening = self.queue.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
             let arrival = arrivals.peek().copied().unwrap_or(u64::MAX);

@@ -1,14 +1,21 @@
 //! A simulated run as a picture: requests per second and what the copies can answer above, requests
 //! that wait below.
 
+use std::time::Duration;
+
 use plotters::{
     coord::Shift,
     prelude::{DrawingArea, DrawingBackend},
 };
 
 use super::outcome::{Outcome, Sample};
-use crate::chart::{ANSWERED, Drawn, LOST, OFFERED, ORANGE, Picture, diagram, hill, legend, line};
+use crate::{
+    beat::BEAT,
+    chart::{ANSWERED, Drawn, LOST, OFFERED, ORANGE, Picture, diagram, hill, legend, line},
+};
 
+/// Arrivals are drawn by the second.
+const SECOND: Duration = Duration::from_secs(1);
 /// Most points of a line: two for each pixel.
 const POINTS: usize = 2000;
 
@@ -78,9 +85,8 @@ impl Plot {
     /// Requests in each second, as a level line over it.
     fn per_second(&self) -> Vec<(f64, f64)> {
         let samples = self.outcome.samples.iter();
-        let whole: Vec<_> = samples
-            .filter(|sample| sample.at.subsec_nanos() == 0)
-            .collect();
+        let beats = (SECOND.as_nanos() / BEAT.as_nanos()) as usize;
+        let whole: Vec<_> = samples.step_by(beats).collect();
         let pairs = whole.windows(2).filter_map(|pair| match pair {
             [before, after] => {
                 let count = after.requests.saturating_sub(before.requests) as f64;

@@ -87,6 +87,9 @@ pub(super) struct Args {
     /// Most copies
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     max: Option<u16>,
+    /// When the first reading falls, below 250ms: a real load begins at any moment between two
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    phase: Duration,
     /// Ready spares at hand
     #[arg(long, value_name = "N", default_value_t = 0)]
     spares: u16,

@@ -8,6 +8,7 @@ use crate::{
         pattern::{Pattern, Plan},
         trace::Trace,
     },
+    beat::BEAT,
     cli::{
         CliError,
         pattern::{Words, read_trace},
@@ -50,6 +51,10 @@ fn default_rules() -> Result<ScaleConfig, CliError> {
 /// What is to be simulated.
 pub(super) fn study(args: &Args, recording: Option<&Recording>) -> Result<Study, CliError> {
     let rules = rules(args, recording)?;
+    if args.phase >= BEAT {
+        let what = format!("--phase must be below {BEAT:?}, the time between two readings");
+        return Err(CliError::Simulation { what });
+    }
     let plan = plan(args, recording)?;
     let random = plan.is_random() || args.time.is_random() || args.start.is_random();
     Ok(Study {
@@ -61,6 +66,7 @@ pub(super) fn study(args: &Args, recording: Option<&Recording>) -> Result<Study,
             first: rules.min,
             end: plan.length(),
             late: args.late,
+            phase: args.phase,
             spares: args.spares,
         },
         plan,
