@@ -1,7 +1,7 @@
 //! The example `cna` under its known load, for real and in the simulator: 215 requests in half a
 //! minute, for copies that do two a second each.
 
-use std::process::Command;
+use std::{collections::HashMap, process::Command};
 
 use nix::sys::signal::Signal;
 use orch::load::report::Report;
@@ -24,6 +24,9 @@ pub struct Real {
     pub report: Report,
     /// From the order of a copy to its readiness, in seconds, of each copy that was ordered.
     pub starts_s: Vec<f64>,
+    /// From the end of a copy's turn to its own end, in seconds: the lower quartile, since the slower
+    /// ones finished requests first, which the simulator has them do as well. 0 where none went.
+    pub stop_s: f64,
     /// What `orch sim --from-events` said of its decisions.
     pub replayed: String,
 }
@@ -77,6 +80,7 @@ pub fn run(kind: Kind) -> Real {
     let real = Real {
         report,
         starts_s: starts_s(&orch),
+        stop_s: stop_s(&orch),
         replayed: replay(&orch),
     };
     assert!(orch.end(Signal::SIGINT).success(), "{}", orch.log());
@@ -88,7 +92,8 @@ pub fn run(kind: Kind) -> Real {
 pub fn simulate(real: &Real) -> Simulated {
     let start = format!("{:.0}ms", real.start_s() * 1000.0);
     let phase = format!("{:.0}us", real.phase_s() * 1e6);
-    let words = ["--start", &start, "--phase", &phase];
+    let stop = format!("{:.0}ms", real.stop_s * 1000.0);
+    let words = ["--start", &start, "--stop", &stop, "--phase", &phase];
     let words = [&["sim", "--policy", "elastic", "-o", "json"][..], &words].concat();
     let output = Command::new(crate::orch::binary())
         .args(words)
@@ -115,9 +120,10 @@ pub fn agree(kind: Kind) {
         let simulated = simulate(&real);
         let (lost, copy_s) = (real.report.lost, real.copy_s());
         println!(
-            "{name}, run {number}: {lost} lost at {copy_s:.1} copy-seconds, starts of {:.2} s, \
+            "{name}, run {number}: {lost} lost at {copy_s:.1} copy-seconds, starts of {:.2} s, ends of {:.2} s, \
              readings at {:.3} s; simulated {} at {:.1}",
             real.start_s(),
+            real.stop_s,
             real.phase_s(),
             simulated.lost,
             simulated.copy_s
@@ -162,6 +168,22 @@ fn starts_s(orch: &Orch) -> Vec<f64> {
     }
     assert!(!starts.is_empty(), "{}", orch.log());
     starts
+}
+
+fn stop_s(orch: &Orch) -> f64 {
+    let mut draining = HashMap::new();
+    let mut stops = Vec::new();
+    for event in orch.events() {
+        match event.kind.as_str() {
+            "draining" => {
+                draining.insert(event.slot, event.time);
+            }
+            "stopped" => stops.extend(draining.remove(&event.slot).map(|from| event.time - from)),
+            _ => {}
+        }
+    }
+    stops.sort_by(f64::total_cmp);
+    stops.get(stops.len() / 4).copied().unwrap_or(0.0)
 }
 
 /// Has what its policy was told decided again.

@@ -30,6 +30,8 @@ pub struct World {
     pub service: Dist,
     /// From the order of a copy to its place in the ring.
     pub start: Dist,
+    /// From a copy's last answer to its end, which counts for its seconds and for nothing else.
+    pub stop: Duration,
     /// Requests that a copy works on at a time.
     pub concurrency: usize,
     /// Most copies.
@@ -342,7 +344,8 @@ impl Engine<'_> {
         if let Some(copy) = self.copies.get_mut(usize::from(slot)) {
             copy.life = Life::Absent;
             copy.generation += 1;
-            self.outcome.copy_ns += now - copy.since;
+            let gone = (now + ns(self.world.stop)).min(ns(self.world.end));
+            self.outcome.copy_ns += gone - copy.since;
         }
     }
 

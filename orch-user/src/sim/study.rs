@@ -287,6 +287,7 @@ pub fn seeds_world(start: Duration, end: Duration) -> World {
         first: 1,
         end,
         late: Duration::from_secs(2),
+        stop: Duration::ZERO,
         phase: Duration::ZERO,
         spares: 0,
     }

@@ -78,6 +78,9 @@ pub(super) struct Args {
     /// How long a copy takes to start
     #[arg(long, value_name = "TIME", default_value = "700ms")]
     start: Dist,
+    /// How long a copy takes to end once its last request is answered
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    stop: Duration,
     /// Requests that a copy works on at a time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: u32,
