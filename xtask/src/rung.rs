@@ -71,7 +71,7 @@ impl Rung {
             Self::Unit | Self::Vm => &[],
             Self::Packets => &["packets"],
             Self::Netns => &["netns", "process", "cna"],
-            Self::Docker => &["docker", "docker_dataplane", "docker_runtime", "cna_docker"],
+            Self::Docker => &["docker", "docker_dataplane", "docker_runtime"],
             Self::Scenario => &["scenario"],
             Self::Browser => &["browser"],
         };

@@ -83,7 +83,7 @@ fn prepare(rung: Rung) -> Result<(), Error> {
     }
     build::orch()?;
     build::acts()?;
-    if matches!(rung, Rung::Netns | Rung::Docker) {
+    if rung == Rung::Netns {
         build::example("cna")?;
     }
     if docker::answers() {

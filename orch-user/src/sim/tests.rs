@@ -244,7 +244,7 @@ fn time_of(seconds: u64) -> Duration {
     let clock = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap());
     let begun = clock();
     let outcome = study.run(&Contender::Static(10), 0);
-    let time = clock() - begun;
+    let time = clock().saturating_sub(begun);
     assert_eq!(outcome.arrivals, seconds * 1000);
     // The last ones are in service at the end.
     assert!(outcome.unanswered() <= 10, "{}", outcome.unanswered());
