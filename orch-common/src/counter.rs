@@ -53,11 +53,27 @@ pub enum Reason {
     Rescued = 22,
     /// A backend's first process ended, and picks passed its slot by from then on.
     Exited = 23,
+    /// A SYN for a service without a backend was handed to the controller, which has it arrive again
+    /// once there is one.
+    Held = 24,
+    /// A SYN that is held came again: dropped.
+    HeldAgain = 25,
+    /// A SYN could not be held, the ring buffer being full or the SYN too long: dropped. Its client
+    /// sends it again.
+    HoldFull = 26,
+    /// A SYN was not held, its service or its source having had too many: dropped. Its client sends
+    /// it again.
+    HoldFlood = 27,
+    /// A held SYN arrived again.
+    Resumed = 28,
+    /// A local connection to a service without a backend was led to the controller, which waits for
+    /// one.
+    LocalHeld = 29,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 24;
+    pub const COUNT: usize = 30;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -85,6 +101,12 @@ impl Reason {
         Self::PassedBy,
         Self::Rescued,
         Self::Exited,
+        Self::Held,
+        Self::HeldAgain,
+        Self::HoldFull,
+        Self::HoldFlood,
+        Self::Resumed,
+        Self::LocalHeld,
     ];
 
     /// The metric label and the word in the log.
@@ -115,6 +137,12 @@ impl Reason {
             Self::PassedBy => "passed_by",
             Self::Rescued => "rescued",
             Self::Exited => "exited",
+            Self::Held => "held",
+            Self::HeldAgain => "held_again",
+            Self::HoldFull => "hold_full",
+            Self::HoldFlood => "hold_flood",
+            Self::Resumed => "resumed",
+            Self::LocalHeld => "local_held",
         }
     }
 
@@ -134,6 +162,8 @@ impl Reason {
                 | Self::LocalNoBackend
                 | Self::NoFamily
                 | Self::Elsewhere
+                | Self::HoldFull
+                | Self::HoldFlood
         )
     }
 }

@@ -2,7 +2,7 @@
 
 /// Version of everything in this crate that lives in a BPF map. Part of the pin path, so that a
 /// controller never opens maps of another layout. Raise it with every change of a map type.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Services one data plane can hold.
 pub const MAX_SERVICES: usize = 16;
@@ -85,9 +85,18 @@ pub mod map {
     pub const EPOCH: &str = "EPOCH";
     /// Ring buffer of [`crate::event::Event`].
     pub const EVENTS: &str = "EVENTS";
+    /// Service index to [`crate::hold::Holding`]. Written by the controller.
+    pub const HOLDING: &str = "HOLDING";
+    /// Ring buffer of [`crate::hold::HeldSyn`].
+    pub const HELD: &str = "HELD";
+    /// Signatures of the SYNs that are held. Written by the kernel programs alone.
+    pub const SIGNATURES: &str = "SIGNATURES";
+    /// Token buckets of services and sources whose SYNs are held. Written by the kernel programs
+    /// alone.
+    pub const BUCKETS: &str = "BUCKETS";
 
     /// Every map, in the order of this module.
-    pub const ALL: [&str; 21] = [
+    pub const ALL: [&str; 25] = [
         SERVICES,
         LISTENERS,
         SLOTS,
@@ -109,6 +118,10 @@ pub mod map {
         LATENCY,
         EPOCH,
         EVENTS,
+        HOLDING,
+        HELD,
+        SIGNATURES,
+        BUCKETS,
     ];
 }
 
@@ -143,6 +156,8 @@ pub mod program {
     pub const COMMAND: &str = "orch_command";
     /// Run by the controller through `BPF_PROG_TEST_RUN`: frees closed and silent flows.
     pub const SWEEP: &str = "orch_sweep";
+    /// Run by the controller through `BPF_PROG_TEST_RUN`: has a held SYN arrive once more.
+    pub const INJECT: &str = "orch_inject";
 }
 
 const _: () = assert!(SLOTS_PER_SERVICE.is_power_of_two() && RING_BANKS.is_power_of_two());

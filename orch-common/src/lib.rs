@@ -10,6 +10,7 @@ pub mod command;
 pub mod counter;
 pub mod event;
 pub mod flow;
+pub mod hold;
 pub mod http;
 pub mod latency;
 pub mod layout;

@@ -5,6 +5,7 @@ use aya::Pod;
 use crate::{
     counter::SlotCounters,
     flow::{Flow, FlowKey},
+    hold::{HeldSyn, Holding},
     latency::Histogram,
     service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
@@ -26,7 +27,9 @@ macro_rules! pod {
 pod!(
     Flow,
     FlowKey,
+    HeldSyn,
     Histogram,
+    Holding,
     ListenerKey,
     Netns,
     Owner,

@@ -10,7 +10,7 @@ use orch_common::{
     slot::{Slot, SlotKey},
 };
 
-use crate::{atomic, maps, verdict::count};
+use crate::{atomic, hold, maps, verdict::count};
 
 /// Slots that are looked at before a connection is given up.
 const TRIES: u32 = 8;
@@ -48,8 +48,8 @@ impl Pick {
 }
 
 /// Moves the service's cursor on until it stands at a slot whose backend is alive and that `fits`,
-/// which names the reason where it does not. Where every backend looks dead, the first is as good
-/// as any: what one thinks of it may be wrong.
+/// which names the reason where it does not. Where every backend looks dead, the connection waits if
+/// it can; else the last is as good as any: what one thinks of it may be wrong.
 #[inline(always)]
 pub fn choose(
     index: u32,
@@ -60,7 +60,7 @@ pub fn choose(
     let mut why = Reason::NoBackend;
     for left in (0..TRIES).rev() {
         let pick = next(index, ring).ok_or(Reason::NoBackend)?;
-        if pick.slot.alive == 0 && left > 0 {
+        if pick.slot.alive == 0 && (left > 0 || hold::is_on(index)) {
             count(Reason::PassedBy);
             continue;
         }

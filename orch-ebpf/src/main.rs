@@ -24,6 +24,7 @@ mod exchange;
 mod exit;
 mod flow;
 mod header;
+mod hold;
 mod local;
 mod maps;
 mod opaque;
@@ -140,6 +141,12 @@ pub fn orch_command(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn orch_sweep(_ctx: TcContext) -> i32 {
     upkeep::sweep()
+}
+
+/// Has a held SYN arrive once more; see `hold`.
+#[classifier]
+pub fn orch_inject(ctx: TcContext) -> i32 {
+    hold::inject(&ctx)
 }
 
 #[panic_handler]

@@ -6,12 +6,14 @@ use aya_ebpf::{
         lpm_trie::Key,
     },
     macros::btf_map,
+    maps::ring_buf::RingBufEntry,
 };
 use orch_common::{
     address::Address,
     counter::{Reason, SlotCounters},
     event::Event,
     flow::{Flow, FlowKey, Socket},
+    hold::{BUCKETS as BUCKET_COUNT, HELD_BYTES, HeldSyn, Holding, SIGNATURES as SIGNATURE_COUNT},
     latency::Histogram,
     layout::{
         DEFAULT_FLOWS, EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_PROCESSES,
@@ -71,6 +73,14 @@ static LATENCY: HashMap<SlotKey, Histogram, MAX_SLOTS> = HashMap::new();
 static EPOCH: Array<u32, 1> = Array::new();
 #[btf_map]
 static EVENTS: RingBuf<Event, EVENTS_BYTES> = RingBuf::new();
+#[btf_map]
+static HOLDING: Array<Holding, MAX_SERVICES> = Array::new();
+#[btf_map]
+static HELD: RingBuf<HeldSyn, HELD_BYTES> = RingBuf::new();
+#[btf_map]
+static SIGNATURES: Array<u64, SIGNATURE_COUNT> = Array::new();
+#[btf_map]
+static BUCKETS: Array<u64, BUCKET_COUNT> = Array::new();
 
 /// A mutable reference into a map.
 #[inline(always)]
@@ -270,6 +280,30 @@ pub fn next_epoch() -> u32 {
         *epoch = epoch.wrapping_add(1);
         *epoch
     })
+}
+
+/// Whether and how SYNs of a service wait.
+#[inline(always)]
+pub fn holding(service: u32) -> Option<&'static Holding> {
+    element(HOLDING.get_ptr_mut(service)).map(|holding| &*holding)
+}
+
+/// The place of a signature.
+#[inline(always)]
+pub fn signature(signature: u64) -> Option<&'static mut u64> {
+    element(SIGNATURES.get_ptr_mut((signature >> 32) as u32 % SIGNATURE_COUNT as u32))
+}
+
+/// A token bucket.
+#[inline(always)]
+pub fn bucket(index: u32) -> Option<&'static mut u64> {
+    element(BUCKETS.get_ptr_mut(index))
+}
+
+/// Room for a held SYN; `None` while the buffer is full.
+#[inline(always)]
+pub fn held() -> Option<RingBufEntry<HeldSyn>> {
+    HELD.reserve(0)
 }
 
 /// Tells the controller; nothing is told while the buffer is full.

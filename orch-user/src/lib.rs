@@ -12,6 +12,7 @@ pub mod dataplane;
 pub mod delivery;
 pub mod events;
 pub mod health;
+pub mod hold;
 pub mod listeners;
 pub mod metrics;
 pub mod overview;

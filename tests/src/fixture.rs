@@ -18,6 +18,8 @@ pub fn service() -> ServiceConfig {
         start_port: 8000,
         publish: Publish::None,
         expose_slots: false,
+        hold: Duration::from_secs(30),
+        hold_limit: 1024,
         backend: BackendConfig {
             runtime: RuntimeChoice::Process,
             image: None,
@@ -48,6 +50,7 @@ pub fn service() -> ServiceConfig {
             max: 10,
             spares: 0,
             spare_kind: SpareKind::Gated,
+            idle: Duration::ZERO,
         },
     }
 }

@@ -24,6 +24,8 @@ balance      = "round_robin"           # each new connection to the next slot
 start_port   = 8000                    # slot k has port start_port + k
 publish      = "none"                  # none | localhost | all: have Docker publish the slot ports too
 expose_slots = false                   # may outsiders reach slot ports past the balancer?
+hold         = "30s"                   # how long a connection waits for a copy while there is none; 0s: refused
+hold_limit   = 1024                    # connections that may wait at a time
 
 [service.backend]
 runtime     = "auto"                   # auto | docker | process; auto: docker if there is an image
@@ -52,7 +54,7 @@ exclude = []                           # but not these, nor what lies below them
 policy               = "step"          # copies = floor(requests in the window / requests_per_replica) + 1
 interval             = "2m"            # the window; it starts at the first counted request
 requests_per_replica = 20              # requests in a window that one copy is for
-min                  = 1               # fewest copies
+min                  = 1               # fewest copies; 0: none until somebody connects
 max                  = 10              # most copies
 spares               = 0               # ready backends without a slot
 spare_kind           = "gated"         # running | frozen | gated

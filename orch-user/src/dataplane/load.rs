@@ -10,6 +10,7 @@ use orch_common::{
     address::Address,
     counter::{Reason, SlotCounters},
     flow::{Flow, FlowKey, Socket},
+    hold::{BUCKETS, HELD_BYTES, Holding, SIGNATURES},
     latency::Histogram,
     layout::{
         EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_PROCESSES, MAX_SERVICES, MAX_SLOTS,
@@ -99,6 +100,13 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
         ),
         (map::EPOCH, Shape(Array, 4, 4, 1)),
         (map::EVENTS, Shape(RingBuf, 0, 0, EVENTS_BYTES)),
+        (
+            map::HOLDING,
+            Shape(Array, 4, size_of::<Holding>(), MAX_SERVICES),
+        ),
+        (map::HELD, Shape(RingBuf, 0, 0, HELD_BYTES)),
+        (map::SIGNATURES, Shape(Array, 4, 8, SIGNATURES)),
+        (map::BUCKETS, Shape(Array, 4, 8, BUCKETS)),
     ]
 }
 
@@ -126,6 +134,7 @@ pub(super) fn load(pins: &Pins, flows: u32) -> Result<Ebpf, DataplaneError> {
         program::GUARD,
         program::COMMAND,
         program::SWEEP,
+        program::INJECT,
     ] {
         classifier(&mut ebpf, name)?
             .load()

@@ -25,6 +25,7 @@ use orch_common::{
 
 use self::{
     attach::Role,
+    hold::Hold,
     host::{Interface, to_address},
     open::Parts,
     pin::Pins,
@@ -35,6 +36,7 @@ use crate::config::{DataplaneConfig, Interfaces, ServiceConfig};
 
 mod attach;
 mod error;
+mod hold;
 mod host;
 mod links;
 mod load;
@@ -50,6 +52,7 @@ mod ways;
 pub use self::{
     attach::{cgroup2_root, has_tcx},
     error::DataplaneError,
+    hold::{HoldTerms, Injected},
     measure::{MapMemory, ProgramSize},
 };
 
@@ -134,6 +137,7 @@ pub struct Dataplane {
     slots: HashMap<MapData, SlotKey, Slot>,
     reasons: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    hold: Hold,
     interfaces: Interfaces,
     attached: Vec<(Interface, Role)>,
     /// How backends of delivery `direct` are reached.

@@ -14,6 +14,7 @@ use orch_common::{
 use super::{
     Dataplane, DataplaneError,
     attach::{self, Role, cgroup2_root},
+    hold::Hold,
     host::Interface,
     load, netns,
     pin::Pins,
@@ -30,6 +31,7 @@ pub(super) struct Parts {
     slots: HashMap<MapData, SlotKey, Slot>,
     reasons: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    hold: Hold,
     processes: HashMap<MapData, u32, Owner>,
     config: DataplaneConfig,
     attached: Vec<(Interface, Role)>,
@@ -47,6 +49,7 @@ impl Parts {
         let slots = take(&mut ebpf, map::SLOTS)?;
         let reasons = take(&mut ebpf, map::REASONS)?;
         let events = take(&mut ebpf, map::EVENTS)?;
+        let hold = Hold::new(take(&mut ebpf, map::HELD)?, take(&mut ebpf, map::HOLDING)?);
         let processes = take(&mut ebpf, map::PROCESSES)?;
         // A kernel without it leaves this to the runtimes, which notice a little later.
         if let Err(error) = attach::exits(&mut ebpf, pins) {
@@ -60,6 +63,7 @@ impl Parts {
             slots,
             reasons,
             events,
+            hold,
             processes,
             config: config.clone(),
             attached: Vec::new(),
@@ -93,6 +97,7 @@ impl Parts {
             slots: self.slots,
             reasons: self.reasons,
             events: self.events,
+            hold: self.hold,
             interfaces: self.config.interfaces,
             attached: self.attached,
             ways: Ways::default(),

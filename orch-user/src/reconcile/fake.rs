@@ -12,6 +12,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use orch_common::{
     counter::{Reason, SlotCounters},
+    hold::{HeldSyn, Release},
     latency::Histogram,
     slot::SlotKey,
 };
@@ -23,7 +24,7 @@ use tokio::{
 use super::tables::{Outcome, Tables};
 use crate::{
     config::{BackendConfig, ServiceConfig},
-    dataplane::{DataplaneError, Reach, Reading, SlotEntry, SlotReading},
+    dataplane::{DataplaneError, HoldTerms, Injected, Reach, Reading, SlotEntry, SlotReading},
     health::{
         Answer,
         probe::{Prober, Target},
@@ -50,6 +51,12 @@ pub(super) struct Kernel {
     pub(super) refuses_direct: Option<ErrorKind>,
     /// Slots that answered a SYN with RST, for the next tick.
     pub(super) refused: Vec<(SlotKey, u32)>,
+    /// SYNs that wait to be taken.
+    pub(super) held: Vec<HeldSyn>,
+    /// On which terms connections wait.
+    pub(super) holding: BTreeMap<u16, Option<HoldTerms>>,
+    /// What was sent on: by which interface, and how.
+    pub(super) injected: Vec<(u32, Release)>,
     turn: usize,
 }
 
@@ -177,6 +184,24 @@ impl Tables for FakeTables {
 
     fn bell(&self) -> Option<OwnedFd> {
         None
+    }
+
+    fn held(&mut self) -> Vec<HeldSyn> {
+        std::mem::take(&mut self.kernel().held)
+    }
+
+    fn hold_bell(&self) -> Option<OwnedFd> {
+        None
+    }
+
+    fn set_holding(&mut self, service: u16, terms: Option<HoldTerms>) -> Outcome<()> {
+        self.kernel().holding.insert(service, terms);
+        Ok(())
+    }
+
+    fn inject(&mut self, ifindex: u32, _: &[u8], release: Release) -> Outcome<Injected> {
+        self.kernel().injected.push((ifindex, release));
+        Ok(Injected::Arrived)
     }
 
     fn detach(self) -> Outcome<()> {

@@ -15,7 +15,7 @@ use crate::{
     config::{BackendConfig, Publish, ServiceConfig, SpareKind},
     delivery::{Choice, Way},
     runtime::{Order, PublishOn, RuntimeKind},
-    scale::step::Step,
+    scale::{rest::Rest, step::Step},
     state::{FIRST_SPARE, Moment, Wish},
 };
 
@@ -30,6 +30,7 @@ pub(super) struct Hosted {
     pub(super) delivery: Choice,
     pub(super) spec: String,
     pub(super) policy: Step,
+    pub(super) rest: Rest,
     /// Counts of slots that the kernel has forgotten.
     pub(super) retired: SlotCounters,
     /// Counts of all slots, the forgotten ones included.
@@ -51,6 +52,7 @@ impl Hosted {
             spec: spec(&config, kind, delivery.way),
             delivery,
             policy: Step::new(config.scale.min, 0, now),
+            rest: Rest::new(now),
             kind,
             config,
             retired: SlotCounters::default(),

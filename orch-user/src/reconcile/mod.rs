@@ -9,6 +9,7 @@ mod deliver;
 mod execute;
 #[cfg(test)]
 mod fake;
+mod hold;
 mod hosted;
 mod observe;
 mod outcome;
@@ -40,7 +41,7 @@ pub use self::{
     runtimes::Runtimes,
     tables::{Outcome, Tables},
 };
-use self::{hosted::Hosted, outcome::Done};
+use self::{hold::Holds, hosted::Hosted, outcome::Done};
 use crate::{
     beat::Beats,
     config::{Config, ConfigError},
@@ -187,6 +188,12 @@ enum Event {
     Tick,
     /// The kernel has seen a backend die or refuse.
     Kernel,
+    /// The kernel holds SYNs.
+    Held,
+    /// A connection of this host waits for this service.
+    Waits(u16),
+    /// The next held SYNs may go.
+    Pace,
     /// A runtime noticed something.
     Runtime(RuntimeEvent),
     /// A backend was probed.
@@ -251,6 +258,9 @@ struct Controller<T> {
     early_exits: Vec<(BackendId, String)>,
     /// Slots that the kernel passes by, until a probe says that they are well.
     suspects: BTreeSet<SlotKey>,
+    /// Slots whose backend is probed eagerly, because somebody waits for it.
+    eager: BTreeSet<SlotKey>,
+    holds: Holds,
     lost: BTreeSet<RuntimeKind>,
     /// Runtimes that were asked what runs and have not answered.
     listing: BTreeSet<RuntimeKind>,
@@ -314,6 +324,8 @@ impl<T: Tables> Controller<T> {
             probes: BTreeMap::new(),
             early_exits: Vec::new(),
             suspects: BTreeSet::new(),
+            eager: BTreeSet::new(),
+            holds: Holds::default(),
             lost: BTreeSet::new(),
             listing: BTreeSet::new(),
             trouble: None,
@@ -342,12 +354,16 @@ impl<T: Tables> Controller<T> {
         self.watch();
         loop {
             self.settle();
+            self.release();
             self.release_ports();
             self.publish();
             let event = self.next_event().await;
             match self.handle(event) {
                 Onward::Continue => {}
-                Onward::Leave => return Ok(()),
+                Onward::Leave => {
+                    self.hand_back();
+                    return Ok(());
+                }
                 Onward::Detach => break,
             }
         }
@@ -369,7 +385,11 @@ impl<T: Tables> Controller<T> {
     /// Has every runtime tell what it notices.
     fn watch(&mut self) {
         if let Some(bell) = self.tables.bell() {
-            let ring = ring(bell, self.report.clone());
+            let ring = ring(bell, self.report.clone(), || Event::Kernel);
+            self.watchers.push(Task(tokio::spawn(ring)));
+        }
+        if let Some(bell) = self.tables.hold_bell() {
+            let ring = ring(bell, self.report.clone(), || Event::Held);
             self.watchers.push(Task(tokio::spawn(ring)));
         }
         for runtime in self.runtimes.all() {
@@ -428,6 +448,9 @@ impl<T: Tables> Controller<T> {
         match event {
             Event::Tick => self.tick(),
             Event::Kernel => self.suspect(),
+            Event::Held => self.take_held(),
+            Event::Waits(service) => self.somebody_waits(service),
+            Event::Pace => self.paced(),
             Event::Runtime(event) => self.noticed(event),
             Event::Probe { key, id, answer } => self.probed(key, &id, answer),
             Event::Done(done) => self.done(done),
@@ -449,13 +472,17 @@ impl<T: Tables> Controller<T> {
     deprecated,
     reason = "the successor is unsafe for descriptors that may close; an owned one does not"
 )]
-async fn ring(bell: OwnedFd, report: mpsc::UnboundedSender<Event>) {
+async fn ring(
+    bell: OwnedFd,
+    report: mpsc::UnboundedSender<Event>,
+    event: impl Fn() -> Event + Send,
+) {
     let Ok(bell) = AsyncFd::with_interest(bell, Interest::READABLE) else {
         return;
     };
     while let Ok(mut ready) = bell.readable().await {
         ready.clear_ready();
-        if report.send(Event::Kernel).is_err() {
+        if report.send(event()).is_err() {
             return;
         }
     }

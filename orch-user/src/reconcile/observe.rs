@@ -11,6 +11,7 @@ use orch_common::{
 
 use super::{Controller, Event, adopt::short, execute::whole, tables::Tables};
 use crate::{
+    dataplane::SlotReading,
     health::{Answer, Verdict},
     runtime::{Backend, BackendId, RuntimeError, RuntimeEvent, RuntimeKind},
     state::{Cause, FIRST_SPARE, Life, Moment, Next, Stray},
@@ -136,6 +137,7 @@ impl<T: Tables> Controller<T> {
         self.read_counts(now);
         self.observe_policies(now);
         self.suspect();
+        self.retry_held();
         let second = now.as_secs();
         if second == self.second {
             return;
@@ -143,6 +145,7 @@ impl<T: Tables> Controller<T> {
         self.second = second;
         self.dirty = true;
         self.sync_host();
+        self.renew_terms();
         for hosted in &mut self.services {
             hosted.remember(now);
         }
@@ -183,8 +186,9 @@ impl<T: Tables> Controller<T> {
             && let Err(error) = self.set_slot(key, to)
         {
             self.suspects.insert(key);
-            self.troubled(&error);
+            return self.troubled(&error);
         }
+        self.can_go(key.service);
     }
 
     /// Reads what the kernel has counted.
@@ -228,6 +232,29 @@ impl<T: Tables> Controller<T> {
             if let Some(decision) = hosted.policy.observe(total, now, rules) {
                 self.decided(service, decision);
             }
+            self.let_rest(service, now);
+        }
+    }
+
+    /// Takes the copies from a service that has had nothing to do for long.
+    fn let_rest(&mut self, service: usize, now: Moment) {
+        let waits = self.holds.waiting(service as u16) > 0;
+        let (Some(hosted), Some(seen)) = (
+            self.services.get_mut(service),
+            self.observed.services.get(service),
+        ) else {
+            return;
+        };
+        let served = seen.ring.as_ref().is_some_and(|ring| !ring.is_empty());
+        let live = seen.slots.values().any(|slot| slot.live > 0);
+        let of_service = |slot: &&SlotReading| usize::from(slot.key.service) == service;
+        let slots = self.readings.values().filter(of_service);
+        let connections: u64 = slots.map(|slot| slot.connections).sum();
+        let traffic = hosted.totals.requests + hosted.totals.excluded + connections;
+        let use_of_it = (traffic, live || waits || !served);
+        let reason = hosted.rest.observe(use_of_it, now, &hosted.config.scale);
+        if let Some(decision) = reason.and_then(|reason| hosted.policy.rest(reason)) {
+            self.decided(service, decision);
         }
     }
 

@@ -2,11 +2,15 @@
 
 use std::{net::SocketAddr, os::fd::OwnedFd};
 
-use orch_common::{latency::Histogram, slot::SlotKey};
+use orch_common::{
+    hold::{HeldSyn, Release},
+    latency::Histogram,
+    slot::SlotKey,
+};
 
 use crate::{
     config::ServiceConfig,
-    dataplane::{Dataplane, DataplaneError, Reach, Reading, SlotEntry},
+    dataplane::{Dataplane, DataplaneError, HoldTerms, Injected, Reach, Reading, SlotEntry},
 };
 
 /// What a call to the data plane gives.
@@ -26,6 +30,10 @@ pub trait Tables: Send {
     fn sweep(&mut self) -> Outcome<u64>;
     fn refused(&mut self) -> Vec<(SlotKey, u32)>;
     fn bell(&self) -> Option<OwnedFd>;
+    fn held(&mut self) -> Vec<HeldSyn>;
+    fn hold_bell(&self) -> Option<OwnedFd>;
+    fn set_holding(&mut self, service: u16, terms: Option<HoldTerms>) -> Outcome<()>;
+    fn inject(&mut self, ifindex: u32, frame: &[u8], release: Release) -> Outcome<Injected>;
     fn detach(self) -> Outcome<()>
     where
         Self: Sized;
@@ -74,6 +82,22 @@ impl Tables for Dataplane {
 
     fn bell(&self) -> Option<OwnedFd> {
         Self::bell(self)
+    }
+
+    fn held(&mut self) -> Vec<HeldSyn> {
+        Self::held(self)
+    }
+
+    fn hold_bell(&self) -> Option<OwnedFd> {
+        Self::hold_bell(self)
+    }
+
+    fn set_holding(&mut self, service: u16, terms: Option<HoldTerms>) -> Outcome<()> {
+        Self::set_holding(self, service, terms)
+    }
+
+    fn inject(&mut self, ifindex: u32, frame: &[u8], release: Release) -> Outcome<Injected> {
+        Self::inject(self, ifindex, frame, release)
     }
 
     fn detach(self) -> Outcome<()> {

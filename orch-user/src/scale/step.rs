@@ -49,7 +49,7 @@ impl Step {
     /// Copies that should run, in the ring or warm beside it: `copies`, or what the window's end
     /// will decide at the least.
     pub fn warm(&self, rules: &ScaleConfig) -> u16 {
-        if self.held.is_some() {
+        if self.held.is_some() || self.desired == 0 {
             return self.copies();
         }
         self.copies().max(size_for(self.count(), rules))
@@ -69,7 +69,7 @@ impl Step {
     /// Takes in how many requests there have been in all. Call often: a window is taken to start
     /// at the last call that saw no request, which is never later than its first request.
     pub fn observe(&mut self, total: u64, now: Moment, rules: &ScaleConfig) -> Option<Decision> {
-        if self.window.is_none() && total > self.total {
+        if self.window.is_none() && total > self.total && self.desired > 0 {
             self.window = Some(Window {
                 start: self.read_at,
                 base: self.total,
@@ -87,7 +87,7 @@ impl Step {
         }
         // No request for a whole further interval: that is a window too, one that counted nothing.
         let idle = self.window.is_none() && now >= self.idle_since + rules.interval;
-        if idle && self.desired > rules.min {
+        if idle && self.desired > rules.min.max(1) {
             return self.end_window(now, rules);
         }
         None
@@ -134,6 +134,28 @@ impl Step {
         }
     }
 
+    /// Somebody waits for a service without copies: the first one. A number that a person holds
+    /// stays.
+    pub fn wake(&mut self) -> Option<Decision> {
+        (self.desired == 0 && self.held.is_none()).then(|| {
+            self.desired = 1;
+            Decision {
+                from: 0,
+                to: 1,
+                reason: "a connection waits".to_owned(),
+            }
+        })
+    }
+
+    /// No copies, until somebody waits. A number that a person holds stays.
+    pub fn rest(&mut self, reason: String) -> Option<Decision> {
+        if self.desired == 0 || self.held.is_some() {
+            return None;
+        }
+        self.window = None;
+        self.decide(0, reason)
+    }
+
     /// Zeroes the window. A service whose window counts nothing wants its fewest copies, at once
     /// and not an interval later: whoever resets wants the state from which a test begins.
     /// A number that a person holds stays.
@@ -172,6 +194,7 @@ mod tests {
         max: 10,
         spares: 0,
         spare_kind: SpareKind::Running,
+        idle: Duration::ZERO,
     };
 
     fn at(seconds: f64) -> Moment {

@@ -43,6 +43,8 @@ fn service(name: &str, port: u16, start_port: u16) -> ServiceConfig {
         start_port,
         publish: Publish::None,
         expose_slots: false,
+        hold: Duration::from_secs(30),
+        hold_limit: 1024,
         backend: BackendConfig {
             runtime: RuntimeChoice::Auto,
             image: None,
@@ -73,6 +75,7 @@ fn service(name: &str, port: u16, start_port: u16) -> ServiceConfig {
             max: 10,
             spares: 0,
             spare_kind: SpareKind::Running,
+            idle: Duration::ZERO,
         },
     }
 }
