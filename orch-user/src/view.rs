@@ -54,6 +54,9 @@ pub struct ServiceRow {
     pub requests_total: u64,
     /// Responses to them.
     pub responses_total: u64,
+    /// Connections that wait for a copy.
+    #[serde(default)]
+    pub waiting: u64,
 }
 
 /// A row of `orch ps`.

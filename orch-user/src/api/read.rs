@@ -22,7 +22,8 @@ pub(super) async fn overview(State(control): State<Control>) -> String {
         "orch {}\n\n{}\n{}\n/v1/services /v1/slots /v1/events /v1/decisions /metrics\n",
         env!("CARGO_PKG_VERSION"),
         overview::services(&snapshot.services).render(plain),
-        overview::slots(&snapshot.slots, false).render(plain),
+        overview::slots(&snapshot.slots, false).render(plain)
+            + &overview::without_copies(&snapshot.services),
     )
 }
 

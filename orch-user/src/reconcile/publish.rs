@@ -43,7 +43,8 @@ impl<T: Tables> Controller<T> {
             if hosted.leaving && seen.is_idle() {
                 continue;
             }
-            snapshot.services.push(self.service_row(hosted, seen, now));
+            let row = self.service_row(index as u16, hosted, seen, now);
+            snapshot.services.push(row);
             let name = &hosted.config.name;
             let counts = |counts: &std::collections::BTreeMap<&'static str, u64>| {
                 let row =
@@ -77,7 +78,13 @@ impl<T: Tables> Controller<T> {
         snapshot
     }
 
-    fn service_row(&self, hosted: &Hosted, seen: &ServiceSeen, now: Moment) -> ServiceRow {
+    fn service_row(
+        &self,
+        index: u16,
+        hosted: &Hosted,
+        seen: &ServiceSeen,
+        now: Moment,
+    ) -> ServiceRow {
         let (request_rate, response_rate) = hosted.rates();
         let end = hosted.policy.window_end(&hosted.config.scale);
         ServiceRow {
@@ -92,6 +99,7 @@ impl<T: Tables> Controller<T> {
             response_rate,
             requests_total: hosted.totals.requests,
             responses_total: super::hosted::responses(&hosted.totals),
+            waiting: self.holds.waiting(index) as u64,
         }
     }
 
