@@ -60,7 +60,8 @@ pub struct HeldSyn {
     pub ifindex: u32,
     /// Index of the service.
     pub service: u16,
-    /// Bytes of `frame` that count.
+    /// Bytes of `frame` that count; 0 if it holds a [`crate::syn::Syn`]: what is remembered of a SYN
+    /// that the only backend has refused.
     pub len: u16,
     /// The frame as it came, from its Ethernet header on.
     pub frame: [u8; FRAME_BYTES],
@@ -133,6 +134,7 @@ const fn mix(mut value: u64) -> u64 {
 
 const _: () = assert!(size_of::<Holding>() == 24);
 const _: () = assert!(size_of::<HeldSyn>() == 48 + FRAME_BYTES);
+const _: () = assert!(size_of::<crate::syn::Syn>() <= FRAME_BYTES);
 const _: () = assert!(SIGNATURES.is_power_of_two() && SOURCES.is_power_of_two());
 
 #[cfg(test)]

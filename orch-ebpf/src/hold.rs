@@ -5,37 +5,25 @@
 //! two more, and only what has been copied leaves a signature behind.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_INGRESS},
-    helpers::{bpf_clone_redirect, bpf_ktime_get_ns, bpf_skb_load_bytes},
-    programs::TcContext,
+    bindings::__sk_buff,
+    helpers::{bpf_ktime_get_ns, bpf_skb_change_type, bpf_skb_load_bytes},
 };
 use orch_common::{
     counter::Reason,
     flow::FlowKey,
-    hold::{self, FRAME_BYTES, Holding, LET_GO, Release, SOURCE_SHARE},
+    hold::{self, FRAME_BYTES, Holding, LET_GO, SOURCE_SHARE},
 };
 
-use crate::{
-    maps,
-    opaque::opaque,
-    packet::{self, ETHERNET, Located},
-    segment::Segment,
-    verdict::count,
-};
+use crate::{maps, opaque::opaque, packet::Located, segment::Segment};
 
-/// The SYN goes its way.
-const ON_ITS_WAY: i32 = 0;
-/// It had come in already, by a repetition.
-const IN_ALREADY: i32 = 1;
-/// It could not be sent on.
-const FAILED: i32 = 2;
-
+/// `PACKET_HOST`.
+const TO_HOST: u32 = 0;
 /// What is not held, where a reason's number is asked for.
 const NOT_HELD: i32 = -1;
 
 /// Whether SYNs of the service wait, as long as the controller says so.
 #[inline(always)]
-fn terms(service: u32) -> Option<&'static Holding> {
+pub fn terms(service: u32) -> Option<&'static Holding> {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     maps::holding(service).filter(|holding| holding.until_ns > now)
@@ -80,6 +68,11 @@ extern "C" fn orch_hold(skb: *mut __sk_buff, key: *const FlowKey, service: u32, 
         return NOT_HELD;
     };
     if mark == LET_GO {
+        // Its link header may be made up, and the host answers only what is for it.
+        // SAFETY: the helper takes any type.
+        unsafe {
+            bpf_skb_change_type(skb, TO_HOST);
+        }
         return NOT_HELD;
     }
     hold(skb, key, service, seq, terms) as i32
@@ -146,54 +139,4 @@ fn copy(skb: *mut __sk_buff, key: &FlowKey, service: u32, seq: u32) -> Option<()
     }
     entry.submit(0);
     Some(())
-}
-
-/// Ends the holding of a SYN. In the context: its interface, a `Release`, the session.
-#[inline(always)]
-pub fn inject(ctx: &TcContext) -> i32 {
-    let skb = ctx.skb.skb;
-    let Some((key, seq)) = identify(skb) else {
-        return FAILED;
-    };
-    // SAFETY: the context is the kernel's.
-    let [ifindex, release, session, ..] = unsafe { (*skb).cb };
-    let signature = hold::signature(&key, seq, session);
-    // Without it, repetitions of a SYN that gets lost from here on would be dropped.
-    if let Some(place) = maps::signature(signature)
-        && *place == signature
-    {
-        *place = 0;
-    }
-    if release == Release::Forget as u32 {
-        return ON_ITS_WAY;
-    }
-    if maps::flow(&key).is_some_and(|flow| flow.isn == seq) {
-        return IN_ALREADY;
-    }
-    // SAFETY: the context is the kernel's; the helper refuses what is no interface.
-    let failed = unsafe {
-        if release == Release::LetGo as u32 {
-            (*skb).mark = LET_GO;
-        }
-        bpf_clone_redirect(skb, ifindex, u64::from(BPF_F_INGRESS))
-    };
-    if failed != 0 {
-        return FAILED;
-    }
-    count(Reason::Resumed);
-    ON_ITS_WAY
-}
-
-#[inline(always)]
-fn identify(skb: *mut __sk_buff) -> Option<(FlowKey, u32)> {
-    let located = packet::locate(skb, ETHERNET).ok()?;
-    let (client, local) = located.addresses()?;
-    let segment = located.segment()?;
-    let key = FlowKey {
-        client,
-        local,
-        client_port: located.source_port,
-        local_port: located.destination_port,
-    };
-    Some((key, segment.seq))
 }

@@ -25,6 +25,7 @@ mod exit;
 mod flow;
 mod header;
 mod hold;
+mod inject;
 mod local;
 mod maps;
 mod opaque;
@@ -34,6 +35,7 @@ mod reach;
 mod redirect;
 mod reply;
 mod rescue;
+mod retake;
 mod rewrite;
 mod segment;
 mod service;
@@ -143,10 +145,10 @@ pub fn orch_sweep(_ctx: TcContext) -> i32 {
     upkeep::sweep()
 }
 
-/// Has a held SYN arrive once more; see `hold`.
+/// Has a held SYN arrive once more; see `inject`.
 #[classifier]
 pub fn orch_inject(ctx: TcContext) -> i32 {
-    hold::inject(&ctx)
+    inject::inject(&ctx)
 }
 
 #[panic_handler]

@@ -13,7 +13,7 @@ use orch_common::{
 use crate::{
     backend, exchange, flow, maps,
     packet::{self, ETHERNET, Located},
-    redirect, rescue, rewrite,
+    redirect, rescue, retake, rewrite,
     segment::Segment,
     verdict::Verdict,
 };
@@ -104,6 +104,9 @@ fn answer<const DIRECT: bool>(
             && let Some(verdict) = rescue::again(located, key, flow)
         {
             return verdict;
+        }
+        if DIRECT && rescue::may_wait(segment, flow) && retake::take_back(key, flow) {
+            return Verdict::Drop(Reason::Held);
         }
     }
     if flow::advance(flow, Side::Server, segment) {

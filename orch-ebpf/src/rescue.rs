@@ -54,6 +54,12 @@ pub fn applies(located: &Located, segment: &Segment, flow: &Flow) -> bool {
         && whole == located.tcp + HEADER
 }
 
+/// Whether a segment refuses a SYN that can be held.
+#[inline(always)]
+pub fn may_wait(segment: &Segment, flow: &Flow) -> bool {
+    segment.flags.has(Flags::RST | Flags::ACK) && !matches!(flow.counting, Counting::None)
+}
+
 /// Gives the connection to another slot and makes the RST its SYN. `None` if there is no other:
 /// then the packet is as it was.
 #[inline(always)]

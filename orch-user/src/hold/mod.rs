@@ -1,6 +1,7 @@
-//! Connections that wait for a backend: SYNs of outsiders, and sockets of this host. `mod` and `sum`
-//! are pure; `porch` is the IO beside them.
+//! Connections that wait for a backend: SYNs of outsiders, and sockets of this host. `mod`, `sum`
+//! and `frame` are pure; `porch` is the IO beside them.
 
+pub mod frame;
 pub mod porch;
 pub mod sum;
 

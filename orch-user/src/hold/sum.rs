@@ -23,18 +23,27 @@ pub fn complete(frame: &mut [u8]) -> bool {
     if fold(pseudo + add(segment)) == 0xffff {
         return true;
     }
-    let Some(field) = segment.get_mut(SUM..SUM + 2) else {
-        return false;
-    };
-    if field != fold(pseudo).to_be_bytes() {
-        return false;
-    }
-    field.copy_from_slice(&[0, 0]);
+    let partial = segment.get(SUM..SUM + 2) == Some(&fold(pseudo).to_be_bytes());
+    partial && put(segment, pseudo).is_some()
+}
+
+/// Gives a frame of our own making its TCP checksum.
+pub fn write(frame: &mut [u8]) -> Option<()> {
+    let (segment, pseudo) = locate(frame)?;
+    put(frame.get_mut(segment)?, pseudo)
+}
+
+/// The checksum of an IPv4 header whose own field is zero.
+pub fn of_header(header: &[u8]) -> u16 {
+    !fold(add(header))
+}
+
+fn put(segment: &mut [u8], pseudo: u32) -> Option<()> {
+    let field = SUM..SUM + 2;
+    segment.get_mut(field.clone())?.copy_from_slice(&[0, 0]);
     let sum = !fold(pseudo + add(segment));
-    if let Some(field) = segment.get_mut(SUM..SUM + 2) {
-        field.copy_from_slice(&sum.to_be_bytes());
-    }
-    true
+    segment.get_mut(field)?.copy_from_slice(&sum.to_be_bytes());
+    Some(())
 }
 
 /// Where the TCP segment is, and the sum of its pseudo-header.
@@ -93,7 +102,7 @@ mod tests {
     const SYN: [u8; 54] = [
         2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, // Ethernet
         0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0x26, 0xba, 10, 9, 0, 2, 10, 9, 0, 1, // IPv4
-        0x9c, 0x40, 0, 80, 0, 0, 3, 0xe8, 0, 0, 0, 0, 0x50, 2, 0x20, 0, 0xdb, 0x43, 0,
+        0x9c, 0x40, 0, 80, 0, 0, 3, 0xe8, 0, 0, 0, 0, 0x50, 2, 0x20, 0, 0xdb, 0x55, 0,
         0, // TCP
     ];
 

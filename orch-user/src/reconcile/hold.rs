@@ -14,9 +14,8 @@ use crate::{
     config::Local,
     dataplane::HoldTerms,
     hold::{
-        Parked, Taken,
+        Parked, Taken, frame,
         porch::{Porch, Rules},
-        sum,
     },
     state::{FIRST_SPARE, Moment, ServiceSeen},
 };
@@ -170,6 +169,7 @@ impl<T: Tables> Controller<T> {
     /// Tries again with those that wait although there is somebody: what the kernel thought of him
     /// may have been wrong. Called at every tick.
     pub(super) fn retry_held(&mut self) {
+        self.take_held();
         for service in 0..self.services.len() as u16 {
             let waits = self.holds.parked.oldest(service);
             if waits.is_some() && self.is_served(service) {
@@ -276,12 +276,11 @@ impl<T: Tables> Controller<T> {
     }
 
     fn send_on(&mut self, syn: &HeldSyn, release: Release) {
-        let mut frame = syn.bytes().to_vec();
-        let release = if sum::complete(&mut frame) {
-            release
-        } else {
-            log::debug!("a held SYN was damaged on its way: dropped");
-            Release::Forget
+        self.dirty = true;
+        let (frame, release) = match frame::of(syn) {
+            Some(frame) => (frame, release),
+            // It was damaged on its way.
+            None => (syn.bytes().to_vec(), Release::Forget),
         };
         if let Err(error) = self.tables.inject(syn.ifindex, &frame, release) {
             self.troubled(&error);

@@ -33,7 +33,9 @@ fn sleeper(kind: Kind, outside: &Outside) -> Orch {
     let mut settings = Settings::new(kind).copies(0);
     settings.dataplane = format!("interfaces = [{:?}]", outside.device);
     settings.scale = "idle = \"1ms\"".to_owned();
-    Orch::start(settings)
+    let orch = Orch::start(settings);
+    orch.until("the controller", || orch.services().pop());
+    orch
 }
 
 /// Clients from outside and from this host connect to nothing, and are connected as soon as there

@@ -28,6 +28,7 @@ mod balance;
 mod bulk;
 mod direct;
 mod firewall;
+mod hold;
 mod listen;
 mod reuse;
 

@@ -3,6 +3,7 @@
 mod beginning;
 mod direct;
 mod healing;
+mod holding;
 mod reloading;
 mod scaling;
 mod spares;
