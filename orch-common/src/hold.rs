@@ -124,7 +124,7 @@ const fn halves(address: &Address) -> [u64; 2] {
     ]
 }
 
-/// One round of SplitMix64's finalizer: every bit of the input changes half of the output's.
+/// The finalizer of `SplitMix64`: every bit of the input changes half of the output's.
 #[inline(always)]
 const fn mix(mut value: u64) -> u64 {
     value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

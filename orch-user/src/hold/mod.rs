@@ -84,7 +84,7 @@ impl Parked {
     }
 
     /// Takes out the first that may go.
-    pub fn next(&mut self) -> Option<HeldSyn> {
+    pub fn take_due(&mut self) -> Option<HeldSyn> {
         let line = self.lines.values_mut().find(|line| line.due > 0)?;
         line.pop()
     }
@@ -170,12 +170,12 @@ mod tests {
             assert_eq!(parked.take(syn(2, port), at(0), 100), Taken::Waits);
         }
         assert_eq!(parked.take(syn(2, 2), at(1), 100), Taken::Known);
-        assert_eq!((parked.next(), parked.waiting(0)), (None, 3));
+        assert_eq!((parked.take_due(), parked.waiting(0)), (None, 3));
         parked.ready(0, at(10));
         for port in 1..=3 {
-            assert_eq!(parked.next().unwrap().key.client_port, port);
+            assert_eq!(parked.take_due().unwrap().key.client_port, port);
         }
-        assert_eq!(parked.next(), None);
+        assert_eq!(parked.take_due(), None);
         assert_eq!(
             parked.take(syn(2, 2), at(40), 100),
             Taken::Waits,
@@ -189,7 +189,7 @@ mod tests {
         let mut parked = Parked::default();
         parked.ready(0, at(10));
         parked.take(syn(2, 1), at(12), 100);
-        assert!(parked.next().is_some());
+        assert!(parked.take_due().is_some());
     }
 
     #[test]

@@ -235,10 +235,9 @@ impl Drop for Guest {
 /// Ends once the client has closed or reset its connection; what it has sent stays unread.
 async fn left(client: &TcpStream) {
     let mut byte = [0];
-    match client.peek(&mut byte).await {
+    if let Ok(1..) = client.peek(&mut byte).await {
         // It has sent something and waits for the answer.
-        Ok(1..) => std::future::pending().await,
-        Ok(0) | Err(_) => {}
+        std::future::pending().await
     }
 }
 

@@ -146,7 +146,7 @@ impl<T: Tables> Controller<T> {
             return;
         }
         for _ in 0..BATCH {
-            let Some(syn) = self.holds.parked.next() else {
+            let Some(syn) = self.holds.parked.take_due() else {
                 return;
             };
             self.send_on(&syn, Release::Arrive);

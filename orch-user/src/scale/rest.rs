@@ -57,7 +57,7 @@ mod tests {
         max: 10,
         spares: 0,
         spare_kind: SpareKind::Running,
-        idle: Duration::from_secs(60),
+        idle: Duration::from_mins(1),
     };
 
     const fn at(seconds: u64) -> Moment {

@@ -135,7 +135,7 @@ fn nothing_is_held_where_nobody_asks_for_it() {
 }
 
 /// The SYN of another client.
-fn source(port: u16) -> Tcp {
+fn from_anybody(port: u16) -> Tcp {
     Talk::new(V4, port).says(SYN, 1, 0)
 }
 
@@ -144,7 +144,7 @@ fn one_source_has_a_quarter_of_the_tokens_and_all_together_have_all() {
     let mut world = holding(40);
     let (mut held, mut flood) = (0, 0);
     for port in 0..30 {
-        let syn = source(10_000 + port);
+        let syn = from_anybody(10_000 + port);
         let before = world.reason(Reason::Held);
         assert_eq!(world.arrive(&syn).verdict, DROP);
         held += world.reason(Reason::Held) - before;
@@ -158,7 +158,7 @@ fn one_source_has_a_quarter_of_the_tokens_and_all_together_have_all() {
     assert_eq!(world.reason(Reason::HoldFlood), flood);
     let mut all = 0;
     for source in 10..250_u8 {
-        let mut syn = source(10_000);
+        let mut syn = from_anybody(10_000);
         syn.from.set_ip([10, 9, 0, source].into());
         let before = world.reason(Reason::Held);
         world.arrive(&syn);
@@ -174,7 +174,7 @@ fn a_full_buffer_drops() {
     let (mut held, mut source) = (0_u64, 0_u32);
     let full = loop {
         source += 1;
-        let mut syn = source(10_000);
+        let mut syn = from_anybody(10_000);
         syn.from
             .set_ip(std::net::Ipv4Addr::from(0x0a0a_0000 + source).into());
         assert_eq!(world.arrive(&syn).verdict, DROP);

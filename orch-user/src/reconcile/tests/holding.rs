@@ -8,7 +8,7 @@ use orch_common::{
 
 use super::*;
 
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// A service that needs no copy.
 fn sleeper() -> Config {
