@@ -19,6 +19,9 @@ pub const BUCKETS: usize = MAX_SERVICES + SOURCES;
 pub const BURST_NS: u64 = 1_000_000_000;
 /// One source may have a quarter of a service's rate.
 pub const SOURCE_SHARE: u64 = 4;
+/// A SYN that has been without an answer for so long, on one host, will have none of a backend that
+/// is dead: an answer takes microseconds.
+pub const REPLAY_AFTER_NS: u64 = 30_000_000;
 /// Mark of a packet that is not held: the host may answer it.
 pub const LET_GO: u32 = 0x6f72_6368;
 
@@ -46,6 +49,8 @@ pub enum Release {
     LetGo = 1,
     /// Nothing: its client sends it again.
     Forget = 2,
+    /// It arrives once more although it has a flow: its backend is dead.
+    Replay = 3,
 }
 
 /// A SYN that waits: a record of the ring buffer.

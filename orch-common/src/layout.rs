@@ -158,6 +158,9 @@ pub mod program {
     pub const SWEEP: &str = "orch_sweep";
     /// Run by the controller through `BPF_PROG_TEST_RUN`: has a held SYN arrive once more.
     pub const INJECT: &str = "orch_inject";
+    /// Run by the controller through `BPF_PROG_TEST_RUN`: hands over the SYNs that dead backends have
+    /// swallowed.
+    pub const REPLAY: &str = "orch_replay";
 }
 
 const _: () = assert!(SLOTS_PER_SERVICE.is_power_of_two() && RING_BANKS.is_power_of_two());

@@ -43,7 +43,8 @@ pub fn inject(ctx: &TcContext) -> i32 {
     if release == Release::Forget as u32 {
         return ON_ITS_WAY;
     }
-    if maps::flow(&key).is_some_and(|flow| flow.isn == seq) {
+    // What is sent on once more for another slot has a flow already.
+    if release != Release::Replay as u32 && maps::flow(&key).is_some_and(|flow| flow.isn == seq) {
         return IN_ALREADY;
     }
     // SAFETY: the context is the kernel's; the helper refuses what is no interface.

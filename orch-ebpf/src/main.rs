@@ -33,6 +33,7 @@ mod outside;
 mod packet;
 mod reach;
 mod redirect;
+mod replay;
 mod reply;
 mod rescue;
 mod retake;
@@ -143,6 +144,12 @@ pub fn orch_command(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn orch_sweep(_ctx: TcContext) -> i32 {
     upkeep::sweep()
+}
+
+/// Hands over the SYNs that dead backends have swallowed; see `replay`.
+#[classifier]
+pub fn orch_replay(_ctx: TcContext) -> i32 {
+    replay::replay()
 }
 
 /// Has a held SYN arrive once more; see `inject`.

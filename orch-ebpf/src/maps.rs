@@ -237,6 +237,12 @@ pub fn flows() -> *mut core::ffi::c_void {
     core::ptr::from_ref(&FLOWS).cast_mut().cast()
 }
 
+/// The map of SYNs itself, for iterating.
+#[inline(always)]
+pub fn syns() -> *mut core::ffi::c_void {
+    core::ptr::from_ref(&SYNS).cast_mut().cast()
+}
+
 /// The map of sockets itself, for the storage helpers.
 #[inline(always)]
 pub fn sockets() -> *mut core::ffi::c_void {

@@ -34,16 +34,24 @@ extern "C" fn orch_take_back(key: *const FlowKey) -> i32 {
     i32::from(keep(key, flow, syn).is_none())
 }
 
-/// Hands what is remembered of the SYN to the controller, which makes a frame of it.
+/// Hands what is remembered of the SYN over, and has its repetitions known.
 #[inline(always)]
 fn keep(key: &FlowKey, flow: &Flow, syn: &Syn) -> Option<()> {
     let terms = terms(u32::from(flow.service))?;
+    let signature = hold::signature(key, flow.isn, terms.session);
+    let place = maps::signature(signature)?;
+    hand_over(key, flow, syn)?;
+    *place = signature;
+    Some(())
+}
+
+/// Hands what is remembered of the SYN to the controller, which makes a frame of it.
+#[inline(always)]
+pub fn hand_over(key: &FlowKey, flow: &Flow, syn: &Syn) -> Option<()> {
     let isn = u32::from_be_bytes([syn.header[4], syn.header[5], syn.header[6], syn.header[7]]);
     if isn != flow.isn {
         return None;
     }
-    let signature = hold::signature(key, isn, terms.session);
-    let place = maps::signature(signature)?;
     let mut entry = maps::held()?;
     let record = entry.as_mut_ptr();
     // SAFETY: the record is whole and ours until it is submitted, and its frame has room for a SYN,
@@ -57,6 +65,5 @@ fn keep(key: &FlowKey, flow: &Flow, syn: &Syn) -> Option<()> {
         (&raw mut (*record).frame).cast::<Syn>().write(*syn);
     }
     entry.submit(0);
-    *place = signature;
     Some(())
 }

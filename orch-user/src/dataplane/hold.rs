@@ -79,6 +79,13 @@ impl Dataplane {
         held
     }
 
+    /// Has the kernel hand over the SYNs that dead backends have left without an answer: they are
+    /// among the next that [`Self::held`] gives. Gives how many.
+    pub fn replay(&mut self) -> Result<u32, DataplaneError> {
+        const ANY_FRAME: [u8; 64] = [0; 64];
+        self.run(program::REPLAY, &ANY_FRAME)
+    }
+
     /// Readable whenever [`Self::held`] has something new. `None` if the process has no descriptor
     /// left.
     pub fn hold_bell(&self) -> Option<OwnedFd> {

@@ -135,6 +135,7 @@ pub(super) fn load(pins: &Pins, flows: u32) -> Result<Ebpf, DataplaneError> {
         program::COMMAND,
         program::SWEEP,
         program::INJECT,
+        program::REPLAY,
     ] {
         classifier(&mut ebpf, name)?
             .load()

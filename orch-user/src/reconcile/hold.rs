@@ -7,7 +7,7 @@ use orch_common::{
     hold::{HeldSyn, Release},
     slot::SlotKey,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Controller, Event, hosted::Hosted, tables::Tables};
 use crate::{
@@ -24,6 +24,9 @@ use crate::{
 const BATCH: usize = 64;
 /// Between two batches, for the backend to take the first from its queue.
 const PACE: Duration = Duration::from_millis(2);
+/// When SYNs are looked for that went to a backend which has died: its network goes a little later
+/// than its process. Each time later than the kernel takes a SYN for lost.
+const REPLAYS: [Duration; 2] = [Duration::from_millis(40), Duration::from_millis(150)];
 
 /// What waits, and on which terms.
 #[derive(Default)]
@@ -64,7 +67,33 @@ impl<T: Tables> Controller<T> {
         let _ = self.report.send(Event::Held);
     }
 
+    /// A backend has died: has its SYNs that are without an answer looked for, soon.
+    pub(super) fn replay_soon(&self) {
+        let report = self.report.clone();
+        tokio::spawn(async move {
+            let begun = Instant::now();
+            for after in REPLAYS {
+                sleep_until(begun + after).await;
+                if report.send(Event::Replay).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    pub(super) fn replay(&mut self) {
+        match self.tables.replay() {
+            Ok(0) => {}
+            Ok(_) => self.take_held(),
+            Err(error) => self.troubled(&error),
+        }
+    }
+
     fn park(&mut self, syn: HeldSyn) {
+        // One that went to a backend already need not wait where there is another.
+        if syn.len == 0 && self.is_served(syn.service) {
+            return self.send_on(&syn, Release::Replay);
+        }
         let now = self.now();
         let limit = self.services.get(usize::from(syn.service));
         let limit = limit.map_or(0, |hosted| hosted.config.hold_limit);
@@ -149,7 +178,12 @@ impl<T: Tables> Controller<T> {
             let Some(syn) = self.holds.parked.take_due() else {
                 return;
             };
-            self.send_on(&syn, Release::Arrive);
+            let release = if syn.len == 0 {
+                Release::Replay
+            } else {
+                Release::Arrive
+            };
+            self.send_on(&syn, release);
         }
         if self.holds.parked.has_due() {
             self.holds.paced = true;

@@ -194,6 +194,8 @@ enum Event {
     Waits(u16),
     /// The next held SYNs may go.
     Pace,
+    /// A backend has died a moment ago: SYNs on their way to it have had no answer.
+    Replay,
     /// A runtime noticed something.
     Runtime(RuntimeEvent),
     /// A backend was probed.
@@ -451,6 +453,7 @@ impl<T: Tables> Controller<T> {
             Event::Held => self.take_held(),
             Event::Waits(service) => self.somebody_waits(service),
             Event::Pace => self.paced(),
+            Event::Replay => self.replay(),
             Event::Runtime(event) => self.noticed(event),
             Event::Probe { key, id, answer } => self.probed(key, &id, answer),
             Event::Done(done) => self.done(done),

@@ -87,6 +87,7 @@ impl<T: Tables> Controller<T> {
             self.count_replacement(key.service, name);
         }
         self.record(key, kind, text);
+        self.replay_soon();
     }
 
     pub(super) fn noticed(&mut self, event: RuntimeEvent) {
@@ -166,6 +167,9 @@ impl<T: Tables> Controller<T> {
     pub(super) fn suspect(&mut self) {
         let mut refused = self.tables.refused();
         refused.dedup();
+        if !refused.is_empty() {
+            self.replay_soon();
+        }
         for (key, generation) in refused {
             let current = self.readings.get(&key).map(|slot| slot.generation);
             let well = self.slot(key).and_then(|slot| slot.current.as_ref());

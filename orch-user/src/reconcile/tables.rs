@@ -31,6 +31,7 @@ pub trait Tables: Send {
     fn refused(&mut self) -> Vec<(SlotKey, u32)>;
     fn bell(&self) -> Option<OwnedFd>;
     fn held(&mut self) -> Vec<HeldSyn>;
+    fn replay(&mut self) -> Outcome<u32>;
     fn hold_bell(&self) -> Option<OwnedFd>;
     fn set_holding(&mut self, service: u16, terms: Option<HoldTerms>) -> Outcome<()>;
     fn inject(&mut self, ifindex: u32, frame: &[u8], release: Release) -> Outcome<Injected>;
@@ -86,6 +87,10 @@ impl Tables for Dataplane {
 
     fn held(&mut self) -> Vec<HeldSyn> {
         Self::held(self)
+    }
+
+    fn replay(&mut self) -> Outcome<u32> {
+        Self::replay(self)
     }
 
     fn hold_bell(&self) -> Option<OwnedFd> {

@@ -292,3 +292,40 @@ fn a_refused_syn_is_taken_back() {
         world.comes("RST", &third, &third.answers(0, RST | ACK, 0, 78));
     }
 }
+
+/// A SYN that went to a backend which died before it answered arrives once more, for another one.
+#[test]
+fn a_syn_without_an_answer_is_replayed_once_its_backend_is_dead() {
+    for family in FAMILIES {
+        let mut world = World::direct();
+        hold(&mut world, 1024);
+        world.plane().set_ring(0, &[0]).unwrap();
+        let lost = Talk::new(family, 10_000);
+        let answered = Talk::new(family, 10_001);
+        world.goes("SYN", &lost, &lost.says(SYN, 77, 0), 0);
+        world.opens(&answered, 1000, 0);
+        world.plane().set_ring(0, &[0, 1]).unwrap();
+        // Later than an answer could come.
+        std::thread::sleep(std::time::Duration::from_millis(40));
+        assert_eq!(world.plane().replay().unwrap(), 0, "the slot is well");
+        // Somebody else's refusal says that the slot is dead.
+        let third = Talk::new(family, 10_002);
+        world.plane().set_ring(0, &[0]).unwrap();
+        world.goes("SYN", &third, &third.says(SYN, 5, 0), 0);
+        let refusal = third.answers(0, RST | ACK, 0, 6);
+        world.expect("RST", VETH, &refusal, DROP, &refusal);
+        assert_eq!(world.plane().held().len(), 1, "the refused one");
+        assert_eq!(world.plane().replay().unwrap(), 1);
+        let held = only(&mut world);
+        assert_eq!(held.key, flow_key(lost.client, lost.asked));
+        world.plane().set_ring(0, &[0, 1]).unwrap();
+        let again = lost.says(SYN, 77, 0);
+        let before = world.reason(Reason::Moved);
+        world.goes("once more", &lost, &again, 1);
+        assert_eq!(world.reason(Reason::Moved), before + 1);
+        let late = lost.answers(0, SYN | ACK, 500, 78);
+        world.expect("a late answer", VETH, &late, DROP, &late);
+        world.comes("the answer", &lost, &lost.answers(1, SYN | ACK, 900, 78));
+        assert_eq!(world.plane().replay().unwrap(), 0, "nothing is left");
+    }
+}

@@ -30,7 +30,7 @@ fn clients_come(life: &Life, count: u8) {
         seq: 7,
         ifindex: 3,
         service: 0,
-        len: 0,
+        len: 60,
         frame: [0; FRAME_BYTES],
     };
     life.tables.kernel().held.extend((0..count).map(syn));
