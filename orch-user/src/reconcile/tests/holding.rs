@@ -10,6 +10,13 @@ use super::*;
 
 const IDLE: Duration = Duration::from_mins(1);
 
+/// A SYN over IPv4, its checksum right.
+const SYN: [u8; 54] = [
+    2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0x26, 0xba, 10,
+    9, 0, 2, 10, 9, 0, 1, 0x9c, 0x40, 0, 80, 0, 0, 3, 0xe8, 0, 0, 0, 0, 0x50, 2, 0x20, 0, 0xdb,
+    0x55, 0, 0,
+];
+
 /// A service that needs no copy.
 fn sleeper() -> Config {
     let mut config = acts();
@@ -20,6 +27,8 @@ fn sleeper() -> Config {
 
 /// The kernel holds SYNs of this many clients.
 fn clients_come(life: &Life, count: u8) {
+    let mut frame = [0; FRAME_BYTES];
+    frame[..SYN.len()].copy_from_slice(&SYN);
     let syn = |client: u8| HeldSyn {
         key: FlowKey {
             client: from_v4([10, 9, 0, client]),
@@ -30,8 +39,8 @@ fn clients_come(life: &Life, count: u8) {
         seq: 7,
         ifindex: 3,
         service: 0,
-        len: 60,
-        frame: [0; FRAME_BYTES],
+        len: SYN.len() as u16,
+        frame,
     };
     life.tables.kernel().held.extend((0..count).map(syn));
 }
@@ -195,4 +204,15 @@ async fn a_controller_that_leaves_hands_back_what_waits() {
     assert_eq!(tables.kernel().injected, [(3, Release::Arrive); 2]);
     let terms = tables.kernel().holding[&0].unwrap();
     assert_eq!(terms.listener, None, "nobody accepts any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_death_the_syns_without_an_answer_are_looked_for() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    assert_eq!(life.tables.kernel().replays, 0);
+    life.runtime.kill(8000, true);
+    life.until("looked for twice", |life| life.tables.kernel().replays == 2)
+        .await;
+    life.end(false).await;
 }
