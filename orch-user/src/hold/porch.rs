@@ -237,7 +237,7 @@ async fn left(client: &TcpStream) {
     let mut byte = [0];
     if let Ok(1..) = client.peek(&mut byte).await {
         // It has sent something and waits for the answer.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

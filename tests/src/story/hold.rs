@@ -32,7 +32,7 @@ const WELL: f64 = 10.5;
 fn sleeper(kind: Kind, outside: &Outside) -> Orch {
     let mut settings = Settings::new(kind).copies(0);
     settings.dataplane = format!("interfaces = [{:?}]", outside.device);
-    settings.scale = "idle = \"1ms\"".to_owned();
+    "idle = \"1ms\"".clone_into(&mut settings.scale);
     let orch = Orch::start(settings);
     orch.until("the controller", || orch.services().pop());
     orch
