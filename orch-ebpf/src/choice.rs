@@ -64,10 +64,12 @@ extern "C" fn orch_choose(
     let Some(key) = (unsafe { key.as_ref() }) else {
         return number(Reason::Malformed);
     };
+    // Before Linux 6.2 a map takes no key from a caller's memory.
+    let key = *key;
     let picked = if only == NONE {
-        turn(skb, key, service, but)
+        turn(skb, &key, service, but)
     } else {
-        this(skb, key, service, only)
+        this(skb, &key, service, only)
     };
     match picked {
         Ok(pick) => i32::from(pick.key.slot),

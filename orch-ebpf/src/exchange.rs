@@ -25,7 +25,7 @@ pub fn from_client(flow: &mut Flow, segment: &Segment) {
     if !matches!(flow.counting, Counting::None) {
         orch_request(segment.skb, flow, segment);
     } else if early {
-        flow.client_next = segment.seq.wrapping_add(segment.len);
+        flow.client_next = segment.data_seq().wrapping_add(segment.len);
     }
 }
 
@@ -56,7 +56,8 @@ fn given<'a>(
 #[unsafe(no_mangle)]
 extern "C" fn orch_request(skb: *mut __sk_buff, flow: *mut Flow, segment: *const Segment) -> i32 {
     if let Some((flow, segment)) = given(skb, flow, segment) {
-        request(flow, &segment);
+        let seq = segment.data_seq();
+        request(flow, &Segment { seq, ..segment });
     }
     0
 }

@@ -65,7 +65,7 @@ fn balance(located: &Located, slot: Option<SlotKey>) -> Verdict {
     };
     match outcome {
         Ok((flow, reason)) => {
-            exchange::from_client(flow, &segment.data());
+            exchange::from_client(flow, &segment);
             deliver(located, &key, flow, reason)
         }
         Err(verdict) => verdict,
