@@ -11,12 +11,7 @@ use crate::maps;
 /// whether the address is the asker's own loopback, which is always the host's.
 #[inline(always)]
 pub fn listening(local: &Address, port: u16, loopback: bool) -> Option<u32> {
-    u32::try_from(orch_listening(
-        local,
-        u32::from(port),
-        u32::from(loopback),
-    ))
-    .ok()
+    u32::try_from(orch_listening(local, u32::from(port), u32::from(loopback))).ok()
 }
 
 /// An index, or a number below zero. Checked once by itself (`choice`), for the sake of its stack.

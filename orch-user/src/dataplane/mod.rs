@@ -34,6 +34,7 @@ use self::{
 use crate::config::{DataplaneConfig, Interfaces, ServiceConfig};
 
 mod attach;
+mod clsact;
 mod error;
 mod host;
 mod links;
@@ -445,8 +446,7 @@ impl Dataplane {
 
     /// Detaches everything and removes the pins. Leaves nothing.
     pub fn detach(self) -> Result<(), DataplaneError> {
-        let interfaces: Vec<Interface> = self.attached.into_iter().map(|(i, _)| i).collect();
-        attach::remove_clsact(&interfaces);
+        attach::remove_filters(&self.pins)?;
         self.pins.remove()
     }
 
@@ -463,11 +463,11 @@ impl Dataplane {
             return Ok(());
         }
         for other in others {
+            attach::remove_filters(&other)?;
             other.remove()?;
         }
         let pins = Pins::open(pin_dir)?;
-        let (interfaces, _) = host::look()?;
-        attach::remove_clsact(&interfaces);
+        attach::remove_filters(&pins)?;
         pins.remove()
     }
 }

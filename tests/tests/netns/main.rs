@@ -24,6 +24,7 @@ use orch_tests::{
     wait::until,
 };
 
+mod attachment;
 mod balance;
 mod bulk;
 mod direct;

@@ -40,8 +40,9 @@ fn judge(release: &str) -> Finding {
             Finding::ok(what, meaning)
         }
         Some(version) if version >= LEAST => {
-            let meaning =
-                format!("{release}: no TCX before 6.6; clsact is used, which others can remove");
+            let meaning = format!(
+                "{release}: no TCX before 6.6: filters of clsact instead, which others can remove"
+            );
             Finding::warn(what, meaning, "use Linux 6.6 or later where you can")
         }
         Some(_) => {

@@ -142,10 +142,7 @@ impl Life {
             runtimes,
             claims,
             prober: Arc::new(runtime.clone()),
-            host: Host {
-                tcx: true,
-                cgroup2: true,
-            },
+            host: Host { cgroup2: true },
         };
         let controller = Controller::new(config, tables.clone(), edges, door, receiver);
         Self {
