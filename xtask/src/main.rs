@@ -16,6 +16,7 @@ mod rung;
 mod shell;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 

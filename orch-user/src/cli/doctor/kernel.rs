@@ -8,6 +8,8 @@ use super::Finding;
 
 /// First with TCX links (Linux 6.6).
 const TCX: (u32, u32) = (6, 6);
+/// The oldest on which `cargo xtask test vm` runs.
+const TESTED: (u32, u32) = (6, 1);
 /// First with everything else that is used: `bpf_get_netns_cookie` in TC programs.
 const LEAST: (u32, u32) = (5, 15);
 
@@ -39,7 +41,11 @@ fn judge(release: &str) -> Finding {
             let meaning = format!("{release}: TCX, so other programs on the uplink do no harm");
             Finding::ok(what, meaning)
         }
-        Some(version) if version >= LEAST => {
+        Some(version) if version >= LEAST && version < TESTED => {
+            let meaning = format!("{release}: older than 6.1, the oldest kernel that is tested");
+            Finding::warn(what, meaning, "use Linux 6.6 or later where you can")
+        }
+        Some(version) if version >= TESTED => {
             let meaning = format!(
                 "{release}: no TCX before 6.6: filters of clsact instead, which others can remove"
             );
@@ -107,6 +113,7 @@ mod tests {
             ("6.18.4", Level::Ok),
             ("6.6.0-rc1+deb13", Level::Ok),
             ("6.1.0-25-amd64", Level::Warn),
+            ("5.15.0-91-generic", Level::Warn),
             ("5.10.0", Level::Fail),
             ("odd", Level::Warn),
         ] {
