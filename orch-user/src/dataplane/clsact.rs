@@ -54,14 +54,13 @@ pub(super) fn attach(
     let old = find(place.index, place.kind, &[path, &next]);
     remove_pin(&next)?;
     tc.pin(&next).map_err(pinned(&next))?;
-    let id = match old {
-        Some(filter) => link(place, &filter).and_then(|link| tc.attach_to_link(link)),
-        None => {
-            let options = TcAttachOptions::Netlink(NlOptions::default());
-            tc.attach_with_options(place.name, place.kind, options)
-        }
-    }
-    .map_err(failed)?;
+    let attached = if let Some(filter) = old {
+        link(place, &filter).and_then(|link| tc.attach_to_link(link))
+    } else {
+        let options = TcAttachOptions::Netlink(NlOptions::default());
+        tc.attach_with_options(place.name, place.kind, options)
+    };
+    let id = attached.map_err(failed)?;
     let failed = |source| DataplaneError::program(name, place.name)(source);
     // Dropping the link would detach the filter.
     std::mem::forget(tc.take_link(id).map_err(failed)?);
