@@ -28,6 +28,12 @@ const OWN_QDISC: &str = "qdisc";
 /// A program's pin before its filter is in place: at any moment one of the two names it.
 const NEXT: &str = "-next";
 
+/// The priority that has its turn first: filters of other kinds may end the packet's way. It holds
+/// filters of one kind alone, so it may be refused.
+const FIRST: u16 = 1;
+/// One that the kernel chooses.
+const ANY: u16 = 0;
+
 /// A filter of a qdisc.
 struct Filter {
     priority: u16,
@@ -57,8 +63,15 @@ pub(super) fn attach(
     let attached = if let Some(filter) = old {
         link(place, &filter).and_then(|link| tc.attach_to_link(link))
     } else {
-        let options = TcAttachOptions::Netlink(NlOptions::default());
-        tc.attach_with_options(place.name, place.kind, options)
+        let mut at = |priority| {
+            let options = NlOptions {
+                priority,
+                ..NlOptions::default()
+            };
+            let options = TcAttachOptions::Netlink(options);
+            tc.attach_with_options(place.name, place.kind, options)
+        };
+        at(FIRST).or_else(|_| at(ANY))
     };
     let id = attached.map_err(failed)?;
     let failed = |source| DataplaneError::program(name, place.name)(source);

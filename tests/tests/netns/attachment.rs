@@ -101,9 +101,12 @@ fn what_others_have_attached_stays() {
     if has_tcx() {
         world.host.tc("qdisc add dev up0 clsact");
     }
-    world
-        .host
-        .tc("filter add dev up0 ingress prio 7 protocol ip matchall action pass");
+    let filter = "filter add dev up0 ingress prio 7 protocol ip matchall action pass";
+    let mut add = world.host.command("tc");
+    if !add.args(filter.split(' ')).status().unwrap().success() {
+        println!("left out: this kernel has no classifier matchall (`cargo xtask test vm` has)");
+        return;
+    }
     assert_eq!(world.outside.within(|| answered_by(VIP)), "8000");
     detach(&mut world);
     assert_eq!(filters(&world.host), [0, 0]);
