@@ -60,7 +60,7 @@ pub(crate) fn run(files: &[&str]) -> Result<(), Error> {
 /// Cargo knows where its test programs are: it has them "run" by a program that copies them.
 fn collect(files: &[&str], to: &str) -> Command {
     let mut cargo = shell::cargo("test");
-    cargo.args(["--package", "orch-tests", "--quiet"]);
+    cargo.args(["--package", "orch-tests"]);
     for file in files {
         cargo.args(["--test", file]);
     }
