@@ -2,7 +2,7 @@
 
 /// Version of everything in this crate that lives in a BPF map. Part of the pin path, so that a
 /// controller never opens maps of another layout. Raise it with every change of a map type.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Services one data plane can hold.
 pub const MAX_SERVICES: usize = 16;
@@ -81,13 +81,16 @@ pub mod map {
     pub const REASONS: &str = "REASONS";
     /// Per slot: histogram of response times. Written by the kernel programs alone.
     pub const LATENCY: &str = "LATENCY";
+    /// Index of a slot to [`crate::pulse::Pulse`]: what its traffic says of its backend. Written by
+    /// the kernel programs alone.
+    pub const PULSES: &str = "PULSES";
     /// Sweeps so far: the clock by which flows expire. Written by the sweep program.
     pub const EPOCH: &str = "EPOCH";
     /// Ring buffer of [`crate::event::Event`].
     pub const EVENTS: &str = "EVENTS";
 
     /// Every map, in the order of this module.
-    pub const ALL: [&str; 21] = [
+    pub const ALL: [&str; 22] = [
         SERVICES,
         LISTENERS,
         SLOTS,
@@ -107,6 +110,7 @@ pub mod map {
         COUNTERS,
         REASONS,
         LATENCY,
+        PULSES,
         EPOCH,
         EVENTS,
     ];
@@ -139,6 +143,11 @@ pub mod program {
     pub const RECEIVED: &str = "orch_received";
     /// Raw tracepoint `sched_process_exit`: a process ends.
     pub const EXIT: &str = "orch_exit";
+    /// Raw tracepoint `signal_generate`: a process is sent a signal.
+    pub const SIGNAL: &str = "orch_signal";
+    /// Raw tracepoint `signal_deliver`, where the one before cannot be used: a process takes a
+    /// signal.
+    pub const DELIVER: &str = "orch_deliver";
     /// Run by the controller through `BPF_PROG_TEST_RUN`: changes one slot.
     pub const COMMAND: &str = "orch_command";
     /// Run by the controller through `BPF_PROG_TEST_RUN`: frees closed and silent flows.

@@ -3,6 +3,7 @@
 use orch_common::{
     address::{self, Address},
     counter::Reason,
+    event::{Event, EventKind},
     flow::Flow,
     layout::SLOTS_PER_SERVICE,
     select,
@@ -88,17 +89,26 @@ fn next(index: u32, ring: &Ring) -> Option<Pick> {
     })
 }
 
-/// Has picks pass a slot by from now on, unless it has another backend already. The controller,
-/// which knows better, takes it back if it was wrong. Says whether that is news.
+/// Has picks pass a slot by from now on, unless it has another backend already, and tells the
+/// controller, which knows better and takes it back if that was wrong. Says whether it is news.
 #[inline(always)]
-pub fn pass_by(key: SlotKey, generation: u32) -> bool {
-    match maps::slot(&key) {
-        Some(slot) if slot.generation == generation && slot.alive == 1 => {
-            slot.alive = 0;
-            true
-        }
-        _ => false,
+pub fn pass_by(key: SlotKey, generation: u32, kind: EventKind) -> bool {
+    let Some(slot) = maps::slot(&key) else {
+        return false;
+    };
+    if slot.generation != generation || slot.alive == 0 {
+        return false;
     }
+    slot.alive = 0;
+    if let Some(pulse) = maps::pulse(key) {
+        pulse.why = kind as u32;
+    }
+    maps::tell(&Event {
+        kind,
+        slot: key,
+        generation,
+    });
+    true
 }
 
 /// Counts a connection as live in its slot.

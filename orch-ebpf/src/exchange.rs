@@ -9,7 +9,10 @@ use orch_common::{
     slot::SlotKey,
 };
 
-use crate::{atomic, maps, opaque::opaque, segment::Segment};
+use crate::{atomic, maps, opaque::opaque, pulse, segment::Segment};
+
+/// Class of the statuses that say that the server has failed.
+const SERVER_ERROR: u8 = 5;
 
 /// Takes a segment of the client.
 #[inline(always)]
@@ -94,6 +97,7 @@ fn request(flow: &mut Flow, segment: &Segment) {
         };
         atomic::add(cell, 1);
     }
+    pulse::asked(key, flow);
 }
 
 /// Whether the request counts: by the longest rule that its path begins with, as far as this
@@ -117,30 +121,33 @@ fn response(flow: &mut Flow, segment: &Segment) {
     let Some(skip) = http::server_payload(flow, segment.seq, segment.len) else {
         return;
     };
+    pulse::spoke(flow);
     let head = segment.head(skip);
     let Response::Status(class) = http::server_head(flow, segment.seq, &head) else {
         return;
     };
-    if flow.counted == 1 {
-        answered(flow, class);
-    }
-}
-
-/// Counts and times a response to a request that counts.
-#[inline(always)]
-fn answered(flow: &Flow, class: u8) {
     let key = SlotKey {
         service: flow.service,
         slot: flow.slot,
     };
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let taken = now.saturating_sub(flow.request_ns);
+    if flow.counted == 1 {
+        answered(key, class, taken);
+    }
+    pulse::answered(key, flow, class == SERVER_ERROR, (now, taken));
+}
+
+/// Counts and times a response to a request that counts.
+#[inline(always)]
+fn answered(key: SlotKey, class: u8, taken: u64) {
     if let Some(counters) = maps::counters(&key)
         && let Some(cell) = counters.responses.get_mut(opaque(usize::from(class)))
     {
         atomic::add(cell, 1);
     }
     if let Some(histogram) = maps::latency(&key) {
-        // SAFETY: the helper has no preconditions.
-        let taken = unsafe { bpf_ktime_get_ns() }.saturating_sub(flow.request_ns);
         atomic::add(&raw mut histogram.sum_ns, taken);
         if let Some(cell) = histogram.buckets.get_mut(opaque(latency::bucket(taken))) {
             atomic::add(cell, 1);

@@ -29,6 +29,7 @@ mod maps;
 mod opaque;
 mod outside;
 mod packet;
+mod pulse;
 mod reach;
 mod redirect;
 mod reply;
@@ -36,6 +37,7 @@ mod rescue;
 mod rewrite;
 mod segment;
 mod service;
+mod signal;
 mod socket;
 mod storage;
 mod syn;
@@ -127,6 +129,20 @@ pub fn orch_received(ctx: SkBuffContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn orch_exit(_ctx: RawTracePointContext) -> i32 {
     exit::ended();
+    0
+}
+
+/// A process is sent a signal.
+#[raw_tracepoint(tracepoint = "signal_generate")]
+pub fn orch_signal(ctx: RawTracePointContext) -> i32 {
+    signal::generated(&ctx);
+    0
+}
+
+/// A process takes a signal.
+#[raw_tracepoint(tracepoint = "signal_deliver")]
+pub fn orch_deliver(ctx: RawTracePointContext) -> i32 {
+    signal::delivered(&ctx);
     0
 }
 

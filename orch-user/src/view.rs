@@ -93,6 +93,10 @@ pub struct SlotRow {
     pub age_s: f64,
     /// What is wrong: last probe answer, tail of the log, time to the next try. Empty if nothing.
     pub note: String,
+    /// Why new connections pass it by: `refused`, `exited`, `signalled`, `silent`, `failing`. Empty
+    /// if they do not.
+    #[serde(default)]
+    pub suspect: String,
 }
 
 impl SlotRow {
@@ -132,7 +136,7 @@ pub struct EventRow {
     pub slot: Option<u16>,
     /// One word: `started`, `ready`, `unhealthy`, `exited`, `replaced`, `draining`, `stopped`,
     /// `scaled`, `backoff`, `adopted`, `reloaded`, `reset`, `lost`, `back`, `uplink`, `delivery`,
-    /// `spare`, `error`.
+    /// `spare`, `suspect`, `cleared`, `error`.
     pub kind: String,
     /// A sentence.
     pub text: String,

@@ -16,6 +16,7 @@ mod publish;
 mod reload;
 mod runtimes;
 mod spare;
+mod suspicion;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -40,7 +41,7 @@ pub use self::{
     runtimes::Runtimes,
     tables::{Outcome, Tables},
 };
-use self::{hosted::Hosted, outcome::Done};
+use self::{hosted::Hosted, outcome::Done, suspicion::Suspect};
 use crate::{
     beat::Beats,
     config::{Config, ConfigError},
@@ -250,7 +251,7 @@ struct Controller<T> {
     /// Backends that ended before their start was reported.
     early_exits: Vec<(BackendId, String)>,
     /// Slots that the kernel passes by, until a probe says that they are well.
-    suspects: BTreeSet<SlotKey>,
+    suspects: BTreeMap<SlotKey, Suspect>,
     lost: BTreeSet<RuntimeKind>,
     /// Runtimes that were asked what runs and have not answered.
     listing: BTreeSet<RuntimeKind>,
@@ -313,7 +314,7 @@ impl<T: Tables> Controller<T> {
             prepared: BTreeMap::new(),
             probes: BTreeMap::new(),
             early_exits: Vec::new(),
-            suspects: BTreeSet::new(),
+            suspects: BTreeMap::new(),
             lost: BTreeSet::new(),
             listing: BTreeSet::new(),
             trouble: None,

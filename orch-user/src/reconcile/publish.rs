@@ -117,6 +117,7 @@ impl<T: Tables> Controller<T> {
             .readings
             .get(&key)
             .map_or(NOTHING, |slot| slot.counters);
+        let suspect = self.suspects.get(&key);
         let current = slot.current.as_ref();
         let healthy = |current: &crate::state::Running| {
             current.fault.is_none() && current.health.last.is_some_and(Answer::is_good)
@@ -147,7 +148,23 @@ impl<T: Tables> Controller<T> {
             responses: counters.responses.iter().sum(),
             errors: counters.responses[5],
             age_s: current.map_or(0.0, age),
-            note: note(slot, state, now),
+            note: self.note(key, slot, state, now),
+            suspect: suspect.map_or("", |suspect| suspect.name()).to_owned(),
+        }
+    }
+
+    /// What is wrong with a slot, for a person.
+    fn note(&self, key: SlotKey, slot: &SlotSeen, state: SlotState, now: Moment) -> String {
+        if state == SlotState::Backoff {
+            let wait = slot.retry_at.saturating_sub(now).as_secs_f64();
+            return format!("{}; next try in {wait:.1} s", slot.note);
+        }
+        match self.suspects.get(&key) {
+            Some(suspect) if state == SlotState::Ready => {
+                let more = if slot.note.is_empty() { "" } else { "; " };
+                format!("passed by, since it {}{more}{}", suspect.deed(), slot.note)
+            }
+            _ => slot.note.clone(),
         }
     }
 
@@ -168,15 +185,6 @@ impl<T: Tables> Controller<T> {
                 .unwrap_or_default(),
         }
     }
-}
-
-/// What is wrong with a slot, for a person.
-fn note(slot: &SlotSeen, state: SlotState, now: Moment) -> String {
-    if state != SlotState::Backoff {
-        return slot.note.clone();
-    }
-    let wait = slot.retry_at.saturating_sub(now).as_secs_f64();
-    format!("{}; next try in {wait:.1} s", slot.note)
 }
 
 /// A listening address as the file says it.

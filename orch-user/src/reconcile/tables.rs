@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, os::fd::OwnedFd};
 
-use orch_common::{latency::Histogram, slot::SlotKey};
+use orch_common::{event::Event, latency::Histogram, slot::SlotKey};
 
 use crate::{
     config::ServiceConfig,
@@ -24,7 +24,7 @@ pub trait Tables: Send {
     fn latency(&self, key: SlotKey) -> Outcome<Histogram>;
     fn sync_host(&mut self) -> Outcome<Vec<String>>;
     fn sweep(&mut self) -> Outcome<u64>;
-    fn refused(&mut self) -> Vec<(SlotKey, u32)>;
+    fn alarms(&mut self) -> Vec<Event>;
     fn bell(&self) -> Option<OwnedFd>;
     fn detach(self) -> Outcome<()>
     where
@@ -68,8 +68,8 @@ impl Tables for Dataplane {
         Self::sweep(self)
     }
 
-    fn refused(&mut self) -> Vec<(SlotKey, u32)> {
-        Self::refused(self)
+    fn alarms(&mut self) -> Vec<Event> {
+        Self::alarms(self)
     }
 
     fn bell(&self) -> Option<OwnedFd> {

@@ -1,0 +1,148 @@
+//! Passive health: a slot that stops answering, or answers with errors, while its peers do not.
+
+use orch_common::{
+    counter::Reason,
+    event::EventKind,
+    flow::Flow,
+    layout::SLOTS_PER_SERVICE,
+    pulse::{PAUSE_NS, Peers, Pulse},
+    slot::SlotKey,
+};
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+
+use crate::{atomic, backend, maps, opaque::opaque, verdict::count};
+
+/// A request goes to a slot; `flow.request_ns` is now.
+#[inline(always)]
+pub fn asked(key: SlotKey, flow: &Flow) {
+    let Some(pulse) = maps::pulse(key) else {
+        return;
+    };
+    let now = flow.request_ns;
+    if atomic::fetch_add(&raw mut pulse.unanswered, 1) == 0 {
+        pulse.asked_ns = now;
+    } else if pulse.may_be_silent(now) {
+        look(key, flow.generation, pulse, (now, EventKind::Silent));
+    }
+}
+
+/// A slot sends the first bytes of a response, of whatever kind.
+#[inline(always)]
+pub fn spoke(flow: &Flow) {
+    let key = SlotKey {
+        service: flow.service,
+        slot: flow.slot,
+    };
+    if let Some(pulse) = maps::pulse(key) {
+        pulse.unanswered = 0;
+    }
+}
+
+/// A slot has answered; `at` is when, and after which time.
+#[inline(always)]
+pub fn answered(key: SlotKey, flow: &Flow, error: bool, at: (u64, u64)) {
+    let Some(pulse) = maps::pulse(key) else {
+        return;
+    };
+    let (now, taken) = at;
+    pulse.answered(now, taken, error, flow.isn);
+    if error && pulse.may_be_failing(now) {
+        look(key, flow.generation, pulse, (now, EventKind::Failing));
+    }
+}
+
+/// Another backend is in the slot.
+#[inline(always)]
+pub fn begin(key: SlotKey) {
+    if let Some(pulse) = maps::pulse(key) {
+        *pulse = Pulse::default();
+    }
+}
+
+/// Picks consider the slot again.
+#[inline(always)]
+pub fn clear(key: SlotKey) {
+    if let Some(pulse) = maps::pulse(key)
+        && pulse.why != 0
+    {
+        // SAFETY: the helper has no preconditions.
+        let now = unsafe { bpf_ktime_get_ns() };
+        pulse.clear(now, is_compared(pulse.why));
+    }
+}
+
+#[inline(always)]
+const fn is_compared(why: u32) -> bool {
+    why == EventKind::Silent as u32 || why == EventKind::Failing as u32
+}
+
+/// Compares a slot with its peers, now and then.
+#[inline(always)]
+fn look(key: SlotKey, generation: u32, pulse: &Pulse, (now, kind): (u64, EventKind)) {
+    if pulse.why == 0 && now.wrapping_sub(pulse.looked_ns) >= PAUSE_NS {
+        let slot = u32::from(key.service) << 16 | u32::from(key.slot);
+        orch_compare(slot, generation, kind as u32);
+    }
+}
+
+/// Passes a slot by if it is much worse than its peers. The service is in the upper half of `slot`.
+/// Checked once by itself (`choice`), and always 0.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn orch_compare(slot: u32, generation: u32, kind: u32) -> i32 {
+    let key = SlotKey {
+        service: (slot >> 16) as u16,
+        slot: slot as u16,
+    };
+    if let Some(pulse) = maps::pulse(key) {
+        compare(key, generation, pulse, kind == EventKind::Silent as u32);
+    }
+    0
+}
+
+#[inline(always)]
+fn compare(key: SlotKey, generation: u32, pulse: &mut Pulse, silent: bool) {
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    pulse.looked_ns = now;
+    let since = if silent { pulse.asked_ns } else { pulse.failing_ns };
+    let Some((peers, len)) = peers(key, since) else {
+        return;
+    };
+    let (guilty, kind, reason) = if silent {
+        (pulse.is_silent(&peers, now), EventKind::Silent, Reason::Silent)
+    } else {
+        (pulse.is_failing(&peers, now), EventKind::Failing, Reason::Failing)
+    };
+    if guilty && peers.spare_one(len) && backend::pass_by(key, generation, kind) {
+        count(reason);
+    }
+}
+
+/// Looks at all others in the ring of a slot's service. `None` if the slot is not in it.
+#[inline(always)]
+fn peers(key: SlotKey, since: u64) -> Option<(Peers, u32)> {
+    let index = u32::from(key.service);
+    let ring = maps::ring(index, maps::service(index)?.ring)?;
+    let mut peers = Peers::default();
+    let mut member = false;
+    for at in 0..SLOTS_PER_SERVICE {
+        if at as u32 >= ring.len {
+            break;
+        }
+        let slot = ring.slots[opaque(at) & (SLOTS_PER_SERVICE - 1)];
+        if slot == key.slot {
+            member = true;
+            continue;
+        }
+        let other = SlotKey {
+            service: key.service,
+            slot,
+        };
+        if let Some(peer) = maps::pulse(other) {
+            peers.see(peer, since, is_compared(peer.why));
+        }
+    }
+    member.then_some((peers, ring.len))
+}
