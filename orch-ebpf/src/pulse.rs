@@ -13,18 +13,17 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 
 use crate::{atomic, backend, maps, opaque::opaque, verdict::count};
 
-/// A request goes to a slot; `flow.request_ns` is now.
+/// A request goes to a slot. Says whether the slot has to be compared with its peers.
 #[inline(always)]
-pub fn asked(key: SlotKey, flow: &Flow) {
+pub fn asked(key: SlotKey, now: u64) -> bool {
     let Some(pulse) = maps::pulse(key) else {
-        return;
+        return false;
     };
-    let now = flow.request_ns;
     if atomic::fetch_add(&raw mut pulse.unanswered, 1) == 0 {
         pulse.asked_ns = now;
-    } else if pulse.may_be_silent(now) {
-        look(key, flow.generation, pulse, (now, EventKind::Silent));
+        return false;
     }
+    pulse.may_be_silent(now) && is_due(pulse, now)
 }
 
 /// A slot sends the first bytes of a response, of whatever kind.
@@ -39,17 +38,22 @@ pub fn spoke(flow: &Flow) {
     }
 }
 
-/// A slot has answered; `at` is when, and after which time.
+/// A slot has answered on the connection with this initial sequence number; `at` is when, and after
+/// which time. Says whether the slot has to be compared with its peers.
 #[inline(always)]
-pub fn answered(key: SlotKey, flow: &Flow, error: bool, at: (u64, u64)) {
+pub fn answered(key: SlotKey, connection: u32, error: bool, at: (u64, u64)) -> bool {
     let Some(pulse) = maps::pulse(key) else {
-        return;
+        return false;
     };
     let (now, taken) = at;
-    pulse.answered(now, taken, error, flow.isn);
-    if error && pulse.may_be_failing(now) {
-        look(key, flow.generation, pulse, (now, EventKind::Failing));
-    }
+    pulse.answered(now, taken, error, connection);
+    error && pulse.may_be_failing(now) && is_due(pulse, now)
+}
+
+/// Whether it may be compared again.
+#[inline(always)]
+const fn is_due(pulse: &Pulse, now: u64) -> bool {
+    pulse.why == 0 && now.wrapping_sub(pulse.looked_ns) >= PAUSE_NS
 }
 
 /// Another backend is in the slot.
@@ -77,13 +81,11 @@ const fn is_compared(why: u32) -> bool {
     why == EventKind::Silent as u32 || why == EventKind::Failing as u32
 }
 
-/// Compares a slot with its peers, now and then.
+/// Compares the slot of a flow with its peers.
 #[inline(always)]
-fn look(key: SlotKey, generation: u32, pulse: &Pulse, (now, kind): (u64, EventKind)) {
-    if pulse.why == 0 && now.wrapping_sub(pulse.looked_ns) >= PAUSE_NS {
-        let slot = u32::from(key.service) << 16 | u32::from(key.slot);
-        orch_compare(slot, generation, kind as u32);
-    }
+pub fn look(flow: &Flow, kind: EventKind) {
+    let slot = u32::from(flow.service) << 16 | u32::from(flow.slot);
+    orch_compare(slot, flow.generation, kind as u32);
 }
 
 /// Passes a slot by if it is much worse than its peers. The service is in the upper half of `slot`.
@@ -106,43 +108,62 @@ fn compare(key: SlotKey, generation: u32, pulse: &mut Pulse, silent: bool) {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     pulse.looked_ns = now;
-    let since = if silent { pulse.asked_ns } else { pulse.failing_ns };
+    let since = if silent {
+        pulse.asked_ns
+    } else {
+        pulse.failing_ns
+    };
     let Some((peers, len)) = peers(key, since) else {
         return;
     };
     let (guilty, kind, reason) = if silent {
-        (pulse.is_silent(&peers, now), EventKind::Silent, Reason::Silent)
+        (
+            pulse.is_silent(&peers, now),
+            EventKind::Silent,
+            Reason::Silent,
+        )
     } else {
-        (pulse.is_failing(&peers, now), EventKind::Failing, Reason::Failing)
+        (
+            pulse.is_failing(&peers, now),
+            EventKind::Failing,
+            Reason::Failing,
+        )
     };
     if guilty && peers.spare_one(len) && backend::pass_by(key, generation, kind) {
         count(reason);
     }
 }
 
-/// Looks at all others in the ring of a slot's service. `None` if the slot is not in it.
+/// Looks at all others in the ring of a slot's service, and says how long the ring is.
 #[inline(always)]
 fn peers(key: SlotKey, since: u64) -> Option<(Peers, u32)> {
     let index = u32::from(key.service);
     let ring = maps::ring(index, maps::service(index)?.ring)?;
     let mut peers = Peers::default();
-    let mut member = false;
     for at in 0..SLOTS_PER_SERVICE {
         if at as u32 >= ring.len {
             break;
         }
         let slot = ring.slots[opaque(at) & (SLOTS_PER_SERVICE - 1)];
-        if slot == key.slot {
-            member = true;
-            continue;
-        }
-        let other = SlotKey {
-            service: key.service,
-            slot,
-        };
-        if let Some(peer) = maps::pulse(other) {
-            peers.see(peer, since, is_compared(peer.why));
+        if slot != key.slot {
+            orch_peer(index << 16 | u32::from(slot), since, &raw mut peers);
         }
     }
-    member.then_some((peers, ring.len))
+    Some((peers, ring.len))
+}
+
+/// Looks at one of them. Checked once by itself (`choice`): in the loop, its paths would multiply.
+/// Always 0.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn orch_peer(slot: u32, since: u64, peers: *mut Peers) -> i32 {
+    let key = SlotKey {
+        service: (slot >> 16) as u16,
+        slot: slot as u16,
+    };
+    // SAFETY: the verifier knows the size and lets nobody call with less; it may be null.
+    if let (Some(peer), Some(peers)) = (maps::pulse(key), unsafe { peers.as_mut() }) {
+        peers.see(peer, since, is_compared(peer.why));
+    }
+    0
 }

@@ -3,11 +3,7 @@
 
 use std::collections::VecDeque;
 
-use orch_common::{
-    counter::SlotCounters,
-    flow::SWEEP_SECONDS,
-    slot::SlotKey,
-};
+use orch_common::{counter::SlotCounters, flow::SWEEP_SECONDS, slot::SlotKey};
 
 use super::{Controller, Event, adopt::short, execute::whole, tables::Tables};
 use crate::{

@@ -8,6 +8,7 @@ mod direct;
 mod edges;
 mod foreign;
 mod guard;
+mod pulse;
 mod random;
 mod rescue;
 mod turns;

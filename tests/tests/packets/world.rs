@@ -362,7 +362,9 @@ impl World {
     pub(crate) fn refused(&mut self) -> Vec<(SlotKey, u32)> {
         let alarms = self.plane().alarms().into_iter();
         let refused = alarms.filter(|alarm| alarm.kind == EventKind::Refused);
-        refused.map(|alarm| (alarm.slot, alarm.generation)).collect()
+        refused
+            .map(|alarm| (alarm.slot, alarm.generation))
+            .collect()
     }
 
     pub(crate) fn connections(&mut self) -> Vec<u64> {
