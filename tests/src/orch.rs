@@ -85,6 +85,8 @@ pub struct Settings {
     pub scale: String,
     /// The image.
     pub image: String,
+    /// The program of copies that are processes; without it, the demo service.
+    pub program: Option<PathBuf>,
     /// The controller's environment.
     pub env: Vec<(String, String)>,
 }
@@ -101,6 +103,7 @@ impl Settings {
             backend: String::new(),
             scale: String::new(),
             image: IMAGE.to_owned(),
+            program: None,
             env: Vec::new(),
         }
     }
@@ -193,6 +196,7 @@ impl Orch {
             backend,
             scale,
             image,
+            program,
             ..
         } = &self.settings;
         let volume = self.volume();
@@ -201,7 +205,7 @@ impl Orch {
             Kind::Process => format!(
                 "runtime = \"process\"\ncommand = [\"{}\", \"--port\", \"{{port}}\", \
                  \"--data\", \"{{volume:{volume}}}\"]",
-                acts().display()
+                program.clone().unwrap_or_else(acts).display()
             ),
         };
         let dir = self.dir.path().display();

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use orch_tests::{
     orch::{Kind::Process, Orch, Settings},
     outside::Outside,
-    story::{lifetime, refusals, reload, replace, scale, volume},
+    story::{drill, lifetime, refusals, reload, replace, scale, volume},
 };
 use serde_json::Value;
 
@@ -17,6 +17,11 @@ fn a_crashed_copy_is_replaced_on_its_port() {
 #[test]
 fn a_killed_copy_is_out_of_the_ring_at_once() {
     replace::killed_copies(Process);
+}
+
+#[test]
+fn a_copy_without_anybody_who_accepts_is_noticed() {
+    drill::killed_workers(env!("CARGO_BIN_EXE_prefork"));
 }
 
 #[test]
