@@ -30,9 +30,9 @@ pub(super) fn offset(structure: &str, field: &str) -> Option<u32> {
 
 fn offset_in(btf: &[u8], structure: &str, field: &str) -> Option<u32> {
     let types = section(btf, 8)?;
-    let names = btf.get(section(btf, 16)?)?;
+    let strings = btf.get(section(btf, 16)?)?;
     let named = |at: u32, name: &str| {
-        let found = names.get(at as usize..).unwrap_or_default();
+        let found = strings.get(at as usize..).unwrap_or_default();
         found.starts_with(name.as_bytes()) && found.get(name.len()) == Some(&0)
     };
     let types = btf.get(types)?;
