@@ -33,8 +33,17 @@ pub fn spoke(flow: &Flow) {
         service: flow.service,
         slot: flow.slot,
     };
-    if let Some(pulse) = maps::pulse(key) {
-        pulse.unanswered = 0;
+    let Some(pulse) = maps::pulse(key) else {
+        return;
+    };
+    pulse.unanswered = 0;
+    // It was behind, and no more than that.
+    if pulse.why == EventKind::Silent as u32
+        && let Some(slot) = maps::slot(&key)
+        && slot.generation == flow.generation
+    {
+        clear(key);
+        slot.alive = 1;
     }
 }
 

@@ -127,7 +127,12 @@ impl<T: Tables> Controller<T> {
             }
             Some(_) => {}
             None => {
-                self.suspects.remove(&reading.key);
+                let suspect = self.suspects.remove(&reading.key);
+                if suspect.is_some_and(|suspect| suspect.kind == EventKind::Silent) {
+                    self.record_of(reading.key, "cleared", |id| {
+                        format!("{id} takes connections again: it was behind, and answers")
+                    });
+                }
             }
         }
     }

@@ -110,6 +110,26 @@ fn a_slot_that_stops_answering_is_passed_by_and_told() {
 }
 
 #[test]
+fn a_slot_that_was_behind_is_back_with_its_next_answer() {
+    let mut clients = Clients::new(3);
+    for _ in 0..30 {
+        clients.once(well);
+    }
+    let late = loop {
+        let (talk, at) = clients.ask();
+        if at == 1 {
+            break talk;
+        }
+        clients.answer(&talk, at, 200);
+    };
+    clients.until_passed_by(|at| (at != 1).then_some(200));
+    clients.answer(&late, 1, 200);
+    assert_eq!(clients.passed_by(), []);
+    let turns: Vec<u16> = (0..3).map(|_| clients.once(well)).collect();
+    assert!(turns.contains(&1), "{turns:?}");
+}
+
+#[test]
 fn where_nobody_answers_nobody_is_to_blame() {
     let mut clients = Clients::new(3);
     for _ in 0..30 {
