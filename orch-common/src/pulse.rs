@@ -10,7 +10,7 @@ pub const TIMES_PEERS: u64 = 4;
 /// Shortest silence that is suspicious.
 pub const SILENCE_NS: u64 = 20_000_000;
 /// How many times the usual response time a silence must last.
-pub const TIMES_USUAL: u64 = 3;
+pub const TIMES_USUAL: u64 = 2;
 /// Server errors in a row, on as many connections, that are suspicious where peers have almost none.
 pub const ERRORS: u32 = 3;
 /// Server errors in a row that are suspicious where peers have some.
@@ -42,7 +42,7 @@ pub struct Pulse {
     /// When the last response began.
     pub answered_ns: u64,
     /// A response time that few exceed: rises by a quarter of what a longer one is longer, and falls
-    /// by a 512th with each shorter one. 0: none is known.
+    /// by a 256th with each shorter one. 0: none is known.
     pub usual_ns: u64,
     /// When peers were last looked at.
     pub looked_ns: u64,
@@ -94,7 +94,7 @@ impl Pulse {
         } else if taken_ns > usual {
             usual + ((taken_ns - usual) >> 2)
         } else {
-            usual - (usual >> 9)
+            usual - (usual >> 8)
         };
         if !error {
             self.errors = 0;
@@ -299,19 +299,19 @@ mod tests {
             ),
             (
                 "it is slow",
-                asked(90, now - 1400 * MS, 500 * MS),
+                asked(90, now - 990 * MS, 500 * MS),
                 brisk(),
                 false,
             ),
             (
                 "too slow even for itself",
-                asked(90, now - 1600 * MS, 500 * MS),
+                asked(90, now - 1010 * MS, 500 * MS),
                 brisk(),
                 true,
             ),
             (
                 "it is new, and peers are slow",
-                asked(90, now - 1400 * MS, 0),
+                asked(90, now - 990 * MS, 0),
                 Peers {
                     usual_ns: 500 * MS,
                     ..brisk()
@@ -362,7 +362,7 @@ mod tests {
             let taken = if slow { 500 * MS } else { MS };
             pulse.answered(LATE, taken, false, number);
             assert!(
-                number < 500 || TIMES_USUAL * pulse.usual_ns > 600 * MS,
+                number < 500 || TIMES_USUAL * pulse.usual_ns > 500 * MS,
                 "{pulse:?}"
             );
         }

@@ -37,12 +37,12 @@ pub fn spoke(flow: &Flow) {
         return;
     };
     pulse.unanswered = 0;
-    // It was behind, and no more than that.
+    // It was behind, and no more than that: its limits stay as they are.
     if pulse.why == EventKind::Silent as u32
         && let Some(slot) = maps::slot(&key)
         && slot.generation == flow.generation
     {
-        clear(key);
+        pulse.clear(0, false);
         slot.alive = 1;
     }
 }

@@ -22,6 +22,9 @@ pub(super) struct Suspect {
     kind: EventKind,
     /// Since when.
     since: Moment,
+    /// Whether that was told. Many a slot is silent for a moment only, on a machine that is busy:
+    /// the kernel takes it back with its next answer, and nobody needs to know.
+    told: bool,
 }
 
 impl Suspect {
@@ -68,15 +71,29 @@ impl<T: Tables> Controller<T> {
         let suspect = Suspect {
             kind: alarm.kind,
             since: self.now(),
+            told: false,
         };
         self.suspects.insert(key, suspect);
         self.dirty = true;
+        if alarm.kind != EventKind::Silent {
+            self.follow_up(key, suspect);
+        }
+    }
+
+    /// Tells of a suspect, and has it probed.
+    fn follow_up(&mut self, key: SlotKey, suspect: Suspect) {
+        let told = Suspect {
+            told: true,
+            ..suspect
+        };
+        self.suspects.insert(key, told);
         // Until it ends, or is seen to live on, there is nothing that a probe could say of one that
-        // was told to end; and one that refuses is soon seen to have ended.
-        if alarm.kind != EventKind::Signalled {
+        // was told to end.
+        if suspect.kind != EventKind::Signalled {
             self.begin_probing(key, false);
         }
-        if alarm.kind != EventKind::Refused {
+        // One that refuses is soon seen to have ended.
+        if suspect.kind != EventKind::Refused {
             let deed = suspect.deed();
             self.record_of(key, "suspect", |id| {
                 format!("{id} {deed}: new connections pass it by")
@@ -102,7 +119,7 @@ impl<T: Tables> Controller<T> {
         }
         self.suspects.remove(&key);
         self.dirty = true;
-        if suspect.kind != EventKind::Refused {
+        if suspect.told && suspect.kind != EventKind::Refused {
             self.record_of(key, "cleared", |id| {
                 format!("{id} takes connections again: it was suspected, and its probe is good")
             });
@@ -118,17 +135,23 @@ impl<T: Tables> Controller<T> {
     }
 
     /// Makes what is known of suspects what the kernel says: an earlier controller may have been
-    /// told, and another backend in the slot is no suspect.
+    /// told, another backend in the slot is no suspect, and one that was silent may answer again.
     pub(super) fn recall(&mut self, reading: &SlotReading, now: Moment) {
-        match reading.passed_by {
-            Some(kind) if reading.state == SlotState::Ready => {
-                let new = Suspect { kind, since: now };
-                self.suspects.entry(reading.key).or_insert(new);
+        let known = self.suspects.get(&reading.key).copied();
+        match (reading.passed_by, known) {
+            (Some(kind), None) if reading.state == SlotState::Ready => {
+                let new = Suspect {
+                    kind,
+                    since: now,
+                    told: kind != EventKind::Silent,
+                };
+                self.suspects.insert(reading.key, new);
             }
-            Some(_) => {}
-            None => {
-                let suspect = self.suspects.remove(&reading.key);
-                if suspect.is_some_and(|suspect| suspect.kind == EventKind::Silent) {
+            (Some(_), Some(suspect)) if !suspect.told => self.follow_up(reading.key, suspect),
+            (Some(_), _) => {}
+            (None, _) => {
+                self.suspects.remove(&reading.key);
+                if known.is_some_and(|known| known.kind == EventKind::Silent && known.told) {
                     self.record_of(reading.key, "cleared", |id| {
                         format!("{id} takes connections again: it was behind, and answers")
                     });
