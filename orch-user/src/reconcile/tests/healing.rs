@@ -249,11 +249,10 @@ async fn a_copy_suspected_wrongly_is_back_with_its_next_probe() {
         life.until("back", |life| !passed_by(life)).await;
         let took = suspected.elapsed();
         assert!(took < Duration::from_millis(600), "two ticks: {took:?}");
+        // A probe that comes before the silence has lasted a tick ends it untold.
         let kinds = life.kinds();
-        assert!(
-            kinds.ends_with(&["suspect".into(), "cleared".into()]),
-            "{kinds:?}"
-        );
+        let told = kinds.ends_with(&["suspect".into(), "cleared".into()]);
+        assert!(told || kind == EventKind::Silent, "{kinds:?}");
         assert_eq!(life.tables.ring(0), [0, 1]);
         assert_eq!(life.snapshot().replacements, []);
     }
