@@ -254,6 +254,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn silence_is_judged_by_number_time_and_peers() {
         let now = LATE;
         let rows = [

@@ -10,7 +10,7 @@ use orch_common::{
     slot::SlotKey,
 };
 
-use crate::{atomic, maps, opaque::opaque, pulse, segment::Segment};
+use crate::{atomic, compare, maps, opaque::opaque, pulse, segment::Segment};
 
 /// Class of the statuses that say that the server has failed.
 const SERVER_ERROR: u8 = 5;
@@ -28,7 +28,7 @@ pub fn from_client(flow: &mut Flow, segment: &Segment) {
     }
     if !matches!(flow.counting, Counting::None) {
         if orch_request(segment.skb, flow, segment) != 0 {
-            pulse::look(flow, EventKind::Silent);
+            compare::look(flow, EventKind::Silent);
         }
     } else if early {
         flow.client_next = segment.seq.wrapping_add(segment.len);
@@ -42,7 +42,7 @@ pub fn from_server(flow: &mut Flow, segment: &Segment) {
         && !matches!(flow.counting, Counting::None)
         && orch_response(segment.skb, flow, segment) != 0
     {
-        pulse::look(flow, EventKind::Failing);
+        compare::look(flow, EventKind::Failing);
     }
 }
 

@@ -18,6 +18,7 @@
 mod atomic;
 mod backend;
 mod choice;
+mod compare;
 mod direct;
 mod ends;
 mod exchange;
