@@ -60,11 +60,13 @@ pub enum Reason {
     /// A slot answered with server errors while its peers did not, and picks passed it by from then
     /// on.
     Failing = 26,
+    /// An ICMP error about a balanced connection went to its backend.
+    Icmp = 27,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 27;
+    pub const COUNT: usize = 28;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -95,6 +97,7 @@ impl Reason {
         Self::Signalled,
         Self::Silent,
         Self::Failing,
+        Self::Icmp,
     ];
 
     /// The metric label and the word in the log.
@@ -128,6 +131,7 @@ impl Reason {
             Self::Signalled => "signalled",
             Self::Silent => "silent",
             Self::Failing => "failing",
+            Self::Icmp => "icmp",
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     flow::{Flow, FlowKey},
     latency::Histogram,
     pulse::Pulse,
-    service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
+    service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
     syn::Syn,
 };
@@ -29,6 +29,7 @@ pod!(
     FlowKey,
     Histogram,
     ListenerKey,
+    Maglev,
     Netns,
     Owner,
     PathKey,

@@ -5,12 +5,13 @@ use orch_common::{
     counter::Reason,
     event::EventKind,
     flow::Flow,
-    layout::SLOTS_PER_SERVICE,
+    layout::{RING_TURNS, SLOTS_PER_SERVICE},
     pulse::{Peers, Pulse},
+    service::Ring,
     slot::SlotKey,
 };
 
-use crate::{backend, maps, opaque::opaque, pulse::is_compared, verdict::count};
+use crate::{backend, maps, pulse::is_compared, turn, verdict::count};
 
 /// Compares the slot of a flow with its peers.
 #[inline(always)]
@@ -65,29 +66,43 @@ fn compare(key: SlotKey, generation: u32, pulse: &mut Pulse, silent: bool) {
     }
 }
 
-/// Looks at all others in the ring of a slot's service, and says how long the ring is.
+/// Looks at all others in the ring of a slot's service, and says how many slots the ring has.
 #[inline(always)]
 fn peers(key: SlotKey, since: u64) -> Option<(Peers, u32)> {
     let index = u32::from(key.service);
-    let ring = maps::ring(index, maps::service(index)?.ring)?;
+    let served = served(maps::ring(index, maps::service(index)?.ring)?);
     let mut peers = Peers::default();
-    for at in 0..SLOTS_PER_SERVICE {
-        if at as u32 >= ring.len {
+    for slot in 0..SLOTS_PER_SERVICE as u32 {
+        // No branch here: the verifier would follow both ways at each turn.
+        let other = served >> slot & 1 & u64::from(slot != u32::from(key.slot));
+        orch_peer(index << 16 | slot, since, &raw mut peers, other as u32);
+    }
+    Some((peers, served.count_ones()))
+}
+
+/// The slots that have a turn, each by its bit: one of greater weight has several turns.
+#[inline(always)]
+fn served(ring: &Ring) -> u64 {
+    let mut served = 0;
+    for at in 0..RING_TURNS as u32 {
+        if at >= ring.len {
             break;
         }
-        let slot = ring.slots[opaque(at) & (SLOTS_PER_SERVICE - 1)];
-        if slot != key.slot {
-            orch_peer(index << 16 | u32::from(slot), since, &raw mut peers);
-        }
+        served |= 1 << (turn::at(ring, at).slot & 63);
     }
-    Some((peers, ring.len))
+    served
 }
+
+const _: () = assert!(SLOTS_PER_SERVICE == u64::BITS as usize);
 
 /// Looks at one of them. Checked once by itself (`choice`): in the loop, its paths would multiply.
 /// Always 0.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn orch_peer(slot: u32, since: u64, peers: *mut Peers) -> i32 {
+extern "C" fn orch_peer(slot: u32, since: u64, peers: *mut Peers, other: u32) -> i32 {
+    if other == 0 {
+        return 0;
+    }
     let key = SlotKey {
         service: (slot >> 16) as u16,
         slot: slot as u16,

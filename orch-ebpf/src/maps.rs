@@ -18,7 +18,7 @@ use orch_common::{
         MAX_SERVICES, MAX_SLOTS, MAX_SYNS, PORT_WORDS, PORTS as PORT_COUNT, RING_BANKS,
     },
     pulse::Pulse,
-    service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
+    service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
     syn::Syn,
 };
@@ -40,6 +40,8 @@ static SLOTS: HashMap<SlotKey, Slot, MAX_SLOTS> = HashMap::new();
 static GENERATIONS: Array<u32, MAX_SLOTS> = Array::new();
 #[btf_map]
 static RING: HashMap<RingKey, Ring, RINGS> = HashMap::new();
+#[btf_map]
+static MAGLEV: HashMap<RingKey, Maglev, RINGS, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 static CURSOR: Array<u64, MAX_SERVICES> = Array::new();
 #[btf_map]
@@ -125,6 +127,12 @@ pub fn netns(cookie: u64) -> Option<&'static mut Netns> {
 #[inline(always)]
 pub fn ring(service: u32, generation: u32) -> Option<&'static mut Ring> {
     element(RING.get_ptr_mut(RingKey::new(service as u16, generation)))
+}
+
+/// The table in force of a service with `source_ip`.
+#[inline(always)]
+pub fn maglev(service: u32, generation: u32) -> Option<&'static mut Maglev> {
+    element(MAGLEV.get_ptr_mut(RingKey::new(service as u16, generation)))
 }
 
 /// The cursor of a service, for atomic use.

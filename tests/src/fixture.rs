@@ -3,8 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use orch::config::{
-    BackendConfig, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces, Listen, Local,
-    Publish, RuntimeChoice, ScaleConfig, ServiceConfig, SpareKind,
+    BackendConfig, Balance, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces,
+    Listen, Local, Publish, RuntimeChoice, ScaleConfig, ServiceConfig, SpareKind,
 };
 
 /// A service on port 80 with slots from 8000 on, of which nothing is started.
@@ -17,6 +17,8 @@ pub fn service() -> ServiceConfig {
         },
         start_port: 8000,
         publish: Publish::None,
+        balance: Balance::RoundRobin,
+        weights: Vec::new(),
         expose_slots: false,
         backend: BackendConfig {
             runtime: RuntimeChoice::Process,

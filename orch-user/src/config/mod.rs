@@ -18,6 +18,7 @@ use std::{
 };
 
 pub use example::EXAMPLE;
+pub use orch_common::service::Balance;
 pub use problem::{ConfigError, Problem};
 pub use source::{DEFAULT_FILE, Source, parse};
 
@@ -96,6 +97,10 @@ pub struct ServiceConfig {
     pub name: String,
     /// Where clients connect.
     pub listen: Listen,
+    /// How a slot is chosen for a connection.
+    pub balance: Balance,
+    /// Weights by slot, 1 to 100; 1 for those behind the end.
+    pub weights: Vec<u8>,
     /// Slot k has port `start_port + k`.
     pub start_port: u16,
     /// Whether Docker publishes the slot ports, and where.

@@ -16,7 +16,7 @@ use orch_common::{
         PORT_WORDS, PORTS, RING_BANKS, map, program,
     },
     pulse::Pulse,
-    service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
+    service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
     syn::Syn,
 };
@@ -52,6 +52,15 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
                 Hash,
                 size_of::<RingKey>(),
                 size_of::<Ring>(),
+                MAX_SERVICES * RING_BANKS,
+            ),
+        ),
+        (
+            map::MAGLEV,
+            Shape(
+                Hash,
+                size_of::<RingKey>(),
+                size_of::<Maglev>(),
                 MAX_SERVICES * RING_BANKS,
             ),
         ),

@@ -9,7 +9,10 @@ mod edges;
 mod foreign;
 mod guard;
 mod pulse;
+mod icmp;
 mod random;
 mod rescue;
 mod turns;
+
+mod ways;
 mod world;

@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use orch_common::{layout::SLOTS_PER_SERVICE, service::PATH_BYTES};
+use orch_common::{
+    layout::SLOTS_PER_SERVICE,
+    service::{Balance, PATH_BYTES},
+};
 
 use super::value;
 use crate::config::{
@@ -16,6 +19,8 @@ use crate::config::{
 const RULE_BYTES: usize = PATH_BYTES - 4;
 /// Longest name of a service: it becomes part of container names.
 const NAME_BYTES: usize = 40;
+/// Greatest weight of a slot: more would leave the others hardly a turn.
+const MOST_WEIGHT: i64 = 100;
 /// Longest path of a probe.
 const PROBE_BYTES: usize = 1024;
 
@@ -26,8 +31,14 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
         ("all", Publish::All),
     ];
     value::choice(&raw.mode, &[("tcp", ())], &["http"], (), sink);
-    value::choice(&raw.balance, &[("round_robin", ())], &["maglev"], (), sink);
+    let balance = [
+        ("round_robin", Balance::RoundRobin),
+        ("least_connections", Balance::LeastConnections),
+        ("source_ip", Balance::SourceIp),
+    ];
     let service = ServiceConfig {
+        balance: value::choice(&raw.balance, &balance, &[], Balance::RoundRobin, sink),
+        weights: weights(raw, sink),
         name: name(&raw.name, sink),
         listen: listen(&raw.listen, sink),
         start_port: value::number(&raw.start_port, 1, 65535, sink),
@@ -42,6 +53,21 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
         can_have_spares(raw, &service, sink);
     }
     service
+}
+
+/// Weights by slot. More of them than there can be slots is a mistake.
+fn weights(raw: &RawService, sink: &Sink) -> Vec<u8> {
+    let given = &raw.weights.value;
+    let slots = raw.scale.max.value;
+    if i64::try_from(given.len()).is_ok_and(|len| len > slots) {
+        let text = format!(
+            "has {} weights, and the service has {slots} slots at the most (scale.max)",
+            given.len()
+        );
+        sink.at(&raw.weights, text);
+    }
+    let weight = |raw| value::number(raw, 1, MOST_WEIGHT, sink);
+    given.iter().map(weight).collect()
 }
 
 /// A spare goes into whichever slot needs it, so it can have no port of its own on this host.

@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{
     config::{
-        BackendConfig, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces, Listen,
-        Local, Publish, RuntimeChoice, ScaleConfig, ServiceConfig, SpareKind,
+        BackendConfig, Balance, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces,
+        Listen, Local, Publish, RuntimeChoice, ScaleConfig, ServiceConfig, SpareKind,
     },
     dataplane::{Reach, SlotEntry},
     view::SlotRow,
@@ -42,6 +42,8 @@ fn service(name: &str, port: u16, start_port: u16) -> ServiceConfig {
         },
         start_port,
         publish: Publish::None,
+        balance: Balance::RoundRobin,
+        weights: Vec::new(),
         expose_slots: false,
         backend: BackendConfig {
             runtime: RuntimeChoice::Auto,
