@@ -15,6 +15,8 @@ pub fn service() -> ServiceConfig {
             address: None,
             port: 80,
         },
+        mode: orch::config::Mode::Tcp,
+        http: http(),
         start_port: 8000,
         publish: Publish::None,
         balance: Balance::RoundRobin,
@@ -63,4 +65,11 @@ pub fn dataplane(name: &str, local: Local) -> DataplaneConfig {
         flows: 65_536,
         pin_dir: PathBuf::from(format!("/sys/fs/bpf/orch-{name}-{}", std::process::id())),
     }
+}
+
+/// Mode http with its defaults.
+pub fn http() -> orch::config::HttpConfig {
+    let least = "[[service]]\nbackend.image = \"acts:demo\"\n";
+    let config = orch::config::parse("least", least).unwrap();
+    config.services[0].http.clone()
 }

@@ -164,10 +164,9 @@ fn all_problems_come_at_once() {
 #[test]
 fn what_this_version_lacks_is_said() {
     check_service(
-        "mode = \"http\"\nscale.spares = 1\nscale.min = 0\nscale.idle = \"5m\"\nscale.policy = \"pid\"\n\
+        "mode = \"tcp\"\nscale.spares = 1\nscale.min = 0\nscale.idle = \"5m\"\nscale.policy = \"pid\"\n\
          balance = \"maglev\"\nscale.spare_kind = \"gated\"\n[dataplane]\nlocal = \"packet\"",
         &[
-            "orch.toml:3: service[0].mode: \"http\" is not in this version yet: \"tcp\"",
             "orch.toml:5: service[0].scale.min: scaling to zero is not in this version yet: at least 1",
             "orch.toml:6: service[0].scale.idle: scaling to zero is not in this version yet: leave it at \"0s\"",
             "orch.toml:7: service[0].scale.policy: must be \"step\", not \"pid\"",

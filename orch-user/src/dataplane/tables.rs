@@ -24,7 +24,7 @@ use orch_common::{
 };
 
 use super::{DataplaneError, host::to_address};
-use crate::config::{CountConfig, Listen, ServiceConfig};
+use crate::config::{CountConfig, Listen, Mode, ServiceConfig};
 
 /// The maps that the controller writes.
 pub(super) struct Tables {
@@ -176,7 +176,7 @@ impl Tables {
 
     fn set_listeners(&mut self, services: &[ServiceConfig]) -> Result<(), DataplaneError> {
         let mut wanted = Vec::new();
-        for (index, service) in services.iter().enumerate() {
+        for (index, service) in services.iter().enumerate().filter(in_kernel) {
             wanted.extend(listener_keys(service.listen).map(|key| (key, index as u32)));
         }
         let known: Vec<ListenerKey> = self.listeners.keys().flatten().collect();
@@ -423,6 +423,12 @@ fn listener_keys(listen: Listen) -> impl Iterator<Item = ListenerKey> {
     })
 }
 
+/// Whether the kernel has the service's port: that of mode http is the gateway's, whose packets the
+/// kernel programs leave alone.
+fn in_kernel((_, service): &(usize, &ServiceConfig)) -> bool {
+    service.mode == Mode::Tcp
+}
+
 /// What each port is. Every slot that a service may ever have is guarded, running or not.
 fn port_table(services: &[ServiceConfig]) -> BTreeMap<u16, Port> {
     let mut ports = BTreeMap::new();
@@ -439,7 +445,7 @@ fn port_table(services: &[ServiceConfig]) -> BTreeMap<u16, Port> {
             ports.insert(service.start_port + slot, port);
         }
     }
-    for service in services {
+    for (_, service) in services.iter().enumerate().filter(in_kernel) {
         let port = Port {
             class: PortClass::Service,
             ..Port::default()

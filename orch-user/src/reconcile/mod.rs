@@ -14,6 +14,7 @@ mod observe;
 mod outcome;
 mod publish;
 mod reload;
+mod request;
 mod runtimes;
 mod spare;
 mod suspicion;
@@ -45,14 +46,16 @@ use self::{hosted::Hosted, outcome::Done, suspicion::Suspect};
 use crate::{
     beat::Beats,
     config::{Config, ConfigError},
-    control::{Command, Control},
+    control::{Command, Control, Reply},
     dataplane::{DataplaneError, SlotReading},
     delivery::Host,
     events::Journal,
     health::{
         Answer,
+        polls::Polls,
         probe::{Prober, Task},
     },
+    history::History,
     plan,
     ports::Claims,
     runtime::{Backend, BackendId, Prepared, RuntimeError, RuntimeEvent, RuntimeKind},
@@ -145,6 +148,7 @@ pub enum RunError {
 pub struct Door {
     snapshot: watch::Sender<Arc<Snapshot>>,
     journal: Journal,
+    history: History,
     commands: mpsc::Receiver<Command>,
 }
 
@@ -153,14 +157,18 @@ pub fn door() -> (Control, Door) {
     let (snapshot, seen) = watch::channel(Arc::default());
     let (sender, commands) = mpsc::channel(16);
     let journal = Journal::default();
+    let history = History::default();
     let control = Control {
         snapshot: seen,
         journal: journal.clone(),
+        history: history.clone(),
         commands: sender,
+        source: None,
     };
     let door = Door {
         snapshot,
         journal,
+        history,
         commands,
     };
     (control, door)
@@ -207,7 +215,10 @@ enum Event {
     /// Somebody asks for a change.
     Command(Command),
     /// A new configuration was checked against the runtimes.
-    Checked(Result<Box<Config>, RunError>),
+    Checked {
+        result: Result<Box<Config>, RunError>,
+        answer: Option<Reply>,
+    },
     /// The outside world wants something.
     Signal(Signal),
 }
@@ -261,6 +272,7 @@ struct Controller<T> {
     first_generation: u32,
     readings: BTreeMap<SlotKey, SlotReading>,
     latencies: BTreeMap<SlotKey, Histogram>,
+    polls: BTreeMap<SlotKey, Polls>,
     reasons: [u64; Reason::COUNT],
     flows: u64,
     detection_s: VecDeque<f64>,
@@ -321,6 +333,7 @@ impl<T: Tables> Controller<T> {
             first_generation: 1,
             readings: BTreeMap::new(),
             latencies: BTreeMap::new(),
+            polls: BTreeMap::new(),
             reasons: [0; Reason::COUNT],
             flows: 0,
             detection_s: VecDeque::new(),
@@ -438,7 +451,7 @@ impl<T: Tables> Controller<T> {
                 result,
             } => self.listed(runtime, asked_at, result),
             Event::Command(command) => self.command(command),
-            Event::Checked(result) => self.reload(result),
+            Event::Checked { result, answer } => self.reload(result, answer),
             Event::Signal(signal) => return self.signal(signal),
         }
         self.check_closed()

@@ -7,7 +7,7 @@ use orch_common::{counter::SlotCounters, flow::SWEEP_SECONDS, slot::SlotKey};
 
 use super::{Controller, Event, adopt::short, execute::whole, tables::Tables};
 use crate::{
-    health::{Answer, Verdict},
+    health::{Answer, Verdict, polls::Poll},
     runtime::{Backend, BackendId, RuntimeError, RuntimeEvent, RuntimeKind},
     state::{Cause, FIRST_SPARE, Life, Moment, Next, Stray},
 };
@@ -33,7 +33,12 @@ impl<T: Tables> Controller<T> {
         }
         let good_at = current.health.good_at;
         let before = current.health.last;
+        let poll = Poll::of(answer, current.health.since.is_some());
         let verdict = current.health.judge(answer, &rules, current.seen_at, now);
+        self.polls.entry(key).or_default().push(poll);
+        let Some(slot) = self.slot_mut(key) else {
+            return;
+        };
         match verdict {
             Verdict::Starting => slot.note = format!("not well yet: its probe {answer}"),
             Verdict::Suspect => slot.note = format!("its probe {answer}"),
@@ -78,6 +83,9 @@ impl<T: Tables> Controller<T> {
             _ => (cause.name(), "unhealthy"),
         };
         slot.fail(cause, now);
+        if kind == "exited" {
+            self.polls.entry(key).or_default().push(Poll::Bad);
+        }
         if key.slot < FIRST_SPARE {
             self.count_replacement(key.service, name);
         }

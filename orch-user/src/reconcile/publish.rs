@@ -11,8 +11,9 @@ use super::{Controller, hosted::Hosted, observe::NOTHING, tables::Tables};
 use crate::{
     config::Listen,
     health::Answer,
+    scale::outlook,
     state::{FIRST_SPARE, Moment, ServiceSeen, SlotSeen},
-    view::{ServiceRow, SlotRow, SlotSignals, Snapshot},
+    view::{Outlook, ServiceRow, SlotRow, SlotSignals, Snapshot},
 };
 
 impl<T: Tables> Controller<T> {
@@ -22,12 +23,14 @@ impl<T: Tables> Controller<T> {
             return;
         }
         let snapshot = Arc::new(self.snapshot());
+        self.door.history.sample(&snapshot);
         self.door.snapshot.send_replace(snapshot);
     }
 
     fn snapshot(&self) -> Snapshot {
         let now = self.now();
         let mut snapshot = Snapshot {
+            uptime_s: now.as_secs_f64(),
             flows: self.flows,
             reasons: Reason::ALL
                 .iter()
@@ -44,6 +47,7 @@ impl<T: Tables> Controller<T> {
                 continue;
             }
             snapshot.services.push(self.service_row(hosted, seen, now));
+            snapshot.outlooks.push(outlook(hosted));
             let name = &hosted.config.name;
             let counts = |counts: &std::collections::BTreeMap<&'static str, u64>| {
                 let row =
@@ -83,7 +87,7 @@ impl<T: Tables> Controller<T> {
         ServiceRow {
             service: hosted.config.name.clone(),
             listen: listen(hosted.config.listen),
-            mode: "tcp".to_owned(),
+            mode: hosted.config.mode.name().to_owned(),
             desired: hosted.wish(self.closing.as_ref()).copies,
             ready: seen.ring.as_ref().map_or(0, |ring| ring.len() as u16),
             window_count: hosted.policy.count(),
@@ -183,7 +187,20 @@ impl<T: Tables> Controller<T> {
             buckets: histogram
                 .map(|histogram| histogram.buckets.to_vec())
                 .unwrap_or_default(),
+            polls: self.polls.get(&key).copied().unwrap_or_default(),
         }
+    }
+}
+
+fn outlook(hosted: &Hosted) -> Outlook {
+    let rules = &hosted.config.scale;
+    let coming = outlook::of_window(hosted.policy.count(), rules);
+    Outlook {
+        would: coming.would,
+        next_step: coming.next_step,
+        held: hosted.policy.is_held(),
+        window_s: rules.interval.as_secs_f64(),
+        errors_total: hosted.totals.responses[5],
     }
 }
 

@@ -16,6 +16,10 @@ pub type Outcome<T> = Result<T, DataplaneError>;
 #[allow(missing_docs, reason = "described at Dataplane")]
 pub trait Tables: Send {
     fn set_services(&mut self, services: &[ServiceConfig]) -> Outcome<()>;
+    /// A service that leaves takes no new clients; the kernel's have none once its ring is empty.
+    fn retire(&mut self, _service: u16, _leaving: bool) -> Outcome<()> {
+        Ok(())
+    }
     fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Outcome<()>;
     fn prepare(&mut self, reach: &Reach, address: SocketAddr) -> Outcome<()>;
     fn remove_slot(&mut self, key: SlotKey) -> Outcome<()>;

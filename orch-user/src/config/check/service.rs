@@ -7,9 +7,9 @@ use orch_common::{
     service::{Balance, PATH_BYTES},
 };
 
-use super::value;
+use super::{http, value};
 use crate::config::{
-    BackendConfig, CountConfig, HealthConfig, Listen, Publish, RuntimeChoice, ScaleConfig,
+    BackendConfig, CountConfig, HealthConfig, Listen, Mode, Publish, RuntimeChoice, ScaleConfig,
     ServiceConfig, SpareKind, Volume,
     problem::{At, Sink},
     raw::{RawBackend, RawCount, RawHealth, RawScale, RawService},
@@ -30,7 +30,7 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
         ("localhost", Publish::Localhost),
         ("all", Publish::All),
     ];
-    value::choice(&raw.mode, &[("tcp", ())], &["http"], (), sink);
+    let modes = [("tcp", Mode::Tcp), ("http", Mode::Http)];
     let balance = [
         ("round_robin", Balance::RoundRobin),
         ("least_connections", Balance::LeastConnections),
@@ -41,6 +41,8 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
         weights: weights(raw, sink),
         name: name(&raw.name, sink),
         listen: listen(&raw.listen, sink),
+        mode: value::choice(&raw.mode, &modes, &[], Mode::Tcp, sink),
+        http: http::check(&raw.http, &raw.count, sink),
         start_port: value::number(&raw.start_port, 1, 65535, sink),
         publish: value::choice(&raw.publish, &publish, &[], Publish::None, sink),
         expose_slots: raw.expose_slots.value,
@@ -49,6 +51,14 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
         count: count(&raw.count, sink),
         scale: scale(&raw.scale, sink),
     };
+    if service.mode == Mode::Http && service.balance != Balance::RoundRobin {
+        let text = "mode \"http\" gives each request to the next slot: leave it at \"round_robin\"";
+        sink.at(&raw.balance, text);
+    }
+    if service.mode == Mode::Http && !service.weights.is_empty() {
+        let text = "mode \"http\" gives each request to the next slot: leave it empty";
+        sink.at(&raw.weights, text);
+    }
     if service.scale.spares > 0 {
         can_have_spares(raw, &service, sink);
     }
@@ -110,7 +120,7 @@ fn listen(raw: &At<String>, sink: &Sink) -> Listen {
     })
 }
 
-fn parse_listen(text: &str) -> Option<Listen> {
+pub(super) fn parse_listen(text: &str) -> Option<Listen> {
     let (address, port) = match text.rsplit_once(':') {
         None => (None, text),
         Some((address, port)) => {
