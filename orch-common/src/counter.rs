@@ -53,11 +53,20 @@ pub enum Reason {
     Rescued = 22,
     /// A backend's first process ended, and picks passed its slot by from then on.
     Exited = 23,
+    /// A backend's first process was told to end, and picks passed its slot by from then on.
+    Signalled = 24,
+    /// A slot stopped answering while its peers went on, and picks passed it by from then on.
+    Silent = 25,
+    /// A slot answered with server errors while its peers did not, and picks passed it by from then
+    /// on.
+    Failing = 26,
+    /// An ICMP error about a balanced connection went to its backend.
+    Icmp = 27,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 24;
+    pub const COUNT: usize = 28;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -85,6 +94,10 @@ impl Reason {
         Self::PassedBy,
         Self::Rescued,
         Self::Exited,
+        Self::Signalled,
+        Self::Silent,
+        Self::Failing,
+        Self::Icmp,
     ];
 
     /// The metric label and the word in the log.
@@ -115,6 +128,10 @@ impl Reason {
             Self::PassedBy => "passed_by",
             Self::Rescued => "rescued",
             Self::Exited => "exited",
+            Self::Signalled => "signalled",
+            Self::Silent => "silent",
+            Self::Failing => "failing",
+            Self::Icmp => "icmp",
         }
     }
 

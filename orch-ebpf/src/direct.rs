@@ -48,20 +48,14 @@ pub fn missed(skb: *mut __sk_buff, miss: Miss) -> Verdict {
 /// the connection is remembered, so that a balanced one from the same client port avoids the slot.
 #[inline(always)]
 pub fn past_the_balancer(located: &Located, port: &Port) -> Verdict {
-    let Some((client, local)) = located.addresses() else {
+    let Some(key) = located.key() else {
         return Verdict::Untouched;
-    };
-    let key = FlowKey {
-        client,
-        local,
-        client_port: located.source_port,
-        local_port: located.destination_port,
     };
     if port.exposed == 0 {
         return guard(located, &key, port);
     }
     match located.segment() {
-        Some(segment) if !located.fragment && maps::is_local(&local) => {
+        Some(segment) if !located.fragment && maps::is_local(&key.local) => {
             exposed(&key, port, &segment)
         }
         _ => Verdict::Untouched,

@@ -9,12 +9,13 @@ use std::{
     process::Command,
 };
 
-use crate::{build, docker, error::Error, host, paths, shell};
+use crate::{build, cna, docker, error::Error, host, paths, shell};
 
 /// What to run.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// `acts` for the demo service, or an orch.toml.
+    /// `acts` for the demo service, `cna` for an example that a known load is sent to, which ends with
+    /// its score, or an orch.toml.
     #[arg(default_value = "acts")]
     what: PathBuf,
     /// Arguments for `orch run`.
@@ -28,7 +29,8 @@ pub(crate) struct Args {
 /// Builds what is needed, becomes root where it is not, and becomes `orch run`.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let demo = args.what == Path::new("acts");
-    if !demo && !args.what.is_file() {
+    let cna = args.what == Path::new("cna");
+    if !demo && !cna && !args.what.is_file() {
         return Err(Error::NoFile(args.what.clone()));
     }
     if !args.built {
@@ -36,9 +38,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         if demo {
             build::acts()?;
         }
+        if cna {
+            cna::build()?;
+        }
     }
     if !host::is_root() {
         return through_sudo(args);
+    }
+    if cna {
+        return cna::run(&args.pass_on);
     }
     let file = if demo {
         prepare_demo()?
@@ -102,7 +110,7 @@ fn announce(file: &Path, demo: bool) {
             curl -X POST localhost:8000/api/v1/_crash  slot 0 fails, and gets another copy
   as root   {orch} scale acts=3
             {orch} ps
-  status    http://127.0.0.1:9180/
+  status    http://localhost/, or http://127.0.0.1:9180/
   stop      Ctrl-C here: drains, stops every copy, detaches; the volume acts-data stays
 "
         );

@@ -79,6 +79,9 @@ fn prepare(rung: Rung) -> Result<(), Error> {
     }
     build::orch()?;
     build::acts()?;
+    if rung == Rung::Netns {
+        build::example("cna")?;
+    }
     if docker::answers() {
         build::acts_image()?;
     }

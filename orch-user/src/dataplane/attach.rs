@@ -231,7 +231,7 @@ where
 }
 
 /// Pins a link in the place of what was pinned there.
-fn keep(link: FdLink, path: &Path) -> Result<(), DataplaneError> {
+pub(super) fn keep(link: FdLink, path: &Path) -> Result<(), DataplaneError> {
     remove_pin(path)?;
     link.pin(path).map_err(|source| DataplaneError::Pin {
         path: path.to_owned(),

@@ -10,7 +10,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{TestRun, TestRunOptions},
 };
 use orch_common::{
@@ -20,6 +20,7 @@ use orch_common::{
     flow::{Flow, FlowKey},
     latency::Histogram,
     layout::{map, program},
+    pulse::Pulse,
     slot::{Owner, Slot, SlotKey, SlotState},
 };
 
@@ -34,6 +35,7 @@ use self::{
 use crate::config::{DataplaneConfig, Interfaces, ServiceConfig};
 
 mod attach;
+mod btf;
 mod clsact;
 mod error;
 mod host;
@@ -44,6 +46,7 @@ mod netns;
 mod open;
 mod pin;
 mod sandbox;
+mod signals;
 mod tables;
 mod uplinks;
 mod ways;
@@ -52,6 +55,7 @@ pub use self::{
     attach::{cgroup2_root, has_tcx},
     error::DataplaneError,
     measure::{MapMemory, ProgramSize},
+    signals::{SignalHook, signal_hook},
 };
 
 /// How connections reach a backend.
@@ -101,8 +105,8 @@ pub struct SlotReading {
     pub live: u64,
     /// Connections ever given to it.
     pub connections: u64,
-    /// Whether picks consider it.
-    pub alive: bool,
+    /// Why picks pass it by; `None` while they consider it.
+    pub passed_by: Option<EventKind>,
     /// Requests and responses.
     pub counters: SlotCounters,
 }
@@ -134,6 +138,8 @@ pub struct Dataplane {
     tables: Tables,
     slots: HashMap<MapData, SlotKey, Slot>,
     reasons: PerCpuArray<MapData, u64>,
+    /// What the traffic of slots says.
+    pulses: Array<MapData, Pulse>,
     events: RingBuf<MapData>,
     interfaces: Interfaces,
     attached: Vec<(Interface, Role)>,
@@ -358,7 +364,7 @@ impl Dataplane {
                 generation: slot.map_or(0, |slot| slot.generation),
                 state: slot.map_or(SlotState::Failed, |slot| slot.state),
                 live: slot.map_or(0, |slot| slot.live),
-                alive: slot.is_some_and(|slot| slot.alive == 1),
+                passed_by: slot.and_then(|slot| self.passed_by(key, &slot)),
                 connections: slot.map_or(0, |slot| slot.connections),
                 counters: self.tables.counters(key),
             });
@@ -368,6 +374,16 @@ impl Dataplane {
             *sum = self.count(reason)?;
         }
         Ok(reading)
+    }
+
+    /// Why picks pass a slot by, as far as that is known.
+    fn passed_by(&self, key: SlotKey, slot: &Slot) -> Option<EventKind> {
+        if slot.alive == 1 {
+            return None;
+        }
+        let why = self.pulses.get(&key.index(), 0).map(|pulse| pulse.why);
+        let kind = why.ok().and_then(EventKind::from_number);
+        Some(kind.unwrap_or(EventKind::Refused))
     }
 
     /// Response times of one slot.
@@ -425,20 +441,18 @@ impl Dataplane {
             .sum())
     }
 
-    /// Slots that have answered a SYN from outside with RST since the last call, with the generation
-    /// of the backend that did. Picks pass them by until [`Self::set_slot`] is called again. A
-    /// backend that has ended is the runtime's to tell: a probe could say no more than that.
-    pub fn refused(&mut self) -> Vec<(SlotKey, u32)> {
-        let mut refused = Vec::new();
+    /// Slots that picks pass by since the last call, until [`Self::set_slot`] is called again, and
+    /// why. A backend that has ended is the runtime's to tell: a probe could say no more than that.
+    pub fn alarms(&mut self) -> Vec<Event> {
+        let mut alarms = Vec::new();
         while let Some(record) = self.events.next() {
             let event = Event::from_bytes(&record);
-            let event = event.filter(|event| event.kind == EventKind::Refused);
-            refused.extend(event.map(|event| (event.slot, event.generation)));
+            alarms.extend(event.filter(|event| event.kind != EventKind::Exited));
         }
-        refused
+        alarms
     }
 
-    /// Readable whenever [`Self::refused`] has something new. `None` if the process has no
+    /// Readable whenever [`Self::alarms`] has something new. `None` if the process has no
     /// descriptor left.
     pub fn bell(&self) -> Option<OwnedFd> {
         self.events.as_fd().try_clone_to_owned().ok()

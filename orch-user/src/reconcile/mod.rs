@@ -14,8 +14,10 @@ mod observe;
 mod outcome;
 mod publish;
 mod reload;
+mod request;
 mod runtimes;
 mod spare;
+mod suspicion;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -40,18 +42,20 @@ pub use self::{
     runtimes::Runtimes,
     tables::{Outcome, Tables},
 };
-use self::{hosted::Hosted, outcome::Done};
+use self::{hosted::Hosted, outcome::Done, suspicion::Suspect};
 use crate::{
     beat::Beats,
     config::{Config, ConfigError},
-    control::{Command, Control},
+    control::{Command, Control, Reply},
     dataplane::{DataplaneError, SlotReading},
     delivery::Host,
     events::Journal,
     health::{
         Answer,
+        polls::Polls,
         probe::{Prober, Task},
     },
+    history::History,
     plan,
     ports::Claims,
     runtime::{Backend, BackendId, Prepared, RuntimeError, RuntimeEvent, RuntimeKind},
@@ -144,6 +148,7 @@ pub enum RunError {
 pub struct Door {
     snapshot: watch::Sender<Arc<Snapshot>>,
     journal: Journal,
+    history: History,
     commands: mpsc::Receiver<Command>,
 }
 
@@ -152,14 +157,18 @@ pub fn door() -> (Control, Door) {
     let (snapshot, seen) = watch::channel(Arc::default());
     let (sender, commands) = mpsc::channel(16);
     let journal = Journal::default();
+    let history = History::default();
     let control = Control {
         snapshot: seen,
         journal: journal.clone(),
+        history: history.clone(),
         commands: sender,
+        source: None,
     };
     let door = Door {
         snapshot,
         journal,
+        history,
         commands,
     };
     (control, door)
@@ -206,7 +215,10 @@ enum Event {
     /// Somebody asks for a change.
     Command(Command),
     /// A new configuration was checked against the runtimes.
-    Checked(Result<Box<Config>, RunError>),
+    Checked {
+        result: Result<Box<Config>, RunError>,
+        answer: Option<Reply>,
+    },
     /// The outside world wants something.
     Signal(Signal),
 }
@@ -250,7 +262,7 @@ struct Controller<T> {
     /// Backends that ended before their start was reported.
     early_exits: Vec<(BackendId, String)>,
     /// Slots that the kernel passes by, until a probe says that they are well.
-    suspects: BTreeSet<SlotKey>,
+    suspects: BTreeMap<SlotKey, Suspect>,
     lost: BTreeSet<RuntimeKind>,
     /// Runtimes that were asked what runs and have not answered.
     listing: BTreeSet<RuntimeKind>,
@@ -260,6 +272,7 @@ struct Controller<T> {
     first_generation: u32,
     readings: BTreeMap<SlotKey, SlotReading>,
     latencies: BTreeMap<SlotKey, Histogram>,
+    polls: BTreeMap<SlotKey, Polls>,
     reasons: [u64; Reason::COUNT],
     flows: u64,
     detection_s: VecDeque<f64>,
@@ -313,13 +326,14 @@ impl<T: Tables> Controller<T> {
             prepared: BTreeMap::new(),
             probes: BTreeMap::new(),
             early_exits: Vec::new(),
-            suspects: BTreeSet::new(),
+            suspects: BTreeMap::new(),
             lost: BTreeSet::new(),
             listing: BTreeSet::new(),
             trouble: None,
             first_generation: 1,
             readings: BTreeMap::new(),
             latencies: BTreeMap::new(),
+            polls: BTreeMap::new(),
             reasons: [0; Reason::COUNT],
             flows: 0,
             detection_s: VecDeque::new(),
@@ -437,7 +451,7 @@ impl<T: Tables> Controller<T> {
                 result,
             } => self.listed(runtime, asked_at, result),
             Event::Command(command) => self.command(command),
-            Event::Checked(result) => self.reload(result),
+            Event::Checked { result, answer } => self.reload(result, answer),
             Event::Signal(signal) => return self.signal(signal),
         }
         self.check_closed()

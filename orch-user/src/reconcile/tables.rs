@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, os::fd::OwnedFd};
 
-use orch_common::{latency::Histogram, slot::SlotKey};
+use orch_common::{event::Event, latency::Histogram, slot::SlotKey};
 
 use crate::{
     config::ServiceConfig,
@@ -16,6 +16,10 @@ pub type Outcome<T> = Result<T, DataplaneError>;
 #[allow(missing_docs, reason = "described at Dataplane")]
 pub trait Tables: Send {
     fn set_services(&mut self, services: &[ServiceConfig]) -> Outcome<()>;
+    /// A service that leaves takes no new clients; the kernel's have none once its ring is empty.
+    fn retire(&mut self, _service: u16, _leaving: bool) -> Outcome<()> {
+        Ok(())
+    }
     fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Outcome<()>;
     fn prepare(&mut self, reach: &Reach, address: SocketAddr) -> Outcome<()>;
     fn remove_slot(&mut self, key: SlotKey) -> Outcome<()>;
@@ -24,7 +28,7 @@ pub trait Tables: Send {
     fn latency(&self, key: SlotKey) -> Outcome<Histogram>;
     fn sync_host(&mut self) -> Outcome<Vec<String>>;
     fn sweep(&mut self) -> Outcome<u64>;
-    fn refused(&mut self) -> Vec<(SlotKey, u32)>;
+    fn alarms(&mut self) -> Vec<Event>;
     fn bell(&self) -> Option<OwnedFd>;
     fn detach(self) -> Outcome<()>
     where
@@ -68,8 +72,8 @@ impl Tables for Dataplane {
         Self::sweep(self)
     }
 
-    fn refused(&mut self) -> Vec<(SlotKey, u32)> {
-        Self::refused(self)
+    fn alarms(&mut self) -> Vec<Event> {
+        Self::alarms(self)
     }
 
     fn bell(&self) -> Option<OwnedFd> {

@@ -2,6 +2,7 @@
 
 pub mod blow;
 pub mod drill;
+pub mod gateway;
 pub mod lifetime;
 pub mod refusals;
 pub mod reload;

@@ -31,6 +31,7 @@ mod direct;
 mod firewall;
 mod listen;
 mod reuse;
+mod ways;
 
 const VIP: &str = "10.9.0.1:80";
 const VIP6: &str = "[fd09::1]:80";

@@ -8,7 +8,11 @@ mod direct;
 mod edges;
 mod foreign;
 mod guard;
+mod icmp;
+mod pulse;
 mod random;
 mod rescue;
 mod turns;
+
+mod ways;
 mod world;

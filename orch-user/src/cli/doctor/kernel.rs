@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use nix::{sys::utsname::uname, unistd::geteuid};
 
 use super::Finding;
+use crate::dataplane::{SignalHook, signal_hook};
 
 /// First with TCX links (Linux 6.6).
 const TCX: (u32, u32) = (6, 6);
@@ -14,7 +15,7 @@ const TESTED: (u32, u32) = (6, 1);
 const LEAST: (u32, u32) = (5, 15);
 
 pub(super) fn examine() -> Vec<Finding> {
-    vec![root(), version(), btf(), jit(), lockdown()]
+    vec![root(), version(), btf(), signals(), jit(), lockdown()]
 }
 
 fn root() -> Finding {
@@ -72,6 +73,22 @@ fn btf() -> Finding {
     }
     let meaning = "the kernel does not describe its types (no /sys/kernel/btf/vmlinux)";
     Finding::warn("btf", meaning, "use a kernel with CONFIG_DEBUG_INFO_BTF=y")
+}
+
+fn signals() -> Finding {
+    let what = "signals";
+    match signal_hook() {
+        SignalHook::Sent => Finding::ok(
+            what,
+            "seen as they are sent: `docker stop` takes a container out of its turns at once",
+        ),
+        SignalHook::Taken => Finding::warn(
+            what,
+            "seen as they are handled: a container that waits for signals (tini, dumb-init) is in \
+             its turns until its end",
+            "use a kernel with CONFIG_DEBUG_INFO_BTF=y",
+        ),
+    }
 }
 
 fn jit() -> Finding {
