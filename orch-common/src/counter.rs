@@ -53,27 +53,36 @@ pub enum Reason {
     Rescued = 22,
     /// A backend's first process ended, and picks passed its slot by from then on.
     Exited = 23,
+    /// A backend's first process was told to end, and picks passed its slot by from then on.
+    Signalled = 24,
+    /// A slot stopped answering while its peers went on, and picks passed it by from then on.
+    Silent = 25,
+    /// A slot answered with server errors while its peers did not, and picks passed it by from then
+    /// on.
+    Failing = 26,
+    /// An ICMP error about a balanced connection went to its backend.
+    Icmp = 27,
     /// A SYN for a service without a backend was handed to the controller, which has it arrive again
     /// once there is one.
-    Held = 24,
+    Held = 28,
     /// A SYN that is held came again: dropped.
-    HeldAgain = 25,
+    HeldAgain = 29,
     /// A SYN could not be held, the ring buffer being full or the SYN too long: dropped. Its client
     /// sends it again.
-    HoldFull = 26,
+    HoldFull = 30,
     /// A SYN was not held, its service or its source having had too many: dropped. Its client sends
     /// it again.
-    HoldFlood = 27,
+    HoldFlood = 31,
     /// A held SYN arrived again.
-    Resumed = 28,
+    Resumed = 32,
     /// A local connection to a service without a backend was led to the controller, which waits for
     /// one.
-    LocalHeld = 29,
+    LocalHeld = 33,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 30;
+    pub const COUNT: usize = 34;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -101,6 +110,10 @@ impl Reason {
         Self::PassedBy,
         Self::Rescued,
         Self::Exited,
+        Self::Signalled,
+        Self::Silent,
+        Self::Failing,
+        Self::Icmp,
         Self::Held,
         Self::HeldAgain,
         Self::HoldFull,
@@ -137,6 +150,10 @@ impl Reason {
             Self::PassedBy => "passed_by",
             Self::Rescued => "rescued",
             Self::Exited => "exited",
+            Self::Signalled => "signalled",
+            Self::Silent => "silent",
+            Self::Failing => "failing",
+            Self::Icmp => "icmp",
             Self::Held => "held",
             Self::HeldAgain => "held_again",
             Self::HoldFull => "hold_full",

@@ -13,6 +13,14 @@ pub const MAX_SLOTS: usize = MAX_SERVICES * SLOTS_PER_SERVICE;
 /// Rings kept per service. A ring is written into the bank after the current one and then named in
 /// the service, so a packet that has read the old name still finds the old ring for three changes.
 pub const RING_BANKS: usize = 4;
+/// Turns that one ring can have: with weights, a slot has several.
+pub const RING_TURNS: usize = 256;
+/// Hashes that a Maglev table tells apart: a prime, so that every slot's walk meets each of them,
+/// and large beside the slots, so that their shares are even (Eisenbud and others, "Maglev", NSDI
+/// 2016, 3.4).
+pub const MAGLEV_SIZE: usize = 4093;
+/// Bytes of such a table: the next power of two, which an index can be masked to.
+pub const MAGLEV_BYTES: usize = 4096;
 /// Flows remembered when the configuration says nothing else.
 pub const DEFAULT_FLOWS: usize = 262_144;
 /// Fewest flows that may be configured. A smaller LRU map evicts live entries while it is mostly
@@ -48,6 +56,9 @@ pub mod map {
     pub const GENERATIONS: &str = "GENERATIONS";
     /// [`crate::service::RingKey`] to [`crate::service::Ring`]. Written by the controller.
     pub const RING: &str = "RING";
+    /// [`crate::service::RingKey`] to [`crate::service::Maglev`], for services with `source_ip`.
+    /// Written by the controller.
+    pub const MAGLEV: &str = "MAGLEV";
     /// Service index to the count of picks so far. Written by the kernel programs alone.
     pub const CURSOR: &str = "CURSOR";
     /// TCP port to [`crate::service::Port`]. Written by the controller.
@@ -81,6 +92,9 @@ pub mod map {
     pub const REASONS: &str = "REASONS";
     /// Per slot: histogram of response times. Written by the kernel programs alone.
     pub const LATENCY: &str = "LATENCY";
+    /// Index of a slot to [`crate::pulse::Pulse`]: what its traffic says of its backend. Written by
+    /// the kernel programs alone.
+    pub const PULSES: &str = "PULSES";
     /// Sweeps so far: the clock by which flows expire. Written by the sweep program.
     pub const EPOCH: &str = "EPOCH";
     /// Ring buffer of [`crate::event::Event`].
@@ -96,12 +110,13 @@ pub mod map {
     pub const BUCKETS: &str = "BUCKETS";
 
     /// Every map, in the order of this module.
-    pub const ALL: [&str; 25] = [
+    pub const ALL: [&str; 27] = [
         SERVICES,
         LISTENERS,
         SLOTS,
         GENERATIONS,
         RING,
+        MAGLEV,
         CURSOR,
         PORTS,
         SOCKET_PORTS,
@@ -116,6 +131,7 @@ pub mod map {
         COUNTERS,
         REASONS,
         LATENCY,
+        PULSES,
         EPOCH,
         EVENTS,
         HOLDING,
@@ -152,6 +168,11 @@ pub mod program {
     pub const RECEIVED: &str = "orch_received";
     /// Raw tracepoint `sched_process_exit`: a process ends.
     pub const EXIT: &str = "orch_exit";
+    /// Raw tracepoint `signal_generate`: a process is sent a signal.
+    pub const SIGNAL: &str = "orch_signal";
+    /// Raw tracepoint `signal_deliver`, where the one before cannot be used: a process takes a
+    /// signal.
+    pub const DELIVER: &str = "orch_deliver";
     /// Run by the controller through `BPF_PROG_TEST_RUN`: changes one slot.
     pub const COMMAND: &str = "orch_command";
     /// Run by the controller through `BPF_PROG_TEST_RUN`: frees closed and silent flows.
@@ -164,6 +185,8 @@ pub mod program {
 }
 
 const _: () = assert!(SLOTS_PER_SERVICE.is_power_of_two() && RING_BANKS.is_power_of_two());
+const _: () = assert!(RING_TURNS.is_power_of_two() && MAGLEV_BYTES.is_power_of_two());
+const _: () = assert!(MAGLEV_SIZE < MAGLEV_BYTES && SLOTS_PER_SERVICE <= RING_TURNS);
 const _: () = assert!(
     SLOTS_PER_SERVICE <= u8::MAX as usize,
     "Port::slot is one byte"

@@ -18,6 +18,7 @@ pub mod layout;
 pub mod netns;
 #[cfg(feature = "user")]
 mod pod;
+pub mod pulse;
 pub mod select;
 pub mod service;
 pub mod slot;

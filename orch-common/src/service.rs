@@ -3,7 +3,7 @@
 use crate::{
     address::Address,
     flow::Counting,
-    layout::{RING_BANKS, SLOTS_PER_SERVICE},
+    layout::{MAGLEV_BYTES, RING_BANKS, RING_TURNS},
 };
 
 /// A service as the kernel programs need it. Key: the service's index, `0..MAX_SERVICES`.
@@ -18,6 +18,23 @@ pub struct Service {
     pub expose_slots: u8,
     /// Which requests count.
     pub counting: Counting,
+    /// How a slot is chosen.
+    pub balance: Balance,
+    /// Always zero.
+    pub pad: [u8; 3],
+}
+
+/// How a slot is chosen for a connection.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// The next turn of the ring.
+    #[default]
+    RoundRobin = 0,
+    /// The slot with the fewest live connections for its weight; among equals, the next in the ring.
+    LeastConnections = 1,
+    /// The slot that the client's address belongs to, by a [`Maglev`] table.
+    SourceIp = 2,
 }
 
 /// Key of the map of listeners.
@@ -54,28 +71,55 @@ impl RingKey {
     }
 }
 
-/// The sequence of slots that the cursor walks: only slots that are ready.
+/// The sequence of slots that the cursor walks: only slots that are ready. A slot of greater weight
+/// has more turns.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ring {
-    /// How many of `slots` count.
+    /// How many of `turns` count.
     pub len: u32,
-    /// Slot numbers, in the order of their turns.
-    pub slots: [u16; SLOTS_PER_SERVICE],
+    /// Who is served, in this order.
+    pub turns: [Turn; RING_TURNS],
+}
+
+/// One turn of a ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// The slot whose turn it is.
+    pub slot: u8,
+    /// Its weight, 1 or more: what `LeastConnections` divides its connections by.
+    pub weight: u8,
 }
 
 impl Ring {
-    /// A ring of these slots; those past `SLOTS_PER_SERVICE` are left out.
+    /// A ring of these turns; those past `RING_TURNS` are left out.
     #[must_use]
-    pub fn new(ready: &[u16]) -> Self {
-        let mut slots = [0; SLOTS_PER_SERVICE];
-        let len = ready.len().min(SLOTS_PER_SERVICE);
-        slots[..len].copy_from_slice(&ready[..len]);
-        Self {
-            len: len as u32,
-            slots,
+    pub fn new(order: impl IntoIterator<Item = Turn>) -> Self {
+        let mut ring = Self {
+            len: 0,
+            turns: [Turn::default(); RING_TURNS],
+        };
+        for (place, turn) in ring.turns.iter_mut().zip(order) {
+            *place = turn;
+            ring.len += 1;
         }
+        ring
     }
+
+    /// The turns that count.
+    #[must_use]
+    pub fn turns(&self) -> &[Turn] {
+        &self.turns[..(self.len as usize).min(RING_TURNS)]
+    }
+}
+
+/// Slots by the hash of a client's address, filled as `select::maglev` does.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maglev {
+    /// The slot of each hash, `0..MAGLEV_SIZE`; what lies behind is not used.
+    pub slots: [u8; MAGLEV_BYTES],
 }
 
 /// What a TCP port of this host is to the balancer.
@@ -174,8 +218,9 @@ pub enum PathRule {
     Exclude = 2,
 }
 
-const _: () = assert!(size_of::<Service>() == 8);
+const _: () = assert!(size_of::<Service>() == 12);
 const _: () = assert!(size_of::<Port>() == 8);
 const _: () = assert!(size_of::<Netns>() == 16);
 const _: () = assert!(size_of::<ListenerKey>() == 20);
-const _: () = assert!(size_of::<Ring>() == 4 + 2 * SLOTS_PER_SERVICE);
+const _: () = assert!(size_of::<Ring>() == 4 + 2 * RING_TURNS);
+const _: () = assert!(size_of::<Maglev>() == MAGLEV_BYTES);

@@ -3,14 +3,13 @@
 use orch_common::{
     address::{self, Address},
     counter::Reason,
+    event::{Event, EventKind},
     flow::Flow,
-    layout::SLOTS_PER_SERVICE,
-    select,
-    service::{Ring, Service},
+    service::Service,
     slot::{Slot, SlotKey},
 };
 
-use crate::{atomic, hold, maps, verdict::count};
+use crate::{atomic, hold, maps, turn, verdict::count};
 
 /// Slots that are looked at before a connection is given up.
 const TRIES: u32 = 8;
@@ -47,20 +46,21 @@ impl Pick {
     }
 }
 
-/// Moves the service's cursor on until it stands at a slot whose backend is alive and that `fits`,
-/// which names the reason where it does not. Where every backend looks dead, the connection waits if
-/// it can; else the last is as good as any: what one thinks of it may be wrong.
+/// Gives the slot whose turn it is, if its backend is alive and it `fits`, else another; `fits` names
+/// the reason where it does not. Where every backend looks dead, the connection waits
+/// if it can; else the last is as good as any: what one thinks of it may be wrong. `source` hashes who connects.
 #[inline(always)]
 pub fn choose(
     index: u32,
     service: &Service,
+    source: impl Fn() -> u32,
     fits: impl Fn(&Pick) -> Result<(), Reason>,
 ) -> Result<Pick, Reason> {
-    let ring = maps::ring(index, service.ring).ok_or(Reason::NoBackend)?;
     let mut why = Reason::NoBackend;
-    for left in (0..TRIES).rev() {
-        let pick = next(index, ring).ok_or(Reason::NoBackend)?;
-        if pick.slot.alive == 0 && (left > 0 || hold::is_on(index)) {
+    for tried in 0..TRIES {
+        let last = tried == TRIES - 1;
+        let pick = turn::of(index, service, &source, tried, last).ok_or(Reason::NoBackend)?;
+        if pick.slot.alive == 0 && (!last || hold::is_on(index)) {
             count(Reason::PassedBy);
             continue;
         }
@@ -77,28 +77,26 @@ pub fn choose(
     Err(why)
 }
 
-/// Moves the cursor on and gives the slot whose turn it is.
+/// Has picks pass a slot by from now on, unless it has another backend already, and tells the
+/// controller, which knows better and takes it back if that was wrong. Says whether it is news.
 #[inline(always)]
-fn next(index: u32, ring: &Ring) -> Option<Pick> {
-    let turn = atomic::fetch_add(maps::cursor(index)?, 1);
-    let at = select::round_robin(turn, ring.len)? as usize & (SLOTS_PER_SERVICE - 1);
-    Pick::of(SlotKey {
-        service: index as u16,
-        slot: ring.slots[at],
-    })
-}
-
-/// Has picks pass a slot by from now on, unless it has another backend already. The controller,
-/// which knows better, takes it back if it was wrong. Says whether that is news.
-#[inline(always)]
-pub fn pass_by(key: SlotKey, generation: u32) -> bool {
-    match maps::slot(&key) {
-        Some(slot) if slot.generation == generation && slot.alive == 1 => {
-            slot.alive = 0;
-            true
-        }
-        _ => false,
+pub fn pass_by(key: SlotKey, generation: u32, kind: EventKind) -> bool {
+    let Some(slot) = maps::slot(&key) else {
+        return false;
+    };
+    if slot.generation != generation || slot.alive == 0 {
+        return false;
     }
+    slot.alive = 0;
+    if let Some(pulse) = maps::pulse(key) {
+        pulse.why = kind as u32;
+    }
+    maps::tell(&Event {
+        kind,
+        slot: key,
+        generation,
+    });
+    true
 }
 
 /// Counts a connection as live in its slot.

@@ -6,6 +6,7 @@ use orch_common::{
     address,
     counter::Reason,
     flow::{FlowKey, FlowState},
+    select,
     slot::SlotKey,
 };
 
@@ -64,10 +65,12 @@ extern "C" fn orch_choose(
     let Some(key) = (unsafe { key.as_ref() }) else {
         return number(Reason::Malformed);
     };
+    // Before Linux 6.2 a map takes no key from a caller's memory.
+    let key = *key;
     let picked = if only == NONE {
-        turn(skb, key, service, but)
+        turn(skb, &key, service, but)
     } else {
-        this(skb, key, service, only)
+        this(skb, &key, service, only)
     };
     match picked {
         Ok(pick) => i32::from(pick.key.slot),
@@ -78,7 +81,8 @@ extern "C" fn orch_choose(
 #[inline(always)]
 fn turn(skb: *mut __sk_buff, key: &FlowKey, index: u32, but: u32) -> Result<Pick, Reason> {
     let service = maps::service(index).ok_or(Reason::NoBackend)?;
-    backend::choose(index, service, |pick| {
+    let source = || select::hash_of(&key.client);
+    backend::choose(index, service, source, |pick| {
         if u32::from(pick.key.slot) == but {
             return Err(Reason::PassedBy);
         }

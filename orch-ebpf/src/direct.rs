@@ -48,20 +48,14 @@ pub fn missed(skb: *mut __sk_buff, miss: Miss) -> Verdict {
 /// the connection is remembered, so that a balanced one from the same client port avoids the slot.
 #[inline(always)]
 pub fn past_the_balancer(located: &Located, port: &Port) -> Verdict {
-    let Some((client, local)) = located.addresses() else {
+    let Some(key) = located.key() else {
         return Verdict::Untouched;
-    };
-    let key = FlowKey {
-        client,
-        local,
-        client_port: located.source_port,
-        local_port: located.destination_port,
     };
     if port.exposed == 0 {
         return guard(located, &key, port);
     }
     match located.segment() {
-        Some(segment) if !located.fragment && maps::is_local(&local) => {
+        Some(segment) if !located.fragment && maps::is_local(&key.local) => {
             exposed(&key, port, &segment)
         }
         _ => Verdict::Untouched,
@@ -146,13 +140,31 @@ fn remember(key: &FlowKey, slot: SlotKey, port: &Port, segment: &Segment) -> Ver
     if taken {
         return Verdict::Drop(Reason::Collision);
     }
+    let slot = u32::from(slot.service) << 16 | u32::from(slot.slot);
+    match orch_past(key, slot, segment.seq) {
+        0 => Verdict::Untouched,
+        _ => Verdict::Drop(Reason::TableFull),
+    }
+}
+
+/// Stores the flow of a connection past the balancer; the service is in the upper half of `slot`.
+/// Checked once by itself (`choice`), for the sake of its stack; answers 0, or 1 if the table is full.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn orch_past(key: *const FlowKey, slot: u32, seq: u32) -> i32 {
+    // SAFETY: the verifier knows the key's size and lets nobody call with less; it may be null.
+    let Some(key) = (unsafe { key.as_ref() }) else {
+        return 1;
+    };
+    let key = *key;
+    let slot = SlotKey {
+        service: (slot >> 16) as u16,
+        slot: slot as u16,
+    };
     let flow = Flow {
         generation: maps::generation(slot),
         backend_port: key.local_port,
-        ..flow::begin(slot, segment.seq)
+        ..flow::begin(slot, seq)
     };
-    match maps::insert_flow(key, &flow) {
-        Ok(()) => Verdict::Untouched,
-        Err(_) => Verdict::Drop(Reason::TableFull),
-    }
+    i32::from(maps::insert_flow(&key, &flow).is_err())
 }

@@ -1,11 +1,23 @@
 //! The two ends of a packet, as the maps hold addresses.
 
 use aya_ebpf::bindings::__sk_buff;
-use orch_common::address::Address;
+use orch_common::{address::Address, flow::FlowKey};
 
 use crate::{packet::Located, reach::at};
 
 impl Located {
+    /// The flow of a packet of its client's.
+    #[inline(always)]
+    pub fn key(&self) -> Option<FlowKey> {
+        let (client, local) = self.addresses()?;
+        Some(FlowKey {
+            client,
+            local,
+            client_port: self.source_port,
+            local_port: self.destination_port,
+        })
+    }
+
     /// Source and destination address.
     #[inline(always)]
     pub fn addresses(&self) -> Option<(Address, Address)> {

@@ -9,6 +9,7 @@ use orch_common::{
     counter::Reason,
     flow::{Counting, Flow},
     hold::LET_GO,
+    select,
     service::{Netns, NetnsKind, Port, PortClass},
     slot::SlotKey,
 };
@@ -29,8 +30,10 @@ struct Call<'a, const V6: bool> {
     ctx: &'a SockAddrContext,
     asked: Address,
     port: u16,
-    /// The namespace that the socket is in.
+    /// The namespace that the socket is in, and its cookie: the socket has no source address yet,
+    /// so this is what stands for the client.
     netns: &'static Netns,
+    cookie: u64,
     /// Whether it is an IPv6 socket that asks for an address of IPv6.
     v6: bool,
 }
@@ -60,7 +63,8 @@ fn connect<const V6: bool>(ctx: &SockAddrContext, asked: Address) {
         return;
     }
     // SAFETY: the helper takes this context.
-    let Some(netns) = maps::netns(unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }) else {
+    let cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    let Some(netns) = maps::netns(cookie) else {
         return;
     };
     let call = Call::<'_, V6> {
@@ -68,6 +72,7 @@ fn connect<const V6: bool>(ctx: &SockAddrContext, asked: Address) {
         asked,
         port,
         netns,
+        cookie,
         v6: !address::is_v4(&asked),
     };
     if matches!(known.class, PortClass::Service) {
@@ -95,7 +100,8 @@ fn balance<const V6: bool>(call: &Call<'_, V6>) {
         // An earlier attempt of the same socket.
         backend::discount(&mut socket.flow);
     }
-    let reason = match backend::choose(index, service, |pick| call.reaches(pick)) {
+    let source = || select::hash(call.cookie);
+    let reason = match backend::choose(index, service, source, |pick| call.reaches(pick)) {
         Ok(pick) => call.give(&pick, service.counting, Reason::LocalConnect),
         Err(Reason::NoBackend) => call.wait(index),
         Err(why) => why,

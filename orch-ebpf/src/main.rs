@@ -18,6 +18,7 @@
 mod atomic;
 mod backend;
 mod choice;
+mod compare;
 mod direct;
 mod ends;
 mod exchange;
@@ -25,12 +26,15 @@ mod exit;
 mod flow;
 mod header;
 mod hold;
+mod icmp;
 mod inject;
 mod local;
 mod maps;
 mod opaque;
 mod outside;
 mod packet;
+mod pulse;
+mod quote;
 mod reach;
 mod redirect;
 mod replay;
@@ -40,9 +44,11 @@ mod retake;
 mod rewrite;
 mod segment;
 mod service;
+mod signal;
 mod socket;
 mod storage;
 mod syn;
+mod turn;
 mod upkeep;
 mod verdict;
 
@@ -131,6 +137,20 @@ pub fn orch_received(ctx: SkBuffContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn orch_exit(_ctx: RawTracePointContext) -> i32 {
     exit::ended();
+    0
+}
+
+/// A process is sent a signal.
+#[raw_tracepoint(tracepoint = "signal_generate")]
+pub fn orch_signal(ctx: RawTracePointContext) -> i32 {
+    signal::generated(&ctx);
+    0
+}
+
+/// A process takes a signal.
+#[raw_tracepoint(tracepoint = "signal_deliver")]
+pub fn orch_deliver(ctx: RawTracePointContext) -> i32 {
+    signal::delivered(&ctx);
     0
 }
 

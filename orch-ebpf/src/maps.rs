@@ -19,7 +19,8 @@ use orch_common::{
         DEFAULT_FLOWS, EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_PROCESSES,
         MAX_SERVICES, MAX_SLOTS, MAX_SYNS, PORT_WORDS, PORTS as PORT_COUNT, RING_BANKS,
     },
-    service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
+    pulse::Pulse,
+    service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
     syn::Syn,
 };
@@ -41,6 +42,8 @@ static SLOTS: HashMap<SlotKey, Slot, MAX_SLOTS> = HashMap::new();
 static GENERATIONS: Array<u32, MAX_SLOTS> = Array::new();
 #[btf_map]
 static RING: HashMap<RingKey, Ring, RINGS> = HashMap::new();
+#[btf_map]
+static MAGLEV: HashMap<RingKey, Maglev, RINGS, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 static CURSOR: Array<u64, MAX_SERVICES> = Array::new();
 #[btf_map]
@@ -69,6 +72,8 @@ static COUNTERS: PerCpuHashMap<SlotKey, SlotCounters, MAX_SLOTS> = PerCpuHashMap
 static REASONS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
 #[btf_map]
 static LATENCY: HashMap<SlotKey, Histogram, MAX_SLOTS> = HashMap::new();
+#[btf_map]
+static PULSES: Array<Pulse, MAX_SLOTS> = Array::new();
 #[btf_map]
 static EPOCH: Array<u32, 1> = Array::new();
 #[btf_map]
@@ -132,6 +137,12 @@ pub fn netns(cookie: u64) -> Option<&'static mut Netns> {
 #[inline(always)]
 pub fn ring(service: u32, generation: u32) -> Option<&'static mut Ring> {
     element(RING.get_ptr_mut(RingKey::new(service as u16, generation)))
+}
+
+/// The table in force of a service with `source_ip`.
+#[inline(always)]
+pub fn maglev(service: u32, generation: u32) -> Option<&'static mut Maglev> {
+    element(MAGLEV.get_ptr_mut(RingKey::new(service as u16, generation)))
 }
 
 /// The cursor of a service, for atomic use.
@@ -222,10 +233,16 @@ pub fn insert_syn(key: &FlowKey, syn: &Syn) {
     let _ = SYNS.insert(key, syn, 0);
 }
 
+/// Whose first process this is.
+#[inline(always)]
+pub fn process(pid: u32) -> Option<Owner> {
+    element(PROCESSES.get_ptr_mut(pid)).copied()
+}
+
 /// Takes out whose process this was.
 #[inline(always)]
 pub fn take_process(pid: u32) -> Option<Owner> {
-    let owner = element(PROCESSES.get_ptr_mut(pid)).copied()?;
+    let owner = process(pid)?;
     // It may come again as another process.
     let _ = PROCESSES.remove(pid);
     Some(owner)
@@ -271,6 +288,12 @@ pub fn reason(reason: Reason) -> Option<*mut u64> {
 #[inline(always)]
 pub fn latency(key: &SlotKey) -> Option<&'static mut Histogram> {
     element(LATENCY.get_ptr_mut(key))
+}
+
+/// What a slot's traffic says of its backend.
+#[inline(always)]
+pub fn pulse(key: SlotKey) -> Option<&'static mut Pulse> {
+    element(PULSES.get_ptr_mut(key.index()))
 }
 
 /// Sweeps so far.

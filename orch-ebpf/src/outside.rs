@@ -11,7 +11,7 @@ use orch_common::{
 use crate::{
     backend,
     choice::{self, Among},
-    direct, exchange, flow, hold, maps,
+    direct, exchange, flow, hold, icmp, maps,
     packet::{self, ETHERNET, Located},
     redirect, rewrite,
     segment::Segment,
@@ -24,7 +24,10 @@ use crate::{
 pub fn arriving(ctx: &TcContext) -> Verdict {
     let located = match packet::locate(ctx.skb.skb, ETHERNET) {
         Ok(located) => located,
-        Err(miss) => return direct::missed(ctx.skb.skb, miss),
+        Err(miss) => {
+            let skb = ctx.skb.skb;
+            return icmp::about_a_flow(skb, miss);
+        }
     };
     let port = maps::port(located.destination_port);
     let slot = match port.class {
@@ -41,14 +44,8 @@ pub fn arriving(ctx: &TcContext) -> Verdict {
 /// A packet for a service's port, or for a slot's.
 #[inline(always)]
 fn balance(located: &Located, slot: Option<SlotKey>) -> Verdict {
-    let Some((client, local)) = located.addresses() else {
+    let Some(key) = located.key() else {
         return Verdict::Untouched;
-    };
-    let key = FlowKey {
-        client,
-        local,
-        client_port: located.source_port,
-        local_port: located.destination_port,
     };
     let known = maps::flow(&key);
     if located.fragment {
@@ -65,7 +62,7 @@ fn balance(located: &Located, slot: Option<SlotKey>) -> Verdict {
     };
     match outcome {
         Ok((flow, reason)) => {
-            exchange::from_client(flow, &segment.data());
+            exchange::from_client(flow, &segment);
             deliver(located, &key, flow, reason)
         }
         Err(verdict) => verdict,

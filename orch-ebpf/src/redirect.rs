@@ -44,9 +44,17 @@ pub fn exists(skb: *mut __sk_buff, ifindex: u32) -> bool {
 }
 
 /// The interface by which replies go to the client of this connection; where the host has no route,
-/// or does not forward, the one by which the client's packet came.
+/// or does not forward, the one by which the client's packet came. Checked once by itself (`choice`),
+/// for the sake of its stack.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn orch_route(skb: *mut __sk_buff, key: *const FlowKey) -> i32 {
+    // SAFETY: the verifier knows the key's size and lets nobody call with less; it may be null.
+    (unsafe { key.as_ref() }).map_or(0, |key| route(skb, key) as i32)
+}
+
 #[inline(always)]
-pub fn route(skb: *mut __sk_buff, key: &FlowKey) -> u32 {
+fn route(skb: *mut __sk_buff, key: &FlowKey) -> u32 {
     // SAFETY: all fields are plain numbers.
     let mut question: FibLookup = unsafe { core::mem::zeroed() };
     question.ifindex = LOOPBACK;

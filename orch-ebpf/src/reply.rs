@@ -4,7 +4,7 @@
 use aya_ebpf::programs::TcContext;
 use orch_common::{
     counter::Reason,
-    event::{Event, EventKind},
+    event::EventKind,
     flow::{Flags, Flow, FlowKey, FlowState, Side},
     service::PortClass,
     slot::SlotKey,
@@ -129,11 +129,5 @@ fn refused(flow: &Flow) {
         service: flow.service,
         slot: flow.slot,
     };
-    if backend::pass_by(slot, flow.generation) {
-        maps::tell(&Event {
-            kind: EventKind::Refused,
-            slot,
-            generation: flow.generation,
-        });
-    }
+    backend::pass_by(slot, flow.generation, EventKind::Refused);
 }

@@ -19,7 +19,7 @@ const HOPS: u8 = 64;
 const V4_CHECKSUM: usize = 10;
 /// `BPF_F_IPV6` (Linux 6.16): a packet whose device has summed it up whole (`CHECKSUM_COMPLETE`) is
 /// summed up right only with it, since IPv6 has no header checksum to cancel the change out.
-const F_IPV6: u64 = 1 << 7;
+pub const F_IPV6: u64 = 1 << 7;
 
 /// One of the two ends that a packet names.
 #[derive(Clone, Copy)]
@@ -113,11 +113,12 @@ fn v6_address(located: &Located, end: End, from: &Address, to: &Address) -> bool
         End::Source => 8,
         End::Destination => 24,
     };
-    let (old, new) = (*from, *to);
-    // SAFETY: both addresses live on the stack.
+    // Read twice: a flow may get another backend meanwhile.
+    let new = *to;
+    // SAFETY: both addresses are live.
     let difference = unsafe {
         bpf_csum_diff(
-            old.as_ptr().cast_mut().cast(),
+            from.as_ptr().cast_mut().cast(),
             SIZE,
             new.as_ptr().cast_mut().cast(),
             SIZE,
@@ -215,7 +216,7 @@ pub fn ip_header(packet: &Whole, from: &Address, to: &Address, tos: u8, length: 
 
 /// Writes plain bytes into the packet.
 #[inline(always)]
-fn store<T: Copy>(skb: *mut __sk_buff, offset: usize, value: &T) -> bool {
+pub fn store<T: Copy>(skb: *mut __sk_buff, offset: usize, value: &T) -> bool {
     // SAFETY: the helper checks the offset against the packet; the value is live and plain.
     unsafe {
         bpf_skb_store_bytes(

@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
+use orch_common::layout::SLOTS_PER_SERVICE;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{events::Journal, view::Snapshot};
+use crate::{
+    config::{Config, Source},
+    events::Journal,
+    history::History,
+    view::Snapshot,
+};
 
 /// What the API holds of the controller.
 #[derive(Clone, Debug)]
@@ -13,9 +19,16 @@ pub struct Control {
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// Events and decisions.
     pub journal: Journal,
+    /// The last ten minutes.
+    pub history: History,
     /// Requests for change.
     pub commands: mpsc::Sender<Command>,
+    /// Where the configuration came from, for whoever asks for it to be read again.
+    pub source: Option<Arc<Source>>,
 }
+
+/// The answer to a command: a sentence, or what was asked for, or why not.
+pub type Reply = oneshot::Sender<Result<String, CommandError>>;
 
 /// A request for change, with the place for its answer: a sentence for the person who asked.
 #[derive(Debug)]
@@ -27,14 +40,41 @@ pub enum Command {
         /// How many copies; `None` hands back to the policy.
         to: Option<u16>,
         /// The answer.
-        answer: oneshot::Sender<Result<String, CommandError>>,
+        answer: Reply,
     },
     /// Zeroes the window of a service.
     Reset {
         /// Name of the service.
         service: String,
         /// The answer.
-        answer: oneshot::Sender<Result<String, CommandError>>,
+        answer: Reply,
+    },
+    /// Stops the backend of a slot once its connections have ended; another comes in its place.
+    Stop {
+        /// Name of the service.
+        service: String,
+        /// Number of the slot.
+        slot: u16,
+        /// The answer.
+        answer: Reply,
+    },
+    /// Takes a new configuration.
+    Reload {
+        /// The configuration.
+        config: Box<Config>,
+        /// The answer.
+        answer: Reply,
+    },
+    /// The last lines of what the backend of a slot has written.
+    Log {
+        /// Name of the service.
+        service: String,
+        /// Number of the slot.
+        slot: u16,
+        /// So many lines at the most.
+        lines: usize,
+        /// The answer.
+        answer: Reply,
     },
 }
 
@@ -60,5 +100,25 @@ pub enum CommandError {
         min: u16,
         /// `scale.max`.
         max: u16,
+    },
+    /// Nothing runs in the slot.
+    #[error("slot {slot} of {service} has no backend now; slots are from 0 to {}", SLOTS_PER_SERVICE - 1)]
+    NoBackend {
+        /// The service.
+        service: String,
+        /// The slot.
+        slot: u16,
+    },
+    /// The file cannot be used, or what it says cannot be done.
+    #[error("the new configuration is refused, the old one stays: {why}")]
+    Refused {
+        /// Why.
+        why: String,
+    },
+    /// The runtime could not do its part.
+    #[error("{why}")]
+    Runtime {
+        /// What it said.
+        why: String,
     },
 }

@@ -29,19 +29,27 @@ pub struct PortTaken {
     pub holder: String,
 }
 
-/// Fails if anybody listens on the address of a service.
-pub(crate) fn free(config: &Config) -> Result<(), PortTaken> {
+/// Fails if anybody listens on the address of a service, but for our own gateway.
+pub(crate) fn free(config: &Config, gateway: Option<u32>) -> Result<(), PortTaken> {
     let listeners = listeners::all();
+    let ours = |pid: &u32| Some(*pid) == gateway;
     for service in &config.services {
-        let Some(found) = listeners.iter().find(|found| meets(service.listen, found)) else {
-            continue;
-        };
-        let holder = listeners::owner(found.inode);
-        return Err(PortTaken {
-            port: service.listen.port,
-            service: service.name.clone(),
-            holder: holder.unwrap_or_else(|| "another program".to_owned()),
-        });
+        let tls = service.http.tls.as_ref().map(|tls| tls.listen);
+        for listen in std::iter::once(service.listen).chain(tls) {
+            let found = listeners.iter().filter(|found| meets(listen, found));
+            for found in found {
+                let holder = listeners::owner(found.inode);
+                if holder.as_ref().is_some_and(|(_, pid)| ours(pid)) {
+                    continue;
+                }
+                let holder = holder.map(|(program, pid)| format!("{program} (pid {pid})"));
+                return Err(PortTaken {
+                    port: listen.port,
+                    service: service.name.clone(),
+                    holder: holder.unwrap_or_else(|| "another program".to_owned()),
+                });
+            }
+        }
     }
     Ok(())
 }

@@ -2,13 +2,16 @@
 //! fields are the JSON that scripts rely on.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::state::FIRST_SPARE;
+use crate::{health::polls::Polls, state::FIRST_SPARE};
 
 /// Everything there is to show at one moment. The controller publishes one after every change and
 /// at least once a second.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
+    /// Seconds since the controller started.
+    pub uptime_s: f64,
     /// A row per service.
     pub services: Vec<ServiceRow>,
     /// A row per slot.
@@ -27,10 +30,36 @@ pub struct Snapshot {
     pub recovery_s: Vec<f64>,
     /// Response classes and times per slot.
     pub signals: Vec<SlotSignals>,
+    /// What comes next, in the order of `services`.
+    pub outlooks: Vec<Outlook>,
+}
+
+impl Snapshot {
+    /// Services, each with what comes next.
+    pub fn prospects(&self) -> impl Iterator<Item = (&ServiceRow, Outlook)> + Clone {
+        let next = self.outlooks.iter().cloned();
+        let next = next.chain(std::iter::repeat(Outlook::default()));
+        self.services.iter().zip(next)
+    }
+}
+
+/// What comes next for a service, and what its row does not have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outlook {
+    /// Copies, if the open window ended now.
+    pub would: u16,
+    /// With so many requests in the window it would be one copy more; `None` at the most copies.
+    pub next_step: Option<u64>,
+    /// A person has set the number.
+    pub held: bool,
+    /// Length of a window, in seconds.
+    pub window_s: f64,
+    /// Responses of class 5xx since the data plane was set up.
+    pub errors_total: u64,
 }
 
 /// A row of `orch status`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceRow {
     /// Name of the service.
     pub service: String,
@@ -60,7 +89,7 @@ pub struct ServiceRow {
 }
 
 /// A row of `orch ps`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SlotRow {
     /// Name of the service.
     pub service: String,
@@ -96,6 +125,10 @@ pub struct SlotRow {
     pub age_s: f64,
     /// What is wrong: last probe answer, tail of the log, time to the next try. Empty if nothing.
     pub note: String,
+    /// Why new connections pass it by: `refused`, `exited`, `signalled`, `silent`, `failing`. Empty
+    /// if they do not.
+    #[serde(default)]
+    pub suspect: String,
 }
 
 impl SlotRow {
@@ -105,8 +138,8 @@ impl SlotRow {
     }
 }
 
-/// Responses of a slot.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Responses of a slot, and its polls.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SlotSignals {
     /// Name of the service.
     pub service: String,
@@ -120,10 +153,12 @@ pub struct SlotSignals {
     pub sum_s: f64,
     /// Responses per bucket of `orch_common::latency`.
     pub buckets: Vec<u64>,
+    /// How its last polls went.
+    pub polls: Polls,
 }
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EventRow {
     /// Counts up from 1 since the controller started.
     pub id: u64,
@@ -135,14 +170,14 @@ pub struct EventRow {
     pub slot: Option<u16>,
     /// One word: `started`, `ready`, `unhealthy`, `exited`, `replaced`, `draining`, `stopped`,
     /// `scaled`, `backoff`, `adopted`, `reloaded`, `reset`, `lost`, `back`, `uplink`, `delivery`,
-    /// `spare`, `error`.
+    /// `spare`, `suspect`, `cleared`, `error`.
     pub kind: String,
     /// A sentence.
     pub text: String,
 }
 
 /// A decision of a scaling policy, or of a person.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DecisionRow {
     /// Seconds since 1970-01-01 UTC.
     pub time: f64,

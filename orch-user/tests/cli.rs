@@ -11,6 +11,7 @@ use orch::{
     api,
     control::{Command as Wish, CommandError, Control},
     events::Journal,
+    history::History,
     view::{DecisionRow, ServiceRow, SlotRow, Snapshot},
 };
 use tempfile::TempDir;
@@ -168,7 +169,9 @@ fn world() -> World {
     let control = Control {
         snapshot: receiver,
         journal: Journal::default(),
+        history: History::default(),
         commands,
+        source: None,
     };
     tokio::spawn(async move {
         while let Some(wish) = asked.recv().await {
@@ -188,6 +191,7 @@ fn world() -> World {
                 }
                 Wish::Scale { to, answer, .. } => (answer, Ok(format!("told {to:?}"))),
                 Wish::Reset { answer, .. } => (answer, Ok("the window is empty".to_owned())),
+                other => panic!("{other:?}"),
             };
             answer.send(said).unwrap();
         }

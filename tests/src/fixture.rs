@@ -3,8 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use orch::config::{
-    BackendConfig, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces, Listen, Local,
-    Publish, RuntimeChoice, ScaleConfig, ServiceConfig, SpareKind,
+    BackendConfig, Balance, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces,
+    Listen, Local, Publish, RuntimeChoice, ScaleConfig, ServiceConfig, SpareKind,
 };
 
 /// A service on port 80 with slots from 8000 on, of which nothing is started.
@@ -15,8 +15,12 @@ pub fn service() -> ServiceConfig {
             address: None,
             port: 80,
         },
+        mode: orch::config::Mode::Tcp,
+        http: http(),
         start_port: 8000,
         publish: Publish::None,
+        balance: Balance::RoundRobin,
+        weights: Vec::new(),
         expose_slots: false,
         hold: Duration::from_secs(30),
         hold_limit: 1024,
@@ -64,4 +68,11 @@ pub fn dataplane(name: &str, local: Local) -> DataplaneConfig {
         flows: 65_536,
         pin_dir: PathBuf::from(format!("/sys/fs/bpf/orch-{name}-{}", std::process::id())),
     }
+}
+
+/// Mode http with its defaults.
+pub fn http() -> orch::config::HttpConfig {
+    let least = "[[service]]\nbackend.image = \"acts:demo\"\n";
+    let config = orch::config::parse("least", least).unwrap();
+    config.services[0].http.clone()
 }

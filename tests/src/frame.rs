@@ -176,6 +176,65 @@ impl Tcp {
     }
 }
 
+/// An ICMP error (RFC 792, RFC 4443) of a router, in a frame with all checksums right.
+#[derive(Clone, Debug)]
+pub struct Icmp {
+    /// Who sends it.
+    pub from: IpAddr,
+    /// Whom it is for.
+    pub to: IpAddr,
+    /// Type and code.
+    pub kind: (u8, u8),
+    /// What follows the checksum: the MTU, where a packet was too large.
+    pub rest: u32,
+    /// The packet that it is about, from its IP header on, as much as is quoted.
+    pub quote: Vec<u8>,
+}
+
+impl Icmp {
+    /// The frame.
+    pub fn frame(&self) -> Vec<u8> {
+        let mut message = vec![self.kind.0, self.kind.1, 0, 0];
+        message.extend(self.rest.to_be_bytes());
+        message.extend(&self.quote);
+        let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+        let length = message.len() as u16;
+        let mut pseudo = 0;
+        match (self.from, self.to) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let [high, low] = (20 + length).to_be_bytes();
+                let mut header = vec![0x45, 0, high, low, 0, 7, 0, 0, 64, 1, 0, 0];
+                header.extend(from.octets());
+                header.extend(to.octets());
+                let sum = !fold(sum(&header));
+                header[10..12].copy_from_slice(&sum.to_be_bytes());
+                frame.extend([0x08, 0x00]);
+                frame.extend(header);
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+                frame.extend(length.to_be_bytes());
+                frame.extend([58, 64]);
+                frame.extend(from.octets());
+                frame.extend(to.octets());
+                pseudo = sum(&from.octets()) + sum(&to.octets()) + 58 + u32::from(length);
+            }
+            _ => panic!("both ends must be of one family"),
+        }
+        let sum = !fold(pseudo + sum(&message));
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        frame.extend(message);
+        frame
+    }
+}
+
+/// The checksum of an IPv4 header without options, written anew.
+pub fn summed_v4(header: &mut [u8]) {
+    header[10..12].fill(0);
+    let sum = !fold(sum(&header[..20]));
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
 /// Gives a frame a VLAN tag (IEEE 802.1Q), in the frame itself.
 pub fn tagged(frame: &[u8], vlan: u16) -> Vec<u8> {
     let tag = vlan.to_be_bytes();

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on panics, with a trace that says where"
 )]
 
+pub mod browser;
 pub mod client;
 pub mod fixture;
 pub mod frame;

@@ -85,6 +85,10 @@ pub struct Settings {
     pub scale: String,
     /// The image.
     pub image: String,
+    /// The program of copies that are processes; without it, the demo service.
+    pub program: Option<PathBuf>,
+    /// The status address; empty: none.
+    pub status: String,
     /// The controller's environment.
     pub env: Vec<(String, String)>,
 }
@@ -101,6 +105,8 @@ impl Settings {
             backend: String::new(),
             scale: String::new(),
             image: IMAGE.to_owned(),
+            program: None,
+            status: String::new(),
             env: Vec::new(),
         }
     }
@@ -193,6 +199,8 @@ impl Orch {
             backend,
             scale,
             image,
+            program,
+            status,
             ..
         } = &self.settings;
         let volume = self.volume();
@@ -201,13 +209,13 @@ impl Orch {
             Kind::Process => format!(
                 "runtime = \"process\"\ncommand = [\"{}\", \"--port\", \"{{port}}\", \
                  \"--data\", \"{{volume:{volume}}}\"]",
-                acts().display()
+                program.clone().unwrap_or_else(acts).display()
             ),
         };
         let dir = self.dir.path().display();
         let (listen, start_port) = (self.listen, self.start_port);
         format!(
-            "state_dir = \"{dir}/state\"\ncontrol = \"{dir}/orch.sock\"\nstatus = \"\"\n\
+            "state_dir = \"{dir}/state\"\ncontrol = \"{dir}/orch.sock\"\nstatus = \"{status}\"\n\
              [dataplane]\npin_dir = \"{}\"\n{dataplane}\n\
              [[service]]\nname = \"acts\"\nlisten = \"{listen}\"\nstart_port = {start_port}\n\
              {service}\n\
@@ -393,6 +401,7 @@ impl Orch {
             self.pins(),
             self.control(),
             self.dir.path().join("orch.sock.lock"),
+            self.dir.path().join("orch.sock.gw"),
         ] {
             if path.exists() {
                 found.push(path.display().to_string());
@@ -459,6 +468,11 @@ pub fn binary() -> PathBuf {
 /// The demo service's static binary.
 pub fn acts() -> PathBuf {
     program("ACTS_BIN", &["acts/acts", "release/acts", "debug/acts"])
+}
+
+/// The static binary of the example `cna`.
+pub fn cna() -> PathBuf {
+    program("CNA_BIN", &["cna/cna", "release/cna", "debug/cna"])
 }
 
 fn program(variable: &str, usual: &[&str]) -> PathBuf {

@@ -13,7 +13,7 @@ use std::{
 use nix::sys::signal::Signal;
 use orch_tests::{
     orch::{Kind::Docker, Orch, Settings, docker},
-    story::{drill, hold, lifetime, refusals, reload, replace, scale, spare, volume},
+    story::{drill, gateway, hold, lifetime, refusals, reload, replace, scale, spare, volume},
 };
 use serde_json::{Value, json};
 
@@ -273,4 +273,14 @@ fn join(near: UnixStream, streams: &mut Vec<UnixStream>) {
         });
     }
     streams.extend([near, far]);
+}
+
+#[test]
+fn a_new_controller_takes_over_under_load_in_mode_http() {
+    gateway::controllers_change_under_load(Docker);
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_of_mode_http() {
+    gateway::an_interrupt_leaves_nothing(Docker);
 }

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use orch_tests::{
     orch::{Kind::Process, Orch, Settings},
     outside::Outside,
-    story::{hold, lifetime, refusals, reload, replace, scale, volume},
+    story::{drill, gateway, hold, lifetime, refusals, reload, replace, scale, volume},
 };
 use serde_json::Value;
 
@@ -17,6 +17,11 @@ fn a_crashed_copy_is_replaced_on_its_port() {
 #[test]
 fn a_killed_copy_is_out_of_the_ring_at_once() {
     replace::killed_copies(Process);
+}
+
+#[test]
+fn a_copy_without_anybody_who_accepts_is_noticed() {
+    drill::killed_workers(env!("CARGO_BIN_EXE_prefork"));
 }
 
 #[test]
@@ -200,4 +205,29 @@ fn the_json_has_its_fields() {
     let none = Orch::prepare(Settings::new(Process)).verb(&["ps", "-o", "json"]);
     assert_eq!(none.status.code(), Some(1));
     orch.signal(Signal::SIGINT);
+}
+
+#[test]
+fn a_new_controller_takes_over_under_load_in_mode_http() {
+    gateway::controllers_change_under_load(Process);
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_of_mode_http() {
+    gateway::an_interrupt_leaves_nothing(Process);
+}
+
+#[test]
+fn down_leaves_nothing_of_mode_http() {
+    gateway::down_leaves_nothing(Process);
+}
+
+#[test]
+fn copies_come_and_go_under_load_in_mode_http() {
+    gateway::copies_come_and_go_under_load();
+}
+
+#[test]
+fn a_dead_gateway_is_started_again() {
+    gateway::a_dead_gateway_is_started_again();
 }

@@ -18,7 +18,7 @@ use orch_tests::{
         client,
         dice::Dice,
         ring::assert_round_robin,
-        stage::{Kind, Stage},
+        stage::{Kind, Mode, Stage},
     },
     wait::{until, within},
 };
@@ -81,9 +81,9 @@ struct Script {
 }
 
 impl Script {
-    fn begin(kind: Kind, clock: Clock) -> Self {
+    fn begin(kind: Kind, mode: Mode, clock: Clock) -> Self {
         let dice = Dice::new();
-        let stage = Stage::open(kind, clock.window);
+        let stage = Stage::open(kind, mode, clock.window);
         Self { stage, clock, dice }
     }
 
@@ -137,7 +137,12 @@ impl Script {
     /// Steps 1 to 7.
     fn until_the_second_copy(&mut self, pace: Pace) {
         // 1: the engine runs, and port 80 answers.
-        assert_eq!(self.stage.inside("/").status, 404, "by the sole copy");
+        let home = self.stage.inside("/");
+        if self.stage.mode.has_page() {
+            assert_eq!((home.status, home.backend.as_str()), (200, ""), "by orch");
+        } else {
+            assert_eq!(home.status, 404, "by the sole copy");
+        }
         // 2: the count is zero; there is one copy, on 8000.
         self.reset();
         assert_eq!(health(8000), Some(200));
@@ -147,7 +152,9 @@ impl Script {
         // 3: all requests to the public address go to the sole copy.
         for path in UNCOUNTED {
             for answer in [self.stage.inside(path), self.stage.outside(path)] {
-                assert!(sole.contains(&answer.backend), "{path}: {answer:?}");
+                let at_home = self.stage.mode.has_page() && path == "/";
+                let by_copy = sole.contains(&answer.backend);
+                assert_eq!(by_copy, !at_home, "{path}: {answer:?}");
             }
         }
         // 4: the health check on localhost.
@@ -283,8 +290,8 @@ fn health(port: u16) -> Option<u16> {
     ask(port).map(|answer| answer.status)
 }
 
-fn seventeen_steps(kind: Kind) {
-    let mut script = Script::begin(kind, Clock::of_run());
+fn seventeen_steps(kind: Kind, mode: Mode) {
+    let mut script = Script::begin(kind, mode, Clock::of_run());
     script.until_the_second_copy(Pace::Mixed);
     script.until_the_end();
     script.stage.close();
@@ -292,12 +299,32 @@ fn seventeen_steps(kind: Kind) {
 
 #[test]
 fn seventeen_steps_docker() {
-    seventeen_steps(Kind::Docker);
+    seventeen_steps(Kind::Docker, Mode::Tcp);
+}
+
+#[test]
+fn seventeen_steps_http_docker() {
+    seventeen_steps(Kind::Docker, Mode::Http);
+}
+
+#[test]
+fn seventeen_steps_http_kept_docker() {
+    seventeen_steps(Kind::Docker, Mode::HttpKept);
+}
+
+#[test]
+fn seventeen_steps_http_process() {
+    seventeen_steps(Kind::Process, Mode::Http);
+}
+
+#[test]
+fn seventeen_steps_http_kept_process() {
+    seventeen_steps(Kind::Process, Mode::HttpKept);
 }
 
 #[test]
 fn seventeen_steps_process() {
-    seventeen_steps(Kind::Process);
+    seventeen_steps(Kind::Process, Mode::Tcp);
 }
 
 /// The window's end comes an interval after the *first* request at the latest. A script that
@@ -307,7 +334,7 @@ fn second_copy_in_time(kind: Kind, window: u64) {
         window: Duration::from_secs(window),
         ..Clock::SHORT
     };
-    let mut script = Script::begin(kind, clock);
+    let mut script = Script::begin(kind, Mode::Tcp, clock);
     for pace in [Pace::Fast, Pace::Slow, Pace::Fast] {
         script.until_the_second_copy(pace);
         script.take_turns(4, 2);
@@ -332,7 +359,7 @@ fn sizes(kind: Kind, window: u64) {
         window: Duration::from_secs(window),
         ..Clock::SHORT
     };
-    let script = Script::begin(kind, clock);
+    let script = Script::begin(kind, Mode::Tcp, clock);
     for (count, copies) in [
         (19, 1),
         (20, 2),
@@ -390,8 +417,8 @@ fn sizes_process() {
 }
 
 /// 100 acts with pictures through port 80; every copy has every one of them.
-fn acts(kind: Kind) {
-    let mut script = Script::begin(kind, Clock::SHORT);
+fn acts(kind: Kind, mode: Mode) {
+    let mut script = Script::begin(kind, mode, Clock::SHORT);
     let stage = &script.stage;
     stage.orch(&["scale", "acts=3"]);
     script.settled(3);
@@ -473,10 +500,15 @@ fn assert_shows(body: &[u8], number: usize, image: &str) {
 
 #[test]
 fn acts_docker() {
-    acts(Kind::Docker);
+    acts(Kind::Docker, Mode::Tcp);
 }
 
 #[test]
 fn acts_process() {
-    acts(Kind::Process);
+    acts(Kind::Process, Mode::Tcp);
+}
+
+#[test]
+fn acts_http_process() {
+    acts(Kind::Process, Mode::HttpKept);
 }

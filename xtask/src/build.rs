@@ -25,37 +25,37 @@ pub(crate) fn orch() -> Result<(), Error> {
     })
 }
 
-/// Builds the demo service as a static program, which runs in an empty image and on any host.
+/// Builds the demo service.
 pub(crate) fn acts() -> Result<(), Error> {
-    step("demo service", &paths::acts(), || {
+    example("acts")
+}
+
+/// Builds an example as a static program, which runs in an empty image and on any host.
+pub(crate) fn example(name: &str) -> Result<(), Error> {
+    let product = paths::example(name);
+    step(&format!("example {name}"), &product, || {
         let target = host_target()?;
         let mut cargo = shell::cargo("build");
-        cargo.args([
-            "--quiet",
-            "--release",
-            "--package",
-            "acts",
-            "--target",
-            &target,
-        ]);
+        cargo.args(["--quiet", "--release", "--package", name]);
+        cargo.args(["--target", &target]);
         // With `--target` the flags do not reach build scripts, which must stay dynamic.
         cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
         cargo.env_remove("RUSTFLAGS");
         shell::run(&mut cargo)?;
-        install(
-            &paths::target().join(target).join("release/acts"),
-            &paths::acts(),
-        )
+        let built = paths::target().join(target).join("release").join(name);
+        install(&built, &product)
     })
 }
 
 /// Builds the demo service's image.
 pub(crate) fn acts_image() -> Result<(), Error> {
-    step(
-        "image",
-        Path::new(docker::ACTS_IMAGE),
-        docker::build_acts_image,
-    )
+    image("acts")
+}
+
+/// Builds the image of an example that is built.
+pub(crate) fn image(name: &str) -> Result<(), Error> {
+    let tag = docker::image(name);
+    step("image", Path::new(&tag), || docker::build_image(name))
 }
 
 /// Puts a file where another may be running: the running program keeps its own file.

@@ -21,6 +21,8 @@ pub(crate) enum Error {
     NotText(String),
     #[error("there is no file {}", .0.display())]
     NoFile(PathBuf),
+    #[error("no copy came to be ready; orch run said:\n{said}")]
+    NotReady { said: String },
     #[error("orch needs root for its kernel programs, and there is no sudo: run this as root")]
     NoSudo,
     #[error(
@@ -47,6 +49,8 @@ pub(crate) enum Error {
     },
     #[error("the compiler has made no ELF object")]
     NoElf,
+    #[error("{0}")]
+    Missing(&'static str),
     #[error("failed: {0}")]
     Rungs(String),
 }

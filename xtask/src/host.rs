@@ -16,6 +16,7 @@ pub(crate) enum Need {
     Namespaces,
     Cgroup2,
     Docker,
+    Browser,
 }
 
 impl Need {
@@ -33,6 +34,10 @@ impl Need {
             ),
             Self::Cgroup2 => (has_cgroup2(), "no cgroup2 hierarchy is mounted"),
             Self::Docker => (docker::answers(), "no Docker engine answers"),
+            Self::Browser => (
+                shell::find("chromedriver").is_some() && shell::find("chromium").is_some(),
+                "needs Chromium and its driver (packages chromium, chromium-driver)",
+            ),
         };
         (!met).then_some(otherwise)
     }

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod build_ebpf;
 mod ci;
+mod cna;
 mod digest;
 mod docker;
 mod error;
@@ -13,9 +14,12 @@ mod instructions;
 mod paths;
 mod run;
 mod rung;
+mod schemathesis;
+mod screenshot;
 mod shell;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -33,10 +37,14 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Build and start orch, by default with the demo service on port 80.
+    /// Build and start orch, by default with the demo service on port 80; `cna` for a scored load.
     Run(run::Args),
     /// Run the tests, by default all that this host can run.
     Test(test::Args),
+    /// Take the pictures of the status page that the README shows.
+    Screenshot,
+    /// Ask the API of a running controller what its description allows, and what it does not.
+    Schemathesis(schemathesis::Args),
     /// Measure orch beside its peers on this machine.
     Bench(bench::Args),
     /// Build the kernel programs into the object that is committed.
@@ -59,6 +67,8 @@ fn perform(verb: Verb) -> Result<(), Error> {
     match verb {
         Verb::Run(args) => run::run(&args),
         Verb::Test(args) => test::test(&args),
+        Verb::Screenshot => screenshot::screenshot(),
+        Verb::Schemathesis(args) => schemathesis::schemathesis(&args),
         Verb::Bench(args) => bench::bench(&args),
         Verb::BuildEbpf(args) => build_ebpf::build_ebpf(&args),
         Verb::Ci => ci::ci(),

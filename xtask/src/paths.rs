@@ -21,10 +21,15 @@ pub(crate) fn orch() -> PathBuf {
     target().join("release/orch")
 }
 
-/// The static build of the demo service. `examples/acts/orch-process.toml` names this path, so it
-/// does not follow Cargo's directory.
+/// The static build of the demo service.
 pub(crate) fn acts() -> PathBuf {
-    root().join("target/acts/acts")
+    example("acts")
+}
+
+/// The static build of an example. Its `orch-process.toml` names this path, so it does not follow
+/// Cargo's directory.
+pub(crate) fn example(name: &str) -> PathBuf {
+    root().join("target").join(name).join(name)
 }
 
 /// Cargo's home, which holds the sources of dependencies and the tools it installed.

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
-use crate::{docker, error::Error, host, host::Need, paths, shell};
+use crate::{docker, error::Error, host, host::Need, paths, shell, vm};
 
 /// A rung: each needs more of the host than the one before.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -19,6 +19,8 @@ pub(crate) enum Rung {
     Docker,
     /// The whole story, from one copy to many, through a crash.
     Scenario,
+    /// The status page in a headless browser.
+    Browser,
     /// Other kernels, in virtual machines.
     Vm,
 }
@@ -39,33 +41,40 @@ impl Rung {
             Self::Netns => "netns",
             Self::Docker => "docker",
             Self::Scenario => "scenario",
+            Self::Browser => "browser",
             Self::Vm => "vm",
         }
     }
 
     /// Whether `orch` and `acts` have to be there.
     pub(crate) fn runs_programs(self) -> bool {
-        matches!(self, Self::Netns | Self::Docker | Self::Scenario)
+        matches!(
+            self,
+            Self::Netns | Self::Docker | Self::Scenario | Self::Browser | Self::Vm
+        )
     }
 
     fn needs(self) -> &'static [Need] {
-        use Need::{Bpf, Cgroup2, Docker, Namespaces, Root};
+        use Need::{Bpf, Browser, Cgroup2, Docker, Namespaces, Root};
         match self {
             Self::Unit | Self::Vm => &[],
             Self::Packets => &[Root, Bpf],
             Self::Netns | Self::Scenario => &[Root, Bpf, Cgroup2, Namespaces],
             Self::Docker => &[Root, Bpf, Cgroup2, Namespaces, Docker],
+            Self::Browser => &[Root, Bpf, Cgroup2, Browser],
         }
     }
 
     /// Test programs of `tests/tests`, by name.
     fn files(self) -> Vec<&'static str> {
         let files: &[&str] = match self {
-            Self::Unit | Self::Vm => &[],
+            Self::Unit => &[],
+            Self::Vm => &["packets", "netns", "process"],
             Self::Packets => &["packets"],
-            Self::Netns => &["netns", "process"],
+            Self::Netns => &["netns", "process", "cna"],
             Self::Docker => &["docker", "docker_dataplane", "docker_runtime"],
             Self::Scenario => &["scenario"],
+            Self::Browser => &["browser"],
         };
         let tests = paths::root().join("tests/tests");
         // As Cargo finds them: a file, or a directory with its `main.rs`.
@@ -76,8 +85,11 @@ impl Rung {
         files.iter().copied().filter(exists).collect()
     }
 
-    /// Why the rung cannot run here, or nothing.
-    pub(crate) fn obstacle(self) -> Option<String> {
+    /// Why the rung cannot run here, or nothing. `named`: it was asked for by name.
+    pub(crate) fn obstacle(self, named: bool) -> Option<String> {
+        if self == Self::Vm {
+            return vm::obstacle(named);
+        }
         if self != Self::Unit && self.files().is_empty() {
             return Some("is not written yet".to_owned());
         }
@@ -89,6 +101,9 @@ impl Rung {
 
     /// Runs it.
     pub(crate) fn run(self, real_time: bool) -> Result<(), Error> {
+        if self == Self::Vm {
+            return vm::run(&self.files());
+        }
         let mut cargo = shell::cargo("test");
         if self == Self::Unit {
             return shell::run(cargo.arg("--no-fail-fast"));
@@ -99,6 +114,7 @@ impl Rung {
         }
         cargo.env("ORCH_BIN", paths::orch());
         cargo.env("ACTS_BIN", paths::acts());
+        cargo.env("CNA_BIN", paths::example("cna"));
         cargo.env("ORCH_REAL_TIME", if real_time { "1" } else { "0" });
         as_root(&mut cargo);
         // They share port 80, cgroups and the engine. What they measure is shown also when they pass.
@@ -117,9 +133,10 @@ impl Rung {
 }
 
 /// Has the test programs, but not Cargo, run by root.
-fn as_root(cargo: &mut Command) {
+pub(crate) fn as_root(cargo: &mut Command) {
     if !host::is_root() {
-        let runner = "sudo --preserve-env=ORCH_BIN,ACTS_BIN,ORCH_REAL_TIME,CI";
+        let runner =
+            "sudo --preserve-env=ORCH_BIN,ACTS_BIN,CNA_BIN,ORCH_REAL_TIME,ORCH_SCREENSHOTS,CI";
         cargo.args([
             "--config",
             &format!("target.'cfg(all())'.runner = {runner:?}"),

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    marker::PhantomData,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time};
 
 use super::{problem::Problem, write::Done};
-use crate::view::EventRow;
+use crate::{live::Live, view::EventRow};
 
 /// Longest time for one question and its answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -113,11 +114,30 @@ impl Client {
         Ok(message)
     }
 
+    /// Reads text.
+    pub async fn text(&self, what: &str) -> Result<String, ClientError> {
+        let asked = self.ask(Method::GET, what, Bytes::new());
+        let bytes = self.limited(asked).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Follows the events after the one with id `last`.
-    pub async fn follow(&self, last: u64) -> Result<Follower, ClientError> {
-        let request = Request::get("/v1/events")
-            .header(header::ACCEPT, "text/event-stream")
-            .header("last-event-id", last);
+    pub async fn follow(&self, last: u64) -> Result<Follower<EventRow>, ClientError> {
+        let request = Request::get("/v1/events").header("last-event-id", last);
+        self.stream("/v1/events", request).await
+    }
+
+    /// Looks on: first everything, then what is new.
+    pub async fn watch(&self) -> Result<Follower<Live>, ClientError> {
+        self.stream("/v1/live", Request::get("/v1/live")).await
+    }
+
+    async fn stream<T>(
+        &self,
+        what: &'static str,
+        request: hyper::http::request::Builder,
+    ) -> Result<Follower<T>, ClientError> {
+        let request = request.header(header::ACCEPT, "text/event-stream");
         let request = request.body(Full::default());
         let response = self.limited(self.send(request)).await?;
         if !response.status().is_success() {
@@ -127,8 +147,10 @@ impl Client {
         }
         Ok(Follower {
             client: self.clone(),
+            what,
             body: response.into_body(),
             read: Vec::new(),
+            of: PhantomData,
         })
     }
 
@@ -219,24 +241,26 @@ fn refusal(body: &[u8]) -> ClientError {
     }
 }
 
-/// Events as they arrive.
+/// What a stream brings, as it arrives.
 #[derive(Debug)]
-pub struct Follower {
+pub struct Follower<T> {
     client: Client,
+    what: &'static str,
     body: Incoming,
     /// What has arrived and is not a whole line yet.
     read: Vec<u8>,
+    of: PhantomData<fn() -> T>,
 }
 
-impl Follower {
-    /// The next event; `None` when the controller has ended.
-    pub async fn next(&mut self) -> Result<Option<EventRow>, ClientError> {
+impl<T: DeserializeOwned> Follower<T> {
+    /// The next one; `None` when the controller has ended. A call that is dropped loses nothing.
+    pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             while let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<_> = self.read.drain(..=end).collect();
                 // Every event is one line of data; its other lines repeat what the data says.
                 if let Some(data) = line.strip_prefix(b"data:") {
-                    return self.client.understand("/v1/events", data).map(Some);
+                    return self.client.understand(self.what, data).map(Some);
                 }
             }
             let Some(frame) = self.body.frame().await else {

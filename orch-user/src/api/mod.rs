@@ -1,7 +1,11 @@
 //! The HTTP interface: what the verbs and other programs ask of a running controller. Reading is
-//! open to whoever reaches the status address; what changes state needs the control socket.
+//! open to whoever reaches the status address; what changes state, and what backends have written,
+//! needs the control socket or the token.
 
+pub mod access;
 pub mod client;
+mod document;
+mod page;
 mod problem;
 mod read;
 mod serve;
@@ -11,42 +15,87 @@ mod write;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    routing::{get, post},
+    http::{HeaderValue, header},
+    middleware::{from_fn_with_state, map_response},
+    response::Response,
+    routing::get,
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
+use self::access::Access;
 use crate::control::Control;
 
 pub(crate) use write::{Auto, Replicas, Scale};
 
+pub use document::document;
 pub use serve::{serve_control, serve_status};
 
 /// Largest body of a request.
 const BODY_BYTES: usize = 4096;
 
-/// What everybody may ask.
+/// For the status address without a token: reading alone.
 pub fn read_only(control: Control) -> Router {
-    routes().with_state(control)
+    router(control, Access::ReadOnly)
 }
 
-/// That, and what changes state.
+/// For the control socket: everything.
 pub fn full(control: Control) -> Router {
-    routes()
-        .route("/v1/services/{name}/scale", post(write::scale))
-        .route("/v1/services/{name}/reset", post(write::reset))
+    router(control, Access::Root)
+}
+
+/// For either, with what whoever asks has to show.
+pub fn router(control: Control, access: Access) -> Router {
+    let (guarded, _) = guarded().split_for_parts();
+    let (open, _) = open().split_for_parts();
+    let guarded = guarded.layer(from_fn_with_state(access, access::check));
+    open.merge(guarded)
+        .route("/", get(page::page))
+        .route("/page/style.css", get(page::style))
+        .route("/page/app.js", get(page::script))
+        .route("/page/icon.svg", get(page::icon))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(map_response(cautious))
         .with_state(control)
 }
 
-fn routes() -> Router<Control> {
-    Router::new()
-        .route("/", get(read::overview))
-        .route("/v1/services", get(read::services))
-        .route("/v1/slots", get(read::slots))
-        .route("/v1/events", get(read::events))
-        .route("/v1/decisions", get(read::decisions))
-        .route("/metrics", get(read::metrics))
-        .fallback(problem::not_found)
-        .method_not_allowed_fallback(problem::wrong_method)
+/// What everybody may ask.
+fn open() -> OpenApiRouter<Control> {
+    OpenApiRouter::new()
+        .routes(routes!(read::services))
+        .routes(routes!(read::slots))
+        .routes(routes!(read::events))
+        .routes(routes!(read::decisions))
+        .routes(routes!(read::live))
+        .routes(routes!(read::metrics))
+        .routes(routes!(document::serve))
+}
+
+/// What changes state, and what a backend may have written that is not for everybody.
+fn guarded() -> OpenApiRouter<Control> {
+    OpenApiRouter::new()
+        .routes(routes!(write::scale))
+        .routes(routes!(write::reset))
+        .routes(routes!(write::stop))
+        .routes(routes!(write::reload))
+        .routes(routes!(read::log))
+}
+
+/// Nothing here is to be kept, guessed at, or shown inside another site's page.
+async fn cautious(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
 use axum::{
+    extract::rejection::{PathRejection, QueryRejection},
     http::{Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::control::CommandError;
 
 /// Why a request was not done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Problem {
     /// The status in words.
     pub(crate) title: String,
@@ -27,6 +29,14 @@ impl Problem {
             detail: detail.into(),
         }
     }
+
+    pub(super) fn of_path(error: &PathRejection) -> Self {
+        Self::new(error.status(), error.body_text())
+    }
+
+    pub(super) fn of_query(error: &QueryRejection) -> Self {
+        Self::new(error.status(), error.body_text())
+    }
 }
 
 impl IntoResponse for Problem {
@@ -42,8 +52,13 @@ impl IntoResponse for Problem {
 impl From<CommandError> for Problem {
     fn from(error: CommandError) -> Self {
         let status = match error {
-            CommandError::UnknownService { .. } => StatusCode::NOT_FOUND,
-            CommandError::OutOfRange { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            CommandError::UnknownService { .. } | CommandError::NoBackend { .. } => {
+                StatusCode::NOT_FOUND
+            }
+            // What is asked for could be had with another file.
+            CommandError::OutOfRange { .. } => StatusCode::CONFLICT,
+            CommandError::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            CommandError::Runtime { .. } => StatusCode::BAD_GATEWAY,
         };
         Self::new(status, error.to_string())
     }

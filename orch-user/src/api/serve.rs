@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, middleware::from_fn};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -15,6 +15,8 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time,
 };
+
+use super::access::known_host;
 
 /// Most connections at a time, per listener; more wait in the listener's queue.
 const CONNECTIONS: usize = 128;
@@ -31,6 +33,7 @@ pub async fn serve_status(listener: TcpListener, router: Router) {
 }
 
 pub(super) async fn serve_tcp(listener: TcpListener, router: Router, head_limit: Duration) {
+    let local = router.clone().layer(from_fn(known_host));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Some(place) = place(&places).await else {
@@ -42,6 +45,8 @@ pub(super) async fn serve_tcp(listener: TcpListener, router: Router, head_limit:
                 if let Err(error) = limited {
                     log::debug!("cannot limit a connection of the status address: {error}");
                 }
+                let inside = stream.local_addr().is_ok_and(|to| to.ip().is_loopback());
+                let router = if inside { &local } else { &router };
                 tokio::spawn(connection(stream, router.clone(), head_limit, place));
             }
             Err(error) => pause("the status address", &error).await,

@@ -1,6 +1,10 @@
-//! Events as they happen (server-sent events).
+//! What happens, as it happens (server-sent events).
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use axum::{
     http::StatusCode,
@@ -10,22 +14,73 @@ use axum::{
     },
 };
 use futures_util::{Stream, StreamExt, stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast},
+    time::sleep,
+};
 use tokio_stream::wrappers::BroadcastStream;
 
 use super::problem::Problem;
-use crate::{control::Control, view::EventRow};
+use crate::{
+    control::Control,
+    live::{Live, Viewer},
+    view::EventRow,
+};
 
+/// A page that lost its stream asks again after this time.
+const RETRY: Duration = Duration::from_secs(1);
+/// Between two pictures, however much happens.
+const PICTURE_PAUSE: Duration = Duration::from_millis(200);
 /// Most followers at a time, in the whole process.
 const FOLLOWERS: usize = 32;
 /// A comment is sent this often, so that a follower that went away is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// A picture of everything now, then what is new whenever something is.
+pub(super) fn live(control: &Control, viewer: Viewer) -> Response {
+    let Some(permit) = permit() else {
+        return too_many();
+    };
+    let looks = (viewer, control.snapshot.clone(), Turn::First, permit);
+    let pictures = stream::unfold(
+        looks,
+        |(mut viewer, mut snapshot, turn, permit)| async move {
+            if turn == Turn::Later {
+                sleep(PICTURE_PAUSE).await;
+                // Fails once the controller has ended: so does the stream.
+                snapshot.changed().await.ok()?;
+            }
+            snapshot.mark_unchanged();
+            let picture = picture(&viewer.look(), turn);
+            Some((
+                Ok::<_, Infallible>(picture),
+                (viewer, snapshot, Turn::Later, permit),
+            ))
+        },
+    );
+    Sse::new(pictures)
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+        .into_response()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    Later,
+}
+
+fn picture(live: &Live, turn: Turn) -> Event {
+    let event = match turn {
+        Turn::First => Event::default().event("whole").retry(RETRY),
+        Turn::Later => Event::default().event("step"),
+    };
+    event.data(serde_json::to_string(live).unwrap_or_default())
+}
+
 /// First what is remembered after event `last`, then what happens. `None` starts with now.
 pub(super) fn events(control: &Control, last: Option<u64>) -> Response {
-    let Ok(permit) = places().try_acquire_owned() else {
-        let detail = format!("{FOLLOWERS} programs follow the events already");
-        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
+    let Some(permit) = permit() else {
+        return too_many();
     };
     // Subscribed before the remembered ones are read, so that none falls between.
     let live = control.journal.follow();
@@ -36,10 +91,14 @@ pub(super) fn events(control: &Control, last: Option<u64>) -> Response {
         .into_response()
 }
 
-fn places() -> Arc<Semaphore> {
-    static PLACES: std::sync::LazyLock<Arc<Semaphore>> =
-        std::sync::LazyLock::new(|| Arc::new(Semaphore::new(FOLLOWERS)));
-    PLACES.clone()
+fn permit() -> Option<OwnedSemaphorePermit> {
+    static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(FOLLOWERS)));
+    PLACES.clone().try_acquire_owned().ok()
+}
+
+fn too_many() -> Response {
+    let detail = format!("{FOLLOWERS} programs follow already");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response()
 }
 
 fn all(

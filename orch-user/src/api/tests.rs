@@ -13,6 +13,7 @@ use super::{client::*, *};
 use crate::{
     control::{Command, CommandError},
     events::Journal,
+    history::History,
     view::{DecisionRow, ServiceRow, SlotRow, Snapshot},
 };
 
@@ -20,8 +21,8 @@ struct World {
     control: Control,
     commands: mpsc::Receiver<Command>,
     client: Client,
-    _snapshot: watch::Sender<Arc<Snapshot>>,
-    _dir: TempDir,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    dir: TempDir,
 }
 
 fn world() -> World {
@@ -40,7 +41,9 @@ fn world() -> World {
     let control = Control {
         snapshot: receiver,
         journal: Journal::default(),
+        history: History::default(),
         commands,
+        source: None,
     };
     let dir = TempDir::new().unwrap();
     let path: PathBuf = dir.path().join("orch.sock");
@@ -50,8 +53,8 @@ fn world() -> World {
         control,
         commands: asked,
         client: Client::new(&path),
-        _snapshot: sender,
-        _dir: dir,
+        snapshot: sender,
+        dir,
     }
 }
 
@@ -121,6 +124,7 @@ async fn changes_reach_the_owner_and_its_answer_comes_back() {
                     answer.send(Ok(format!("to {to:?}"))).unwrap();
                 }
                 Command::Reset { service, answer } => answer.send(Ok(service)).unwrap(),
+                other => panic!("{other:?}"),
             }
         }
     });
@@ -143,6 +147,12 @@ async fn changes_reach_the_owner_and_its_answer_comes_back() {
         post(scale, r#"{"replicas":"auto"}"#).await.unwrap(),
         "to None"
     );
+    assert_eq!(
+        post(scale, r#"{"replicas":3.0}"#).await.unwrap(),
+        "to Some(3)"
+    );
+    let refused = post(scale, r#"{"replicas":2.5}"#).await.unwrap_err();
+    assert!(refused.starts_with("the body must be"), "{refused}");
     let refused = post(scale, r#"{"replicas":9}"#).await.unwrap_err();
     assert_eq!(refused, "9 copies of acts are outside its limits 1..3");
     let refused = post(scale, r#"{"replicas":"many"}"#).await.unwrap_err();
@@ -150,28 +160,121 @@ async fn changes_reach_the_owner_and_its_answer_comes_back() {
     assert_eq!(post("/v1/services/acts/reset", "{}").await.unwrap(), "acts");
 }
 
+/// Serves on a loopback address and asks there, a raw request each.
+async fn ask(router: axum::Router, head: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(serve_status(listener, router));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("{head}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    server.abort();
+    answer
+}
+
 #[tokio::test]
 async fn the_status_address_only_reads() {
     let world = world();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(serve_status(listener, read_only(world.control.clone())));
     let ask = async |line: &str| {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+        let head = format!("{line} HTTP/1.1\r\nhost: x");
+        ask(read_only(world.control.clone()), &head).await
     };
-    let refused = ask("POST /v1/services/acts/reset").await;
-    assert!(refused.starts_with("HTTP/1.1 404"), "{refused}");
-    assert!(refused.contains("application/problem+json"), "{refused}");
+    for refused in [
+        "POST /v1/services/acts/reset",
+        "POST /v1/reload",
+        "GET /v1/slots/acts/0/log",
+    ] {
+        let answer = ask(refused).await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{refused}: {answer}");
+        assert!(answer.contains("application/problem+json"), "{answer}");
+    }
     let wrong = ask("POST /v1/slots").await;
     assert!(wrong.starts_with("HTTP/1.1 405"), "{wrong}");
+    assert!(wrong.contains("allow: GET,HEAD"), "{wrong}");
+    assert!(wrong.contains("application/problem+json"), "{wrong}");
+    let missing = ask("GET /v1/nothing").await;
+    assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
+    assert!(missing.contains("application/problem+json"), "{missing}");
     assert!(ask("GET /metrics").await.contains("orch_build_info{"));
-    assert!(ask("GET /").await.contains("SERVICE"));
+    let page = ask("GET /").await;
+    assert!(page.contains("<td>") && page.contains("acts"), "{page}");
+    assert!(page.contains("content-security-policy: default-src 'none'"));
     assert!(ask("GET /v1/events").await.contains("\r\n\r\n[]"));
+    assert!(ask("GET /v1/live").await.contains("\"services\":[{"));
+}
+
+#[tokio::test]
+async fn a_page_that_was_led_here_by_a_name_is_turned_away() {
+    let world = world();
+    for (host, status) in [
+        ("evil.example:9180", 421),
+        ("localhost", 200),
+        ("[::1]:1", 200),
+    ] {
+        let head = format!("GET /v1/slots HTTP/1.1\r\nhost: {host}");
+        let answer = ask(read_only(world.control.clone()), &head).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+        assert!(!answer.contains("access-control-allow-origin"));
+    }
+}
+
+#[tokio::test]
+async fn with_the_token_changes_may_be_asked_for_over_tcp() {
+    let mut world = world();
+    tokio::spawn(async move {
+        while let Some(Command::Reset { service, answer }) = world.commands.recv().await {
+            answer.send(Ok(service)).unwrap();
+        }
+    });
+    let file = world.dir.path().join("token");
+    std::fs::write(&file, "0123456789abcdef\n").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let token = access::Token::read(&file).unwrap();
+    for (line, status) in [
+        ("authorization: Bearer 0123456789abcdef", "200"),
+        ("authorization: Bearer 0123456789abcdeX", "401"),
+        ("accept: */*", "401"),
+    ] {
+        let access = access::Access::Token(token.clone());
+        let head = format!(
+            "POST /v1/services/acts/reset HTTP/1.1\r\nhost: localhost\r\n{line}\r\ncontent-length: 0"
+        );
+        let answer = ask(router(world.control.clone(), access), &head).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+        let scheme = answer.contains("www-authenticate: Bearer");
+        assert_eq!(scheme, status == "401", "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_looks_on_gets_everything_and_then_what_is_new() {
+    let world = world();
+    world
+        .control
+        .journal
+        .record("acts", None, "ready", String::new());
+    let mut watcher = world.client.watch().await.unwrap();
+    let first = watcher.next().await.unwrap().unwrap();
+    assert_eq!((first.services.len(), first.events.len()), (1, 1));
+    world
+        .control
+        .journal
+        .record("acts", Some(0), "exited", String::new());
+    let snapshot = Snapshot::default();
+    world.snapshot.send_replace(Arc::new(snapshot));
+    let second = watcher.next().await.unwrap().unwrap();
+    assert_eq!((second.services.len(), second.events.len()), (0, 1));
+    assert_eq!(second.events[0].kind, "exited");
+    drop(world.snapshot);
+    assert!(watcher.next().await.unwrap().is_none(), "the end is seen");
 }
 
 #[tokio::test]

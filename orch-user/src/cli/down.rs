@@ -18,6 +18,7 @@ use super::{CliError, Holder, Lock, LockError, Target, print};
 use crate::config::{Config, DEFAULT_PIN_DIR, DEFAULT_STATE_DIR, DataplaneConfig};
 use crate::{
     dataplane::Dataplane,
+    http,
     runtime::{Backend, Runtime, docker::DockerRuntime, process::ProcessRuntime},
 };
 
@@ -143,6 +144,9 @@ async fn remove(place: &Place, control: &Path) -> Result<Vec<String>, CliError> 
         Ok(docker) => stop_all(&docker, &mut removed).await?,
         // Most often there never was one; else its containers are out of reach, too.
         Err(error) => removed.push(format!("containers were not looked for: {error}")),
+    }
+    if http::end(control) {
+        removed.push("the gateway has ended".to_owned());
     }
     Dataplane::remove(&place.dataplane.pin_dir)?;
     removed.push("the data plane is detached".to_owned());

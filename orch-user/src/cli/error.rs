@@ -4,8 +4,8 @@ use std::{io, path::PathBuf};
 
 use super::{lock::LockError, seat::SeatError};
 use crate::{
-    api::client::ClientError, config::ConfigError, dataplane::DataplaneError, ports::PortTaken,
-    reconcile::RunError, runtime::RuntimeError,
+    api::client::ClientError, config::ConfigError, dataplane::DataplaneError, http::GatewayError,
+    load::error::LoadError, ports::PortTaken, reconcile::RunError, runtime::RuntimeError,
 };
 
 /// Why a verb failed.
@@ -46,6 +46,11 @@ pub enum CliError {
     /// Output could not be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
+    /// What fills a screen needs one.
+    #[error(
+        "`orch top` needs a terminal: use `orch status`, `orch ps` or `orch events -f` in a script"
+    )]
+    NoTerminal,
     /// The controller ended while somebody followed it.
     #[error("the controller has ended")]
     Ended,
@@ -74,12 +79,18 @@ pub enum CliError {
         /// How many.
         count: usize,
     },
+    /// No load could be made.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// The controller failed.
     #[error(transparent)]
     Control(#[from] RunError),
     /// A runtime failed.
     #[error(transparent)]
     Backends(#[from] RuntimeError),
+    /// The gateway cannot run.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
     /// The data plane failed.
     #[error(transparent)]
     Dataplane(#[from] DataplaneError),
@@ -90,6 +101,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
+            Self::Load(error) if error.is_usage() => 2,
             _ if self.is_silent() => 0,
             _ => 1,
         }

@@ -6,6 +6,8 @@ mod doctor;
 mod down;
 mod error;
 mod events;
+mod gateway;
+mod load;
 mod lock;
 mod logger;
 mod print;
@@ -18,6 +20,7 @@ mod session;
 mod signals;
 mod status;
 mod target;
+mod top;
 mod why;
 
 use clap::{Parser, Subcommand};
@@ -61,13 +64,17 @@ enum Verb {
     Check(check::Args),
     Ps(ps::Args),
     Status(status::Args),
+    Top(top::Args),
     Why(why::Args),
     Events(events::Args),
+    Load(Box<load::Args>),
     Scale(scale::Args),
     Reset(reset::Args),
     Down(down::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    Gateway(gateway::Args),
 }
 
 impl Cli {
@@ -84,13 +91,16 @@ impl Cli {
                 Verb::Check(args) => check::run(&args, before),
                 Verb::Ps(args) => ps::run(args, before).await,
                 Verb::Status(args) => status::run(args, before).await,
+                Verb::Top(args) => top::run(args, before).await,
                 Verb::Why(args) => why::run(args, before).await,
                 Verb::Events(args) => events::run(args, before).await,
+                Verb::Load(args) => load::run(&args, before).await,
                 Verb::Scale(args) => scale::run(args, before).await,
                 Verb::Reset(args) => reset::run(args, before).await,
                 Verb::Down(args) => down::run(args, before).await,
                 Verb::Doctor(args) => doctor::run(args, before),
                 Verb::Completions(args) => completions::run(&args),
+                Verb::Gateway(args) => gateway::run(&args),
             }
         })
     }

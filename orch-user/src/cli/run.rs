@@ -7,6 +7,7 @@ use nix::unistd::geteuid;
 use super::{CliError, Seat, Session, Target, logger, signals, target::Socket};
 use crate::{
     config::{ConfigError, DEFAULT_FILE, Source},
+    http,
     ports::{self, Claims},
 };
 
@@ -67,7 +68,7 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     }
     let signals = signals::listen()?;
     let seat = Seat::take(&config)?;
-    ports::free(&config)?;
+    ports::free(&config, http::pid(&config.control))?;
     let mut claims = Claims::new();
     claims.add(&config.services)?;
     let session = Session {

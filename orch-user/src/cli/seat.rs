@@ -15,7 +15,14 @@ use nix::sys::stat::{Mode, umask};
 use tokio::task::JoinSet;
 
 use super::lock::{Lock, LockError};
-use crate::{api, config::Config, control::Control};
+use crate::{
+    api::{
+        self,
+        access::{Access, Token, TokenError},
+    },
+    config::Config,
+    control::Control,
+};
 
 /// A taken seat that answers nobody yet. Dropping it removes the control socket, and takes back what
 /// was written into the lock's file.
@@ -23,6 +30,7 @@ use crate::{api, config::Config, control::Control};
 pub struct Seat {
     control: UnixListener,
     status: Option<TcpListener>,
+    access: Access,
     place: Place,
 }
 
@@ -61,6 +69,9 @@ pub enum SeatError {
     /// The lock cannot be had.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The token cannot be had.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// A directory cannot be made.
     #[error("cannot make the directory {}", path.display())]
     Directory {
@@ -107,6 +118,7 @@ pub enum SeatError {
 impl Seat {
     /// Takes the seat: directories, lock, control socket, status address, in this order.
     pub fn take(config: &Config) -> Result<Self, SeatError> {
+        let token = config.token_file.as_deref().map(Token::read).transpose()?;
         if let Some(parent) = config.control.parent() {
             directory(parent, 0o755)?;
         }
@@ -126,6 +138,7 @@ impl Seat {
         Ok(Self {
             control,
             status,
+            access: token.map_or(Access::ReadOnly, Access::Token),
             place: Place {
                 path: config.control.clone(),
                 lock: Some(lock),
@@ -142,7 +155,10 @@ impl Seat {
         if let Some(status) = self.status {
             status.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(status)?;
-            tasks.spawn(api::serve_status(listener, api::read_only(control)));
+            tasks.spawn(api::serve_status(
+                listener,
+                api::router(control, self.access),
+            ));
         }
         Ok(Served {
             _tasks: tasks,

@@ -10,6 +10,7 @@ use crate::{
     dataplane::{self, Dataplane},
     delivery::Host,
     health::probe::HttpProber,
+    http::{Keeper, Plane},
     ports::Claims,
     reconcile::{self, Edges, RunError, Runtimes},
     runtime::{Runtime, RuntimeError, RuntimeKind, docker::DockerRuntime, process::ProcessRuntime},
@@ -39,8 +40,10 @@ impl Session {
         let host = host();
         reconcile::can_deliver(&config, host)?;
         let dataplane = Dataplane::open(&config.dataplane).map_err(RunError::from)?;
+        let keeper = Keeper::new(&config.control, &config.state_dir);
         log::info!("{}", balanced(&dataplane.uplinks(), config.status));
-        let (control, door) = reconcile::door();
+        let (mut control, door) = reconcile::door();
+        control.source = Some(Arc::new(self.source.clone()));
         let served = self.seat.serve(control).map_err(CliError::Runtime)?;
         let (sender, receiver) = mpsc::channel(4);
         let translator = Translator {
@@ -55,7 +58,8 @@ impl Session {
             prober: Arc::new(HttpProber),
             host,
         };
-        let ran = reconcile::run(config, dataplane, edges, door, receiver).await;
+        let ran =
+            reconcile::run(config, Plane::new(dataplane, keeper), edges, door, receiver).await;
         match ran {
             Err(error) => {
                 // What is left must be found again by `orch down`.
@@ -100,7 +104,6 @@ fn balanced(uplinks: &[String], status: Option<SocketAddr>) -> String {
 /// What of this host decides how connections reach containers.
 pub(super) fn host() -> Host {
     Host {
-        tcx: dataplane::has_tcx(),
         cgroup2: matches!(dataplane::cgroup2_root(), Ok(Some(_))),
     }
 }

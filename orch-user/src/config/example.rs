@@ -5,9 +5,10 @@
 pub const EXAMPLE: &str = r#"# What `orch run` does when this file says nothing else: every key has its default here, but those of
 # [service.backend] that say what to run.
 
-state_dir = "/var/lib/orch"            # what must survive a restart
-control   = "/run/orch/orch.sock"      # unix socket of the verbs, mode 0600
-status    = "127.0.0.1:9180"           # status page, API, metrics; "" turns it off
+state_dir  = "/var/lib/orch"           # what must survive a restart
+control    = "/run/orch/orch.sock"     # unix socket of the verbs, mode 0600
+status     = "127.0.0.1:9180"          # status page, API, metrics; "" turns it off
+token_file = ""                        # a file with the token for changes at status; "": only by the socket
 
 [dataplane]
 interfaces = ["auto"]                  # uplinks: where outsiders come from
@@ -20,7 +21,8 @@ pin_dir    = "/sys/fs/bpf/orch"        # where the kernel programs and maps are 
 name         = "acts"                  # letters, digits, '-' and '_'
 listen       = "80"                    # "80", "10.0.0.1:80", "[::]:80"
 mode         = "tcp"                   # tcp | http
-balance      = "round_robin"           # each new connection to the next slot
+balance      = "round_robin"           # round_robin | least_connections | source_ip
+weights      = []                      # by slot, 1 to 100: [3, 1] gives slot 0 three of four; 1 for the rest
 start_port   = 8000                    # slot k has port start_port + k
 publish      = "none"                  # none | localhost | all: have Docker publish the slot ports too
 expose_slots = false                   # may outsiders reach slot ports past the balancer?
@@ -49,6 +51,25 @@ start_limit     = "30s"                # longest time to the first 200
 [service.count]
 prefix  = "/"                          # which requests count: paths that begin so
 exclude = []                           # but not these, nor what lies below them
+
+[service.http]
+routes          = []                   # mode http: paths that go to the copies begin so; []: count.prefix
+wait            = "10s"                # how long a request waits for a copy where none is ready
+waiting         = 1024                 # how many requests may wait so
+header_timeout  = "10s"                # for the whole head of a request
+body_timeout    = "30s"                # between two pieces of a body
+idle_timeout    = "75s"                # between two requests of a connection
+connect_timeout = "1s"                 # to reach a copy
+answer_timeout  = "60s"                # for the head of a copy's answer
+max_header      = "32KiB"              # size of a request's head
+max_headers     = 100                  # its header lines
+max_connections = 16384                # open at a time
+proxy_protocol  = false                # clients come through a proxy that sends the PROXY protocol
+
+[service.http.tls]
+listen      = ""                       # "443", "10.0.0.1:443"; "" is no TLS
+certificate = ""                       # file in PEM, with its chain; read again when it changes
+key         = ""                       # file in PEM
 
 [service.scale]
 policy               = "step"          # copies = floor(requests in the window / requests_per_replica) + 1

@@ -3,6 +3,7 @@
 
 mod check;
 mod example;
+mod http;
 mod problem;
 mod raw;
 mod section;
@@ -17,7 +18,11 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 pub use example::EXAMPLE;
+pub use http::{HttpConfig, Mode, TlsConfig};
+pub use orch_common::service::Balance;
 pub use problem::{ConfigError, Problem};
 pub use source::{DEFAULT_FILE, Source, parse};
 
@@ -37,6 +42,8 @@ pub struct Config {
     pub control: PathBuf,
     /// The status address; `None` if turned off.
     pub status: Option<SocketAddr>,
+    /// Holds the token with which changes may be asked for at the status address; `None`: never.
+    pub token_file: Option<PathBuf>,
     /// The data plane.
     pub dataplane: DataplaneConfig,
     /// The services, in the order of the file. Their index here is their index in the data plane.
@@ -96,6 +103,14 @@ pub struct ServiceConfig {
     pub name: String,
     /// Where clients connect.
     pub listen: Listen,
+    /// How a slot is chosen for a connection.
+    pub balance: Balance,
+    /// Weights by slot, 1 to 100; 1 for those behind the end.
+    pub weights: Vec<u8>,
+    /// What is balanced.
+    pub mode: Mode,
+    /// Mode `http`: what is forwarded, and within which limits.
+    pub http: HttpConfig,
     /// Slot k has port `start_port + k`.
     pub start_port: u16,
     /// Whether Docker publishes the slot ports, and where.
@@ -117,7 +132,7 @@ pub struct ServiceConfig {
 }
 
 /// A listening address: `80`, `10.0.0.1:80`, `[::]:80`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listen {
     /// `None` for every address of the host, IPv4 and IPv6. `0.0.0.0` is all of IPv4, `::` all of
     /// IPv6.
@@ -212,7 +227,7 @@ pub struct HealthConfig {
 }
 
 /// Which requests count.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountConfig {
     /// Paths that begin so.
     pub prefix: String,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use toml::de::DeTable;
 
 use super::{
+    http::RawHttp,
     problem::{At, Sink},
     section::{Reader, Section},
 };
@@ -14,6 +15,7 @@ pub(crate) struct RawConfig {
     pub(crate) state_dir: At<String>,
     pub(crate) control: At<String>,
     pub(crate) status: At<String>,
+    pub(crate) token_file: At<String>,
     pub(crate) dataplane: RawDataplane,
     pub(crate) services: Vec<RawService>,
 }
@@ -31,6 +33,7 @@ pub(crate) struct RawService {
     pub(crate) listen: At<String>,
     pub(crate) mode: At<String>,
     pub(crate) balance: At<String>,
+    pub(crate) weights: At<Vec<At<i64>>>,
     pub(crate) start_port: At<i64>,
     pub(crate) publish: At<String>,
     pub(crate) expose_slots: At<bool>,
@@ -39,6 +42,7 @@ pub(crate) struct RawService {
     pub(crate) backend: RawBackend,
     pub(crate) health: RawHealth,
     pub(crate) count: RawCount,
+    pub(crate) http: RawHttp,
     pub(crate) scale: RawScale,
 }
 
@@ -113,6 +117,7 @@ impl RawConfig {
             state_dir: table.string("state_dir", super::DEFAULT_STATE_DIR),
             control: table.string("control", super::DEFAULT_CONTROL),
             status: table.string("status", "127.0.0.1:9180"),
+            token_file: table.string("token_file", ""),
             dataplane: RawDataplane::read(table.section("dataplane")),
             services: table
                 .sections("service")
@@ -146,6 +151,7 @@ impl RawService {
             listen: table.string("listen", "80"),
             mode: table.string("mode", "tcp"),
             balance: table.string("balance", "round_robin"),
+            weights: table.integers("weights"),
             start_port: table.integer("start_port", 8000),
             publish: table.string("publish", "none"),
             expose_slots: table.boolean("expose_slots", false),
@@ -154,6 +160,7 @@ impl RawService {
             backend: RawBackend::read(table.section("backend")),
             health: RawHealth::read(table.section("health")),
             count: RawCount::read(table.section("count")),
+            http: RawHttp::read(table.section("http")),
             scale: RawScale::read(table.section("scale")),
         };
         table.finish();

@@ -116,11 +116,7 @@ impl<'a> Section<'a> {
     }
 
     pub(crate) fn integer(&mut self, key: &'static str, default: i64) -> At<i64> {
-        let found = self.get(key, "an integer", |value| {
-            let integer = value.as_integer()?;
-            i64::from_str_radix(integer.as_str(), integer.radix()).ok()
-        });
-        found.or_default(default)
+        self.get(key, "an integer", integer).or_default(default)
     }
 
     pub(crate) fn float(&mut self, key: &'static str, default: f64) -> At<f64> {
@@ -142,15 +138,33 @@ impl<'a> Section<'a> {
 
     /// An array of strings, each with its own place.
     pub(crate) fn strings(&mut self, key: &'static str, default: &[&str]) -> At<Vec<At<String>>> {
+        let default = default.iter().map(|value| (*value).to_owned()).collect();
+        self.items(key, "an array of strings", default, |value| {
+            value.as_str().map(str::to_owned)
+        })
+    }
+
+    /// An array of whole numbers, each with its own place; empty by default.
+    pub(crate) fn integers(&mut self, key: &'static str) -> At<Vec<At<i64>>> {
+        self.items(key, "an array of integers", Vec::new(), integer)
+    }
+
+    fn items<T>(
+        &mut self,
+        key: &'static str,
+        wanted: &str,
+        default: Vec<T>,
+        convert: impl Fn(&DeValue<'a>) -> Option<T>,
+    ) -> At<Vec<At<T>>> {
         let place = self.place_of(key, self.line);
-        let found = self.get(key, "an array of strings", |value| {
+        let found = self.get(key, wanted, |value| {
             let items = value.as_array()?.iter();
             items
-                .map(|item| Some((item.span().start, item.get_ref().as_str()?.to_owned())))
+                .map(|item| Some((item.span().start, convert(item.get_ref())?)))
                 .collect::<Option<Vec<_>>>()
         });
-        let lines = |items: Vec<(usize, String)>| {
-            let item = |(at, (byte, value)): (usize, (usize, String))| At {
+        let lines = |items: Vec<(usize, T)>| {
+            let item = |(at, (byte, value)): (usize, (usize, T))| At {
                 value,
                 key: format!("{}[{at}]", place.key),
                 line: Some(self.reader.line(byte)),
@@ -158,12 +172,12 @@ impl<'a> Section<'a> {
             items.into_iter().enumerate().map(item).collect()
         };
         let defaults = || {
-            let item = |value: &&str| At {
-                value: (*value).to_owned(),
+            let item = |value: T| At {
+                value,
                 key: place.key.clone(),
                 line: None,
             };
-            default.iter().map(item).collect()
+            default.into_iter().map(item).collect()
         };
         At {
             value: found.value.map_or_else(defaults, lines),
@@ -347,4 +361,9 @@ fn without_indices(path: &str) -> String {
             !inside
         })
         .collect()
+}
+
+fn integer(value: &DeValue<'_>) -> Option<i64> {
+    let integer = value.as_integer()?;
+    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{EXAMPLE, SpareKind, parse, problem::Sink, raw::RawConfig};
+use super::{Balance, EXAMPLE, SpareKind, parse, problem::Sink, raw::RawConfig};
 
 /// The least there is to say.
 const LEAST: &str = "[[service]]\nbackend.image = \"acts:demo\"\n";
@@ -164,12 +164,11 @@ fn all_problems_come_at_once() {
 #[test]
 fn what_this_version_lacks_is_said() {
     check_service(
-        "mode = \"http\"\nscale.spares = 1\nscale.policy = \"pid\"\n\
+        "mode = \"tcp\"\nscale.spares = 1\nscale.policy = \"pid\"\n\
          balance = \"maglev\"\nscale.spare_kind = \"gated\"\n[dataplane]\nlocal = \"packet\"",
         &[
-            "orch.toml:3: service[0].mode: \"http\" is not in this version yet: \"tcp\"",
             "orch.toml:5: service[0].scale.policy: must be \"step\", not \"pid\"",
-            "orch.toml:6: service[0].balance: \"maglev\" is not in this version yet: \"round_robin\"",
+            "orch.toml:6: service[0].balance: must be \"round_robin\" or \"least_connections\" or \"source_ip\", not \"maglev\"",
             "orch.toml:7: service[0].scale.spare_kind: \"gated\" is not in this version yet: write spare_kind = \"running\" or \"frozen\"",
             "orch.toml:9: dataplane.local: \"packet\" is not in this version yet: \"auto\" or \"connect\" or \"off\"",
         ],
@@ -201,6 +200,36 @@ fn scaling_to_zero_needs_connections_that_wait() {
         &[
             "orch.toml:3: service[0].scale.idle: is for services that may have no copy: write min = 0 as well, or idle = \"0s\"",
         ],
+    );
+}
+
+#[test]
+fn ways_to_choose() {
+    let service = |lines: &str| {
+        let config = parse(
+            "choices",
+            &format!("[[service]]\nname = \"a\"\n{lines}\nbackend.image = \"b\"\n"),
+        );
+        config.unwrap().services.remove(0)
+    };
+    let least = service("balance = \"least_connections\"\nweights = [3, 1]");
+    assert_eq!(least.balance, Balance::LeastConnections);
+    assert_eq!(least.weights, [3, 1]);
+    assert_eq!(
+        service("balance = \"source_ip\"").balance,
+        Balance::SourceIp
+    );
+    check_service(
+        "weights = [1, 0, 101]\nscale.max = 2",
+        &[
+            "orch.toml:3: service[0].weights: has 3 weights, and the service has 2 slots at the most (scale.max)",
+            "orch.toml:3: service[0].weights[1]: must be from 1 to 100, not 0",
+            "orch.toml:3: service[0].weights[2]: must be from 1 to 100, not 101",
+        ],
+    );
+    check_service(
+        "weights = 3",
+        &["orch.toml:3: service[0].weights: must be an array of integers, not an integer"],
     );
 }
 

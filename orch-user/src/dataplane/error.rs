@@ -2,6 +2,7 @@
 
 use std::{io, net::IpAddr, path::PathBuf};
 
+use crate::http::KeeperError;
 use aya::{
     EbpfError,
     maps::MapError,
@@ -12,6 +13,13 @@ use aya::{
 /// Why the data plane cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataplaneError {
+    /// The gateway of services in mode http does not do its part.
+    #[error("services in mode http are not what they should be")]
+    Gateway {
+        /// Why.
+        #[source]
+        source: KeeperError,
+    },
     /// A pin or another file cannot be used.
     #[error("cannot use {path}")]
     File {

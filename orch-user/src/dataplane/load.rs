@@ -16,7 +16,8 @@ use orch_common::{
         EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_PROCESSES, MAX_SERVICES, MAX_SLOTS,
         PORT_WORDS, PORTS, RING_BANKS, map, program,
     },
-    service::{ListenerKey, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
+    pulse::Pulse,
+    service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
     syn::Syn,
 };
@@ -52,6 +53,15 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
                 Hash,
                 size_of::<RingKey>(),
                 size_of::<Ring>(),
+                MAX_SERVICES * RING_BANKS,
+            ),
+        ),
+        (
+            map::MAGLEV,
+            Shape(
+                Hash,
+                size_of::<RingKey>(),
+                size_of::<Maglev>(),
                 MAX_SERVICES * RING_BANKS,
             ),
         ),
@@ -98,6 +108,7 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
             map::LATENCY,
             Shape(Hash, KEY, size_of::<Histogram>(), MAX_SLOTS),
         ),
+        (map::PULSES, Shape(Array, 4, size_of::<Pulse>(), MAX_SLOTS)),
         (map::EPOCH, Shape(Array, 4, 4, 1)),
         (map::EVENTS, Shape(RingBuf, 0, 0, EVENTS_BYTES)),
         (
@@ -111,8 +122,16 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
 }
 
 /// Loads maps and programs. Maps that are pinned already are taken over.
-pub(super) fn load(pins: &Pins, flows: u32) -> Result<Ebpf, DataplaneError> {
+///
+/// `task_tgid` is where the kernel keeps a process's number, if that is known.
+pub(super) fn load(
+    pins: &Pins,
+    flows: u32,
+    task_tgid: Option<u32>,
+) -> Result<Ebpf, DataplaneError> {
     let mut loader = EbpfLoader::new();
+    let offset = task_tgid.unwrap_or_default();
+    loader.override_global("TASK_TGID", &offset, true);
     loader.map_max_entries(map::FLOWS, flows);
     loader.map_max_entries(map::REPLIES, flows);
     for (name, expected) in shapes() {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
 };
 use orch_common::{
     layout::map,
+    pulse::Pulse,
     slot::{Owner, Slot, SlotKey},
 };
 
@@ -18,6 +19,7 @@ use super::{
     host::Interface,
     load, netns,
     pin::Pins,
+    signals,
     tables::{Tables, take},
     uplinks,
     ways::Ways,
@@ -33,6 +35,7 @@ pub(super) struct Parts {
     events: RingBuf<MapData>,
     hold: Hold,
     processes: HashMap<MapData, u32, Owner>,
+    pulses: Array<MapData, Pulse>,
     config: DataplaneConfig,
     attached: Vec<(Interface, Role)>,
 }
@@ -44,16 +47,21 @@ impl Parts {
         others: &[Pins],
     ) -> Result<Self, DataplaneError> {
         uplinks::require(&config.interfaces)?;
-        let mut ebpf = load::load(pins, config.flows)?;
+        let task_tgid = signals::task_tgid();
+        let mut ebpf = load::load(pins, config.flows, task_tgid)?;
         let tables = Tables::new(&mut ebpf)?;
         let slots = take(&mut ebpf, map::SLOTS)?;
         let reasons = take(&mut ebpf, map::REASONS)?;
         let events = take(&mut ebpf, map::EVENTS)?;
         let hold = Hold::new(take(&mut ebpf, map::HELD)?, take(&mut ebpf, map::HOLDING)?);
         let processes = take(&mut ebpf, map::PROCESSES)?;
+        let pulses = take(&mut ebpf, map::PULSES)?;
         // A kernel without it leaves this to the runtimes, which notice a little later.
         if let Err(error) = attach::exits(&mut ebpf, pins) {
             log::warn!("{error}: the end of a backend is seen when its runtime tells");
+        }
+        if let Err(error) = signals::attach(&mut ebpf, pins, task_tgid.is_some()) {
+            log::warn!("{error}: a backend that others stop is in its turn until its end");
         }
         netns::follow(take(&mut ebpf, map::NETNS)?)?;
         let cgroup = local_root(config.local)?;
@@ -65,6 +73,7 @@ impl Parts {
             events,
             hold,
             processes,
+            pulses,
             config: config.clone(),
             attached: Vec::new(),
         };
@@ -102,6 +111,7 @@ impl Parts {
             attached: self.attached,
             ways: Ways::default(),
             processes: self.processes,
+            pulses: self.pulses,
             pids: BTreeMap::new(),
             exposes: true,
             swept: None,

@@ -15,18 +15,23 @@ use orch_common::{
     flow::Counting,
     latency::Histogram,
     layout::{MAX_SERVICES, PORT_WORDS, PORTS, map},
-    service::{ListenerKey, PathKey, PathRule, Port, PortClass, Ring, RingKey, Service},
+    select,
+    service::{
+        Balance, ListenerKey, Maglev, PathKey, PathRule, Port, PortClass, Ring, RingKey, Service,
+        Turn,
+    },
     slot::SlotKey,
 };
 
 use super::{DataplaneError, host::to_address};
-use crate::config::{CountConfig, Listen, ServiceConfig};
+use crate::config::{CountConfig, Listen, Mode, ServiceConfig};
 
 /// The maps that the controller writes.
 pub(super) struct Tables {
     services: HashMap<MapData, u32, Service>,
     listeners: HashMap<MapData, ListenerKey, u32>,
     ring: HashMap<MapData, RingKey, Ring>,
+    maglev: HashMap<MapData, RingKey, Maglev>,
     ports: Array<MapData, Port>,
     socket_ports: Array<MapData, u64>,
     addresses: HashMap<MapData, Address, u32>,
@@ -38,6 +43,16 @@ pub(super) struct Tables {
     /// Ports on which backends listen at addresses of their own. They are never forgotten: a
     /// connection may outlive the backend's place in a slot.
     backend_ports: BTreeSet<u16>,
+    /// How each service's slots are chosen.
+    choices: Vec<Choice>,
+}
+
+/// How the slots of a service are chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Choice {
+    balance: Balance,
+    /// By slot; 1 for those behind its end.
+    weights: Vec<u8>,
 }
 
 /// Takes a map out of the loaded object.
@@ -57,6 +72,7 @@ impl Tables {
             services: take(ebpf, map::SERVICES)?,
             listeners: take(ebpf, map::LISTENERS)?,
             ring: take(ebpf, map::RING)?,
+            maglev: take(ebpf, map::MAGLEV)?,
             ports: take(ebpf, map::PORTS)?,
             socket_ports: take(ebpf, map::SOCKET_PORTS)?,
             addresses: take(ebpf, map::ADDRESSES)?,
@@ -65,6 +81,7 @@ impl Tables {
             latency: take(ebpf, map::LATENCY)?,
             known_ports: BTreeMap::new(),
             backend_ports: BTreeSet::new(),
+            choices: Vec::new(),
         };
         if tables.services.keys().next().is_some() {
             tables.read_ports()?;
@@ -109,6 +126,7 @@ impl Tables {
         for generation in 0..orch_common::layout::RING_BANKS as u32 {
             // Banks that were never used are not there.
             let _ = self.ring.remove(&RingKey::new(index, generation));
+            let _ = self.maglev.remove(&RingKey::new(index, generation));
         }
         gone(self.services.remove(&u32::from(index)), map::SERVICES)
     }
@@ -128,18 +146,37 @@ impl Tables {
                 listen_port: service.listen.port,
                 expose_slots: u8::from(service.expose_slots),
                 counting: counting(&service.count),
+                balance: service.balance,
+                pad: [0; 3],
             };
             self.services
                 .insert(index, value, 0)
                 .map_err(DataplaneError::map(map::SERVICES))?;
         }
+        self.set_choices(services)?;
         self.set_listeners(services)?;
         self.set_ports(services)
     }
 
+    /// Notes how slots are chosen; a ring that was made for another way is made anew.
+    fn set_choices(&mut self, services: &[ServiceConfig]) -> Result<(), DataplaneError> {
+        let wanted = services.iter().map(|service| Choice {
+            balance: service.balance,
+            weights: service.weights.clone(),
+        });
+        let before = std::mem::replace(&mut self.choices, wanted.collect());
+        for index in 0..self.choices.len() {
+            let slots = self.ring(index as u16);
+            if !slots.is_empty() && before.get(index) != self.choices.get(index) {
+                self.set_ring(index as u16, &slots)?;
+            }
+        }
+        Ok(())
+    }
+
     fn set_listeners(&mut self, services: &[ServiceConfig]) -> Result<(), DataplaneError> {
         let mut wanted = Vec::new();
-        for (index, service) in services.iter().enumerate() {
+        for (index, service) in services.iter().enumerate().filter(in_kernel) {
             wanted.extend(listener_keys(service.listen).map(|key| (key, index as u32)));
         }
         let known: Vec<ListenerKey> = self.listeners.keys().flatten().collect();
@@ -236,8 +273,22 @@ impl Tables {
             .get(&index, 0)
             .map_err(DataplaneError::map(map::SERVICES))?;
         let next = entry.ring.wrapping_add(1);
+        let key = RingKey::new(service, next);
+        let served = self.served(service, slots);
+        let ring = match entry.balance {
+            // Weights are compared at each choice; everybody is looked at once.
+            Balance::LeastConnections => Ring::new(served.iter().copied()),
+            Balance::RoundRobin | Balance::SourceIp => Ring::new(select::turns(&served)),
+        };
+        if entry.balance == Balance::SourceIp
+            && let Some(table) = select::maglev(&served)
+        {
+            self.maglev
+                .insert(key, table, 0)
+                .map_err(DataplaneError::map(map::MAGLEV))?;
+        }
         self.ring
-            .insert(RingKey::new(service, next), Ring::new(slots), 0)
+            .insert(key, ring, 0)
             .map_err(DataplaneError::map(map::RING))?;
         entry.ring = next;
         self.services
@@ -245,16 +296,34 @@ impl Tables {
             .map_err(DataplaneError::map(map::SERVICES))
     }
 
-    /// The ring in force.
+    /// Slots with their weights.
+    fn served(&self, service: u16, slots: &[u16]) -> Vec<Turn> {
+        let choice = self.choices.get(usize::from(service));
+        let weight_of = |slot: u16| {
+            let weights = &choice?.weights;
+            weights.get(usize::from(slot)).copied()
+        };
+        let turn = |slot: &u16| Turn {
+            slot: *slot as u8,
+            weight: weight_of(*slot).unwrap_or(1),
+        };
+        slots.iter().map(turn).collect()
+    }
+
+    /// The slots of the ring in force, each once, in the order of their first turns.
     pub(super) fn ring(&self, service: u16) -> Vec<u16> {
         let ring = self
             .services
             .get(&u32::from(service), 0)
             .and_then(|entry| self.ring.get(&RingKey::new(service, entry.ring), 0));
-        ring.map_or_else(
-            |_| Vec::new(),
-            |ring| ring.slots[..ring.len as usize].to_vec(),
-        )
+        let mut slots = Vec::new();
+        for turn in ring.iter().flat_map(Ring::turns) {
+            let slot = u16::from(turn.slot);
+            if !slots.contains(&slot) {
+                slots.push(slot);
+            }
+        }
+        slots
     }
 
     /// Makes sure that a slot has counters; those that are there stay.
@@ -354,6 +423,12 @@ fn listener_keys(listen: Listen) -> impl Iterator<Item = ListenerKey> {
     })
 }
 
+/// Whether the kernel has the service's port: that of mode http is the gateway's, whose packets the
+/// kernel programs leave alone.
+fn in_kernel((_, service): &(usize, &ServiceConfig)) -> bool {
+    service.mode == Mode::Tcp
+}
+
 /// What each port is. Every slot that a service may ever have is guarded, running or not.
 fn port_table(services: &[ServiceConfig]) -> BTreeMap<u16, Port> {
     let mut ports = BTreeMap::new();
@@ -370,7 +445,7 @@ fn port_table(services: &[ServiceConfig]) -> BTreeMap<u16, Port> {
             ports.insert(service.start_port + slot, port);
         }
     }
-    for service in services {
+    for (_, service) in services.iter().enumerate().filter(in_kernel) {
         let port = Port {
             class: PortClass::Service,
             ..Port::default()

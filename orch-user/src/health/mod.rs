@@ -1,6 +1,7 @@
 //! Health: what the answers of a backend mean. Pure; `probe` asks, by `get`.
 
 mod get;
+pub mod polls;
 pub mod probe;
 
 use std::{fmt, time::Duration};

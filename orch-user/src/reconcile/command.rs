@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    Closing, Controller, Event, Onward, RunError, Signal, adopt::short, execute::whole,
-    tables::Tables,
-};
+use super::{Closing, Controller, Onward, Signal, adopt::short, execute::whole, tables::Tables};
 use crate::{
     control::{Command, CommandError},
     events::now_s,
@@ -35,6 +32,20 @@ impl<T: Tables> Controller<T> {
             Command::Reset { service, answer } => {
                 let _ = answer.send(self.reset(&service));
             }
+            Command::Stop {
+                service,
+                slot,
+                answer,
+            } => {
+                let _ = answer.send(self.renew(&service, slot));
+            }
+            Command::Reload { config, answer } => self.check(config, Some(answer)),
+            Command::Log {
+                service,
+                slot,
+                lines,
+                answer,
+            } => self.tell_log(&service, slot, lines, answer),
         }
     }
 
@@ -80,7 +91,7 @@ impl<T: Tables> Controller<T> {
         Ok(sentence)
     }
 
-    fn position(&self, service: &str) -> Result<usize, CommandError> {
+    pub(super) fn position(&self, service: &str) -> Result<usize, CommandError> {
         let mut services = self.services.iter();
         services
             .position(|hosted| !hosted.leaving && hosted.config.name == service)
@@ -122,14 +133,7 @@ impl<T: Tables> Controller<T> {
     pub(super) fn signal(&mut self, signal: Signal) -> Onward {
         match signal {
             Signal::Reload(config) => {
-                // Asking a runtime may take long: the answer comes back as an event.
-                let runtimes = self.runtimes.clone();
-                let report = self.report.clone();
-                tokio::spawn(async move {
-                    let result: Result<_, RunError> =
-                        runtimes.check(&config).await.map(|()| config);
-                    let _ = report.send(Event::Checked(result));
-                });
+                self.check(config, None);
                 Onward::Continue
             }
             Signal::Unreadable(error) => {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Controller, Event, hosted::Hosted, tables::Tables};
 use crate::{
-    config::Local,
+    config::{Local, Mode},
     dataplane::HoldTerms,
     hold::{
         Parked, Taken, frame,
@@ -99,6 +99,20 @@ impl<T: Tables> Controller<T> {
         let limit = limit.map_or(0, |hosted| hosted.config.hold_limit);
         if self.holds.parked.take(syn, now, limit) == Taken::Full {
             self.send_on(&syn, Release::Forget);
+        }
+    }
+
+    /// How many connections or requests wait for a copy of the service.
+    pub(super) fn waiting(&self, service: u16) -> u64 {
+        self.holds.waiting(service) as u64 + self.tables.waiting(service)
+    }
+
+    /// Looks whether requests wait at the gateway. Called at every tick, after the counts were read.
+    pub(super) fn mind_the_gateway(&mut self) {
+        for service in 0..self.services.len() as u16 {
+            if self.tables.waiting(service) > 0 && !self.is_served(service) {
+                self.somebody_waits(service);
+            }
         }
     }
 
@@ -235,10 +249,12 @@ impl<T: Tables> Controller<T> {
     }
 
     fn terms(&mut self, service: u16) -> Option<HoldTerms> {
-        if self.refuses(service) {
+        let config = &self.services.get(usize::from(service))?.config;
+        let limit = config.hold_limit;
+        // The gateway has its requests wait by itself.
+        if config.mode == Mode::Http || self.refuses(service) {
             return None;
         }
-        let limit = self.services.get(usize::from(service))?.config.hold_limit;
         Some(HoldTerms {
             limit,
             listener: self.open_porch(service),
@@ -293,7 +309,7 @@ impl<T: Tables> Controller<T> {
                 service,
                 slot: *slot,
             });
-            slots.any(|key| !self.suspects.contains(&key))
+            slots.any(|key| !self.suspects.contains_key(&key))
         })
     }
 

@@ -15,8 +15,10 @@ mod observe;
 mod outcome;
 mod publish;
 mod reload;
+mod request;
 mod runtimes;
 mod spare;
+mod suspicion;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -41,18 +43,20 @@ pub use self::{
     runtimes::Runtimes,
     tables::{Outcome, Tables},
 };
-use self::{hold::Holds, hosted::Hosted, outcome::Done};
+use self::{hold::Holds, hosted::Hosted, outcome::Done, suspicion::Suspect};
 use crate::{
     beat::Beats,
     config::{Config, ConfigError},
-    control::{Command, Control},
+    control::{Command, Control, Reply},
     dataplane::{DataplaneError, SlotReading},
     delivery::Host,
     events::Journal,
     health::{
         Answer,
+        polls::Polls,
         probe::{Prober, Task},
     },
+    history::History,
     plan,
     ports::Claims,
     runtime::{Backend, BackendId, Prepared, RuntimeError, RuntimeEvent, RuntimeKind},
@@ -145,6 +149,7 @@ pub enum RunError {
 pub struct Door {
     snapshot: watch::Sender<Arc<Snapshot>>,
     journal: Journal,
+    history: History,
     commands: mpsc::Receiver<Command>,
 }
 
@@ -153,14 +158,18 @@ pub fn door() -> (Control, Door) {
     let (snapshot, seen) = watch::channel(Arc::default());
     let (sender, commands) = mpsc::channel(16);
     let journal = Journal::default();
+    let history = History::default();
     let control = Control {
         snapshot: seen,
         journal: journal.clone(),
+        history: history.clone(),
         commands: sender,
+        source: None,
     };
     let door = Door {
         snapshot,
         journal,
+        history,
         commands,
     };
     (control, door)
@@ -215,7 +224,10 @@ enum Event {
     /// Somebody asks for a change.
     Command(Command),
     /// A new configuration was checked against the runtimes.
-    Checked(Result<Box<Config>, RunError>),
+    Checked {
+        result: Result<Box<Config>, RunError>,
+        answer: Option<Reply>,
+    },
     /// The outside world wants something.
     Signal(Signal),
 }
@@ -259,7 +271,7 @@ struct Controller<T> {
     /// Backends that ended before their start was reported.
     early_exits: Vec<(BackendId, String)>,
     /// Slots that the kernel passes by, until a probe says that they are well.
-    suspects: BTreeSet<SlotKey>,
+    suspects: BTreeMap<SlotKey, Suspect>,
     /// Slots whose backend is probed eagerly, because somebody waits for it.
     eager: BTreeSet<SlotKey>,
     holds: Holds,
@@ -272,6 +284,7 @@ struct Controller<T> {
     first_generation: u32,
     readings: BTreeMap<SlotKey, SlotReading>,
     latencies: BTreeMap<SlotKey, Histogram>,
+    polls: BTreeMap<SlotKey, Polls>,
     reasons: [u64; Reason::COUNT],
     flows: u64,
     detection_s: VecDeque<f64>,
@@ -325,7 +338,7 @@ impl<T: Tables> Controller<T> {
             prepared: BTreeMap::new(),
             probes: BTreeMap::new(),
             early_exits: Vec::new(),
-            suspects: BTreeSet::new(),
+            suspects: BTreeMap::new(),
             eager: BTreeSet::new(),
             holds: Holds::default(),
             lost: BTreeSet::new(),
@@ -334,6 +347,7 @@ impl<T: Tables> Controller<T> {
             first_generation: 1,
             readings: BTreeMap::new(),
             latencies: BTreeMap::new(),
+            polls: BTreeMap::new(),
             reasons: [0; Reason::COUNT],
             flows: 0,
             detection_s: VecDeque::new(),
@@ -463,7 +477,7 @@ impl<T: Tables> Controller<T> {
                 result,
             } => self.listed(runtime, asked_at, result),
             Event::Command(command) => self.command(command),
-            Event::Checked(result) => self.reload(result),
+            Event::Checked { result, answer } => self.reload(result, answer),
             Event::Signal(signal) => return self.signal(signal),
         }
         self.check_closed()

@@ -3,16 +3,12 @@
 
 use std::collections::VecDeque;
 
-use orch_common::{
-    counter::SlotCounters,
-    flow::SWEEP_SECONDS,
-    slot::{SlotKey, SlotState},
-};
+use orch_common::{counter::SlotCounters, flow::SWEEP_SECONDS, slot::SlotKey};
 
 use super::{Controller, Event, adopt::short, execute::whole, tables::Tables};
 use crate::{
     dataplane::SlotReading,
-    health::{Answer, Verdict},
+    health::{Answer, Verdict, polls::Poll},
     runtime::{Backend, BackendId, RuntimeError, RuntimeEvent, RuntimeKind},
     state::{Cause, FIRST_SPARE, Life, Moment, Next, Stray},
 };
@@ -38,7 +34,12 @@ impl<T: Tables> Controller<T> {
         }
         let good_at = current.health.good_at;
         let before = current.health.last;
+        let poll = Poll::of(answer, current.health.since.is_some());
         let verdict = current.health.judge(answer, &rules, current.seen_at, now);
+        self.polls.entry(key).or_default().push(poll);
+        let Some(slot) = self.slot_mut(key) else {
+            return;
+        };
         match verdict {
             Verdict::Starting => slot.note = format!("not well yet: its probe {answer}"),
             Verdict::Suspect => slot.note = format!("its probe {answer}"),
@@ -83,6 +84,9 @@ impl<T: Tables> Controller<T> {
             _ => (cause.name(), "unhealthy"),
         };
         slot.fail(cause, now);
+        if kind == "exited" {
+            self.polls.entry(key).or_default().push(Poll::Bad);
+        }
         if key.slot < FIRST_SPARE {
             self.count_replacement(key.service, name);
         }
@@ -139,6 +143,7 @@ impl<T: Tables> Controller<T> {
         self.observe_policies(now);
         self.suspect();
         self.retry_held();
+        self.mind_the_gateway();
         let second = now.as_secs();
         if second == self.second {
             return;
@@ -162,39 +167,6 @@ impl<T: Tables> Controller<T> {
         }
     }
 
-    /// Probes at once where the kernel has seen a connection refused: the next regular probe may be
-    /// a second away. Only a backend that is well otherwise; the others are probed often enough.
-    pub(super) fn suspect(&mut self) {
-        let mut refused = self.tables.refused();
-        refused.dedup();
-        if !refused.is_empty() {
-            self.replay_soon();
-        }
-        for (key, generation) in refused {
-            let current = self.readings.get(&key).map(|slot| slot.generation);
-            let well = self.slot(key).and_then(|slot| slot.current.as_ref());
-            if current == Some(generation) && well.is_some_and(|one| one.health.since.is_some()) {
-                self.suspects.insert(key);
-                self.begin_probing(key, false);
-            }
-        }
-    }
-
-    /// Has picks consider a slot again that the kernel passes by and that is well.
-    fn clear(&mut self, key: SlotKey) {
-        let to = self.slot(key).and_then(|slot| slot.kernel);
-        if !self.suspects.remove(&key) {
-            return;
-        }
-        if let Some(to) = to
-            && let Err(error) = self.set_slot(key, to)
-        {
-            self.suspects.insert(key);
-            return self.troubled(&error);
-        }
-        self.can_go(key.service);
-    }
-
     /// Reads what the kernel has counted.
     pub(super) fn read_counts(&mut self, now: Moment) {
         let reading = match self.tables.read() {
@@ -211,9 +183,7 @@ impl<T: Tables> Controller<T> {
             if let Some(hosted) = self.services.get_mut(usize::from(slot.key.service)) {
                 hosted.totals += slot.counters;
             }
-            if !slot.alive && slot.state == SlotState::Ready {
-                self.suspects.insert(slot.key);
-            }
+            self.recall(&slot, now);
             if let Some(seen) = self.slot_mut(slot.key) {
                 seen.live = slot.live;
             }
@@ -242,7 +212,7 @@ impl<T: Tables> Controller<T> {
 
     /// Takes the copies from a service that has had nothing to do for long.
     fn let_rest(&mut self, service: usize, now: Moment) {
-        let waits = self.holds.waiting(service as u16) > 0;
+        let waits = self.waiting(service as u16) > 0;
         let (Some(hosted), Some(seen)) = (
             self.services.get_mut(service),
             self.observed.services.get(service),

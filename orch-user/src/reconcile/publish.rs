@@ -11,8 +11,9 @@ use super::{Controller, hosted::Hosted, observe::NOTHING, tables::Tables};
 use crate::{
     config::Listen,
     health::Answer,
+    scale::outlook,
     state::{FIRST_SPARE, Moment, ServiceSeen, SlotSeen},
-    view::{ServiceRow, SlotRow, SlotSignals, Snapshot},
+    view::{Outlook, ServiceRow, SlotRow, SlotSignals, Snapshot},
 };
 
 impl<T: Tables> Controller<T> {
@@ -22,12 +23,14 @@ impl<T: Tables> Controller<T> {
             return;
         }
         let snapshot = Arc::new(self.snapshot());
+        self.door.history.sample(&snapshot);
         self.door.snapshot.send_replace(snapshot);
     }
 
     fn snapshot(&self) -> Snapshot {
         let now = self.now();
         let mut snapshot = Snapshot {
+            uptime_s: now.as_secs_f64(),
             flows: self.flows,
             reasons: Reason::ALL
                 .iter()
@@ -45,6 +48,7 @@ impl<T: Tables> Controller<T> {
             }
             let row = self.service_row(index as u16, hosted, seen, now);
             snapshot.services.push(row);
+            snapshot.outlooks.push(outlook(hosted));
             let name = &hosted.config.name;
             let counts = |counts: &std::collections::BTreeMap<&'static str, u64>| {
                 let row =
@@ -90,7 +94,7 @@ impl<T: Tables> Controller<T> {
         ServiceRow {
             service: hosted.config.name.clone(),
             listen: listen(hosted.config.listen),
-            mode: "tcp".to_owned(),
+            mode: hosted.config.mode.name().to_owned(),
             desired: hosted.wish(self.closing.as_ref()).copies,
             ready: seen.ring.as_ref().map_or(0, |ring| ring.len() as u16),
             window_count: hosted.policy.count(),
@@ -99,7 +103,7 @@ impl<T: Tables> Controller<T> {
             response_rate,
             requests_total: hosted.totals.requests,
             responses_total: super::hosted::responses(&hosted.totals),
-            waiting: self.holds.waiting(index) as u64,
+            waiting: self.waiting(index),
         }
     }
 
@@ -125,6 +129,7 @@ impl<T: Tables> Controller<T> {
             .readings
             .get(&key)
             .map_or(NOTHING, |slot| slot.counters);
+        let suspect = self.suspects.get(&key);
         let current = slot.current.as_ref();
         let healthy = |current: &crate::state::Running| {
             current.fault.is_none() && current.health.last.is_some_and(Answer::is_good)
@@ -155,7 +160,23 @@ impl<T: Tables> Controller<T> {
             responses: counters.responses.iter().sum(),
             errors: counters.responses[5],
             age_s: current.map_or(0.0, age),
-            note: note(slot, state, now),
+            note: self.note(key, slot, state, now),
+            suspect: suspect.map_or("", |suspect| suspect.name()).to_owned(),
+        }
+    }
+
+    /// What is wrong with a slot, for a person.
+    fn note(&self, key: SlotKey, slot: &SlotSeen, state: SlotState, now: Moment) -> String {
+        if state == SlotState::Backoff {
+            let wait = slot.retry_at.saturating_sub(now).as_secs_f64();
+            return format!("{}; next try in {wait:.1} s", slot.note);
+        }
+        match self.suspects.get(&key) {
+            Some(suspect) if state == SlotState::Ready => {
+                let more = if slot.note.is_empty() { "" } else { "; " };
+                format!("passed by, since it {}{more}{}", suspect.deed(), slot.note)
+            }
+            _ => slot.note.clone(),
         }
     }
 
@@ -174,17 +195,21 @@ impl<T: Tables> Controller<T> {
             buckets: histogram
                 .map(|histogram| histogram.buckets.to_vec())
                 .unwrap_or_default(),
+            polls: self.polls.get(&key).copied().unwrap_or_default(),
         }
     }
 }
 
-/// What is wrong with a slot, for a person.
-fn note(slot: &SlotSeen, state: SlotState, now: Moment) -> String {
-    if state != SlotState::Backoff {
-        return slot.note.clone();
+fn outlook(hosted: &Hosted) -> Outlook {
+    let rules = &hosted.config.scale;
+    let coming = outlook::of_window(hosted.policy.count(), rules);
+    Outlook {
+        would: coming.would,
+        next_step: coming.next_step,
+        held: hosted.policy.is_held(),
+        window_s: rules.interval.as_secs_f64(),
+        errors_total: hosted.totals.responses[5],
     }
-    let wait = slot.retry_at.saturating_sub(now).as_secs_f64();
-    format!("{}; next try in {wait:.1} s", slot.note)
 }
 
 /// A listening address as the file says it.

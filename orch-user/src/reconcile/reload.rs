@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     config::{Config, ServiceConfig},
+    control::{CommandError, Reply},
     state::ServiceSeen,
 };
 
@@ -18,6 +19,9 @@ enum Refused {
     /// Slot ports are where the backends listen.
     #[error("start_port of service {service} cannot change while it runs: restart orch")]
     StartPort { service: String },
+    /// Connections that are open belong to the kernel in one, to the gateway in the other.
+    #[error("mode of service {service} cannot change while it runs: restart orch")]
+    Mode { service: String },
     /// Its size is fixed in the data plane.
     #[error(
         "there is no room for service {service}: at most {max} at a time, those that still drain included"
@@ -26,7 +30,7 @@ enum Refused {
 }
 
 impl<T: Tables> Controller<T> {
-    pub(super) fn reload(&mut self, checked: Result<Box<Config>, RunError>) {
+    pub(super) fn reload(&mut self, checked: Result<Box<Config>, RunError>, answer: Option<Reply>) {
         self.dirty = true;
         let outcome = match checked {
             Ok(config) => self
@@ -35,9 +39,20 @@ impl<T: Tables> Controller<T> {
                 .map_err(|error| whole(&*error)),
             Err(error) => Err(whole(&error)),
         };
-        match outcome {
-            Ok(text) => self.door.journal.record("", None, "reloaded", text),
-            Err(why) => self.refused(&why),
+        let said = match outcome {
+            Ok(text) => {
+                let event = text.clone();
+                self.door.journal.record("", None, "reloaded", event);
+                Ok(text)
+            }
+            Err(why) => {
+                self.refused(&why);
+                Err(CommandError::Refused { why })
+            }
+        };
+        if let Some(answer) = answer {
+            // Whoever asked may have gone.
+            let _ = answer.send(said);
         }
     }
 
@@ -58,6 +73,7 @@ impl<T: Tables> Controller<T> {
         self.tables.set_services(&table)?;
         let now = self.now();
         for (index, (service, leaving)) in layout.into_iter().enumerate() {
+            self.tables.retire(index as u16, leaving)?;
             self.place(index, service, leaving, now);
         }
         Ok(())
@@ -79,6 +95,7 @@ impl<T: Tables> Controller<T> {
             ("state_dir", old.state_dir != new.state_dir),
             ("control", old.control != new.control),
             ("status", old.status != new.status),
+            ("token_file", old.token_file != new.token_file),
             ("[dataplane]", old.dataplane != new.dataplane),
         ];
         let waiting = changed.iter().filter(|(_, changed)| *changed);
@@ -140,6 +157,11 @@ impl<T: Tables> Controller<T> {
             match in_new(&old.name) {
                 Some(new) if new.start_port != old.start_port => {
                     return Err(Refused::StartPort {
+                        service: old.name.clone(),
+                    });
+                }
+                Some(new) if new.mode != old.mode => {
+                    return Err(Refused::Mode {
                         service: old.name.clone(),
                     });
                 }

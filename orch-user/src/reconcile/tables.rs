@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, os::fd::OwnedFd};
 
 use orch_common::{
+    event::Event,
     hold::{HeldSyn, Release},
     latency::Histogram,
     slot::SlotKey,
@@ -20,6 +21,10 @@ pub type Outcome<T> = Result<T, DataplaneError>;
 #[allow(missing_docs, reason = "described at Dataplane")]
 pub trait Tables: Send {
     fn set_services(&mut self, services: &[ServiceConfig]) -> Outcome<()>;
+    /// A service that leaves takes no new clients; the kernel's have none once its ring is empty.
+    fn retire(&mut self, _service: u16, _leaving: bool) -> Outcome<()> {
+        Ok(())
+    }
     fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Outcome<()>;
     fn prepare(&mut self, reach: &Reach, address: SocketAddr) -> Outcome<()>;
     fn remove_slot(&mut self, key: SlotKey) -> Outcome<()>;
@@ -28,13 +33,17 @@ pub trait Tables: Send {
     fn latency(&self, key: SlotKey) -> Outcome<Histogram>;
     fn sync_host(&mut self) -> Outcome<Vec<String>>;
     fn sweep(&mut self) -> Outcome<u64>;
-    fn refused(&mut self) -> Vec<(SlotKey, u32)>;
+    fn alarms(&mut self) -> Vec<Event>;
     fn bell(&self) -> Option<OwnedFd>;
     fn held(&mut self) -> Vec<HeldSyn>;
     fn replay(&mut self) -> Outcome<u32>;
     fn hold_bell(&self) -> Option<OwnedFd>;
     fn set_holding(&mut self, service: u16, terms: Option<HoldTerms>) -> Outcome<()>;
     fn inject(&mut self, ifindex: u32, frame: &[u8], release: Release) -> Outcome<Injected>;
+    /// Requests that wait for a copy where they are balanced outside of the kernel.
+    fn waiting(&self, _service: u16) -> u64 {
+        0
+    }
     fn detach(self) -> Outcome<()>
     where
         Self: Sized;
@@ -77,8 +86,8 @@ impl Tables for Dataplane {
         Self::sweep(self)
     }
 
-    fn refused(&mut self) -> Vec<(SlotKey, u32)> {
-        Self::refused(self)
+    fn alarms(&mut self) -> Vec<Event> {
+        Self::alarms(self)
     }
 
     fn bell(&self) -> Option<OwnedFd> {

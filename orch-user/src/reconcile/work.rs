@@ -150,7 +150,7 @@ impl<T: Tables> Controller<T> {
             address: current.address,
             path: hosted.config.health.path.clone(),
         };
-        let waits = fresh && self.holds.waiting(key.service) > 0;
+        let waits = fresh && self.waiting(key.service) > 0;
         let often = if waits {
             EAGER_INTERVAL
         } else {

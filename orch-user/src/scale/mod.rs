@@ -1,5 +1,6 @@
 //! Scaling: how many copies a service should have, and why. Pure; `now` is an argument.
 
+pub mod outlook;
 pub mod rest;
 pub mod step;
 

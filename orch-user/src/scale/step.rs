@@ -173,7 +173,7 @@ impl Step {
     }
 }
 
-fn size_for(count: u64, rules: &ScaleConfig) -> u16 {
+pub(super) fn size_for(count: u64, rules: &ScaleConfig) -> u16 {
     let size = count / rules.requests_per_replica.max(1) + 1;
     u16::try_from(size)
         .unwrap_or(u16::MAX)

@@ -1,4 +1,4 @@
-//! An HTTP client as test scripts are: a connection per request, nothing kept alive.
+//! HTTP clients as test scripts are: a connection per request, or one that is kept.
 
 use std::{
     io::{self, Read, Write},
@@ -30,18 +30,60 @@ pub fn post(to: SocketAddr, path: &str, body: &[u8]) -> io::Result<Answer> {
 }
 
 fn exchange(to: SocketAddr, method: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&to, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: acts\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(body)?;
+    let mut stream = connect(to)?;
+    ask(&mut stream, "close", method, path, body)?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&bytes).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    Ok(stream)
+}
+
+fn ask(
+    stream: &mut TcpStream,
+    then: &str,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> io::Result<()> {
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: acts\r\nConnection: {then}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body)
+}
+
+/// A connection that is used for every request.
+#[derive(Debug)]
+pub struct Kept(TcpStream);
+
+impl Kept {
+    /// Connects.
+    pub fn open(to: SocketAddr) -> io::Result<Self> {
+        Ok(Self(connect(to)?))
+    }
+
+    /// Asks, and leaves the connection open. Answers must have their length in their heads.
+    pub fn ask(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
+        ask(&mut self.0, "keep-alive", method, path, body)?;
+        let mut bytes = Vec::new();
+        let mut piece = [0; 16 << 10];
+        loop {
+            if let Some(answer) = parse(&bytes) {
+                return Ok(answer);
+            }
+            match self.0.read(&mut piece)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => bytes.extend_from_slice(&piece[..count]),
+            }
+        }
+    }
 }
 
 fn parse(bytes: &[u8]) -> Option<Answer> {
@@ -52,14 +94,35 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
         lines.find_map(|(key, value)| key.eq_ignore_ascii_case(name).then_some(value))
     };
     let body = bytes[end + 4..].to_vec();
+    if let Some(body) = field("transfer-encoding").map(|_| chunks(&body)) {
+        return answer(head, field("x-backend"), body?);
+    }
     let length = field("content-length").and_then(|text| text.parse().ok());
     if length.is_some_and(|length: usize| length != body.len()) {
         return None;
     }
-    let backend = field("x-backend").unwrap_or_default();
+    answer(head, field("x-backend"), body)
+}
+
+fn answer(head: &str, backend: Option<&str>, body: Vec<u8>) -> Option<Answer> {
     Some(Answer {
         status: head.split(' ').nth(1)?.parse().ok()?,
-        backend: backend.split(':').next()?.to_owned(),
+        backend: backend.unwrap_or_default().split(':').next()?.to_owned(),
         body,
     })
+}
+
+/// The body that comes in these chunks; `None` while it is not whole.
+fn chunks(mut bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = bytes.windows(2).position(|two| two == b"\r\n")?;
+        let size = usize::from_str_radix(str::from_utf8(&bytes[..end]).ok()?, 16).ok()?;
+        let rest = bytes.get(end + 2..)?;
+        body.extend_from_slice(rest.get(..size)?);
+        bytes = rest.get(size..)?.strip_prefix(b"\r\n")?;
+        if size == 0 {
+            return Some(body);
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use super::client::{self, Answer};
+use super::client::{self, Answer, Kept};
 use crate::{
     netns::{NetNs, run},
     wait::until,
@@ -33,10 +34,31 @@ pub enum Kind {
     Process,
 }
 
+/// How requests get to the copies, and how clients send them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Balanced by the kernel, a connection per request.
+    Tcp,
+    /// Balanced by the gateway, a connection per request.
+    Http,
+    /// Balanced by the gateway, one connection for all requests of a host.
+    HttpKept,
+}
+
+impl Mode {
+    /// Whether orch answers for `/` itself.
+    pub fn has_page(self) -> bool {
+        self != Self::Tcp
+    }
+}
+
 /// A host on which `orch` runs. Everything goes when this is dropped, after a panic, too.
 #[derive(Debug)]
 pub struct Stage {
     kind: Kind,
+    /// How requests get to the copies.
+    pub mode: Mode,
+    kept: [Mutex<Option<Kept>>; 2],
     orch: Option<Child>,
     outside: NetNs,
     public: SocketAddr,
@@ -53,7 +75,7 @@ const FAR: &str = "10.213.80.2";
 
 impl Stage {
     /// Starts `orch` with windows of this length and waits until the only copy answers.
-    pub fn open(kind: Kind, interval: Duration) -> Self {
+    pub fn open(kind: Kind, mode: Mode, interval: Duration) -> Self {
         let alone = alone();
         for port in [80, 8000, 8001, 8002, 8003] {
             assert!(
@@ -65,6 +87,8 @@ impl Stage {
         let volume = format!("orch-scenario-{number}");
         let mut stage = Self {
             kind,
+            mode,
+            kept: [Mutex::new(None), Mutex::new(None)],
             orch: None,
             outside: outside(number),
             public: SocketAddr::new(public(), 80),
@@ -99,6 +123,11 @@ impl Stage {
 
     fn config(&self, interval: Duration) -> String {
         let dir = self.dir.path().display();
+        let mode = if self.mode == Mode::Tcp {
+            "tcp"
+        } else {
+            "http"
+        };
         let backend = match self.kind {
             Kind::Docker => "image = \"acts:demo\"\nport = 8080".to_owned(),
             Kind::Process => format!(
@@ -110,7 +139,7 @@ impl Stage {
         format!(
             "state_dir = \"{dir}/state\"\ncontrol = \"{dir}/orch.sock\"\nstatus = \"\"\n\n\
              [dataplane]\npin_dir = \"{}\"\n\n\
-             [[service]]\nname = \"acts\"\nlisten = \"80\"\n\n\
+             [[service]]\nname = \"acts\"\nlisten = \"80\"\nmode = \"{mode}\"\n\n\
              [service.backend]\n{backend}\nvolumes = [\"{}:/data\"]\n\n\
              [service.health]\npath = \"/api/v1/_health\"\n\n\
              [service.count]\nprefix = \"/api/\"\n\
@@ -150,23 +179,34 @@ impl Stage {
 
     /// Asks the service's public address, from the host itself.
     pub fn inside(&self, path: &str) -> Answer {
-        client::get(self.public, path).unwrap()
+        self.ask(false, "GET", path, b"")
     }
 
     /// Asks the service's public address, from another host.
     pub fn outside(&self, path: &str) -> Answer {
-        self.outside
-            .within(|| client::get(self.public, path))
-            .unwrap()
+        self.ask(true, "GET", path, b"")
     }
 
     /// Posts to the service's public address, from another host or from this one.
     pub fn post(&self, outside: bool, path: &str, body: &[u8]) -> Answer {
-        let post = || client::post(self.public, path, body).unwrap();
+        self.ask(outside, "POST", path, body)
+    }
+
+    fn ask(&self, outside: bool, method: &str, path: &str, body: &[u8]) -> Answer {
+        let ask = || match (self.mode, method) {
+            (Mode::HttpKept, _) => {
+                let mut kept = self.kept[usize::from(outside)].lock().unwrap();
+                let open = || Kept::open(self.public).unwrap();
+                let kept = kept.get_or_insert_with(open);
+                kept.ask(method, path, body).unwrap()
+            }
+            (_, "GET") => client::get(self.public, path).unwrap(),
+            _ => client::post(self.public, path, body).unwrap(),
+        };
         if outside {
-            self.outside.within(post)
+            self.outside.within(ask)
         } else {
-            post()
+            ask()
         }
     }
 

@@ -11,8 +11,14 @@ use crate::{
 /// Killed under load, and started again: no request fails and no copy is another. The same with
 /// SIGTERM.
 pub fn controllers_change_under_load(kind: Kind) {
+    controllers_change(Settings::new(kind));
+}
+
+/// The same with other settings.
+pub fn controllers_change(settings: Settings) {
     let outside = Outside::new();
-    let mut orch = Orch::start(Settings::new(kind).copies(3));
+    let kind = settings.kind;
+    let mut orch = Orch::start(settings.copies(3));
     let ids = orch.ids();
     let load = everybody(&orch, &outside);
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGKILL] {
@@ -47,7 +53,12 @@ pub fn controllers_change_under_load(kind: Kind) {
 
 /// SIGINT leaves nothing.
 pub fn an_interrupt_leaves_nothing(kind: Kind) {
-    let mut orch = Orch::start(Settings::new(kind).copies(2));
+    an_interrupt(Settings::new(kind));
+}
+
+/// The same with other settings.
+pub fn an_interrupt(settings: Settings) {
+    let mut orch = Orch::start(settings.copies(2));
     let links = orch.pins();
     assert!(
         links.exists() && orch.remains().len() >= 4,
@@ -68,7 +79,12 @@ pub fn an_interrupt_leaves_nothing(kind: Kind) {
 /// `orch down` leaves nothing: beside a controller, after one was killed, twice, and where nothing
 /// ran at all.
 pub fn down_leaves_nothing(kind: Kind) {
-    let mut orch = Orch::prepare(Settings::new(kind).copies(2));
+    down(Settings::new(kind));
+}
+
+/// The same with other settings.
+pub fn down(settings: Settings) {
+    let mut orch = Orch::prepare(settings.copies(2));
     let down = |orch: &Orch| {
         let output = orch.down();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

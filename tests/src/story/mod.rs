@@ -2,6 +2,7 @@
 
 pub mod blow;
 pub mod drill;
+pub mod gateway;
 pub mod hold;
 pub mod lifetime;
 pub mod refusals;

@@ -24,6 +24,7 @@ use orch_tests::{
     wait::until,
 };
 
+mod attachment;
 mod balance;
 mod bulk;
 mod direct;
@@ -31,6 +32,7 @@ mod firewall;
 mod hold;
 mod listen;
 mod reuse;
+mod ways;
 
 const VIP: &str = "10.9.0.1:80";
 const VIP6: &str = "[fd09::1]:80";

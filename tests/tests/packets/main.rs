@@ -9,7 +9,11 @@ mod edges;
 mod foreign;
 mod guard;
 mod hold;
+mod icmp;
+mod pulse;
 mod random;
 mod rescue;
 mod turns;
+
+mod ways;
 mod world;

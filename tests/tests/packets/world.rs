@@ -14,6 +14,7 @@ use orch::{
 use orch_common::{
     address,
     counter::Reason,
+    event::EventKind,
     flow::{Flow, FlowKey},
     layout::program::{EGRESS, INGRESS, VETH},
     slot::{SlotKey, SlotState},
@@ -355,6 +356,15 @@ impl World {
     pub(crate) fn live(&mut self) -> Vec<u64> {
         let slots = self.plane().read().unwrap().slots;
         slots.iter().map(|slot| slot.live).collect()
+    }
+
+    /// Slots that have refused a SYN since the last call.
+    pub(crate) fn refused(&mut self) -> Vec<(SlotKey, u32)> {
+        let alarms = self.plane().alarms().into_iter();
+        let refused = alarms.filter(|alarm| alarm.kind == EventKind::Refused);
+        refused
+            .map(|alarm| (alarm.slot, alarm.generation))
+            .collect()
     }
 
     pub(crate) fn connections(&mut self) -> Vec<u64> {

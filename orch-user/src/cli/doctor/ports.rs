@@ -97,7 +97,11 @@ fn range(service: &ServiceConfig) -> (u32, u32) {
 }
 
 fn owner(found: &Listener) -> String {
-    listeners::owner(found.inode).unwrap_or_else(|| "another program".to_owned())
+    let holder = listeners::owner(found.inode);
+    holder.map_or_else(
+        || "another program".to_owned(),
+        |(program, pid)| format!("{program} (pid {pid})"),
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Raw to checked: every value in range, nothing that contradicts something else. All problems go
 //! to the sink; the result counts only if the sink stays empty.
 
+mod http;
 mod overlap;
 mod service;
 mod value;
@@ -10,7 +11,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use orch_common::layout::{MAX_SERVICES, MIN_FLOWS};
 
 use super::{
-    Config, DataplaneConfig, Delivery, Interfaces, Local, ServiceConfig,
+    Config, DataplaneConfig, Delivery, Interfaces, Local, Mode, ServiceConfig,
     problem::{At, Sink},
     raw::{RawConfig, RawDataplane, RawService},
 };
@@ -49,17 +50,21 @@ pub(crate) fn check(raw: &RawConfig, sink: &Sink) -> Config {
     }
     Config {
         state_dir: value::path(&raw.state_dir, sink),
-        control: control(&raw.control, sink),
+        control: control(&raw.control, &services, sink),
         status,
+        token_file: token_file(&raw.token_file, status, sink),
         dataplane,
         services,
     }
 }
 
-fn control(raw: &At<String>, sink: &Sink) -> PathBuf {
-    // `sockaddr_un` holds 108 bytes, the last of them zero.
-    if raw.value.len() > 107 {
-        sink.at(raw, "is too long for a unix socket: 107 bytes at the most");
+fn control(raw: &At<String>, services: &[ServiceConfig], sink: &Sink) -> PathBuf {
+    let http = services.iter().any(|service| service.mode == Mode::Http);
+    // `sockaddr_un` holds 108 bytes, the last of them zero; the gateway's socket is named after it.
+    let most = if http { 104 } else { 107 };
+    if raw.value.len() > most {
+        let text = format!("is too long for a unix socket: {most} bytes at the most");
+        sink.at(raw, text);
     }
     value::path(raw, sink)
 }
@@ -79,6 +84,19 @@ fn status(raw: &At<String>, sink: &Sink) -> Option<SocketAddr> {
         );
     }
     parsed
+}
+
+fn token_file(raw: &At<String>, status: Option<SocketAddr>, sink: &Sink) -> Option<PathBuf> {
+    if raw.value.is_empty() {
+        return None;
+    }
+    if status.is_none() && sink.is_empty() {
+        sink.at(
+            raw,
+            "is of no use with status = \"\": there is nowhere to show the token",
+        );
+    }
+    Some(value::path(raw, sink))
 }
 
 fn dataplane(raw: &RawDataplane, sink: &Sink) -> DataplaneConfig {

@@ -5,7 +5,7 @@ use std::{
     ops::RangeInclusive,
 };
 
-use crate::config::{Listen, ServiceConfig, problem::Sink, raw::RawService};
+use crate::config::{Listen, Mode, ServiceConfig, problem::Sink, raw::RawService};
 
 pub(super) fn check(
     raw: &[RawService],
@@ -31,6 +31,7 @@ pub(super) fn check(
             sink.at(&raw_service.listen, text);
         }
         slots(raw_service, service, at, services, status, sink);
+        tls(raw_service, service, at, services, status, sink);
     }
 }
 
@@ -76,6 +77,43 @@ fn slots(
     if status.is_some_and(|status| ports.contains(&u32::from(status.port()))) {
         let text = format!("slot ports {first} to {last} contain the status address's port");
         sink.at(&raw.start_port, text);
+    }
+}
+
+/// The port of TLS is one of its own.
+fn tls(
+    raw: &RawService,
+    service: &ServiceConfig,
+    at: usize,
+    services: &[ServiceConfig],
+    status: Option<SocketAddr>,
+    sink: &Sink,
+) {
+    let Some(listen) = service.http.tls.as_ref().map(|tls| tls.listen) else {
+        return;
+    };
+    let raw = &raw.http.tls.listen;
+    let port = listen.port;
+    if service.mode == Mode::Tcp {
+        sink.at(
+            raw,
+            "TLS is for mode = \"http\": what mode tcp carries is left as it is",
+        );
+    }
+    for (index, other) in services.iter().enumerate() {
+        let theirs = other.http.tls.as_ref().filter(|_| index < at);
+        let taken =
+            meet(listen, other.listen) || theirs.is_some_and(|tls| meet(listen, tls.listen));
+        let in_slots = slot_ports(other).is_some_and(|ports| ports.contains(&u32::from(port)));
+        if taken || in_slots {
+            let name = &other.name;
+            let text =
+                format!("port {port} is taken by service {name}: it listens or has a slot there");
+            sink.at(raw, text);
+        }
+    }
+    if status.is_some_and(|status| status.port() == port) {
+        sink.at(raw, format!("port {port} is the status address's"));
     }
 }
 

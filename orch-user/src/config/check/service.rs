@@ -2,11 +2,14 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use orch_common::{layout::SLOTS_PER_SERVICE, service::PATH_BYTES};
+use orch_common::{
+    layout::SLOTS_PER_SERVICE,
+    service::{Balance, PATH_BYTES},
+};
 
-use super::value;
+use super::{http, value};
 use crate::config::{
-    BackendConfig, CountConfig, HealthConfig, Listen, Publish, RuntimeChoice, ScaleConfig,
+    BackendConfig, CountConfig, HealthConfig, Listen, Mode, Publish, RuntimeChoice, ScaleConfig,
     ServiceConfig, SpareKind, Volume,
     problem::{At, Sink},
     raw::{RawBackend, RawCount, RawHealth, RawScale, RawService},
@@ -16,6 +19,8 @@ use crate::config::{
 const RULE_BYTES: usize = PATH_BYTES - 4;
 /// Longest name of a service: it becomes part of container names.
 const NAME_BYTES: usize = 40;
+/// Greatest weight of a slot: more would leave the others hardly a turn.
+const MOST_WEIGHT: i64 = 100;
 /// Longest path of a probe.
 const PROBE_BYTES: usize = 1024;
 /// Most connections of a service that may wait: the controller keeps a copy of each SYN.
@@ -27,11 +32,19 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
         ("localhost", Publish::Localhost),
         ("all", Publish::All),
     ];
-    value::choice(&raw.mode, &[("tcp", ())], &["http"], (), sink);
-    value::choice(&raw.balance, &[("round_robin", ())], &["maglev"], (), sink);
+    let modes = [("tcp", Mode::Tcp), ("http", Mode::Http)];
+    let balance = [
+        ("round_robin", Balance::RoundRobin),
+        ("least_connections", Balance::LeastConnections),
+        ("source_ip", Balance::SourceIp),
+    ];
     let service = ServiceConfig {
+        balance: value::choice(&raw.balance, &balance, &[], Balance::RoundRobin, sink),
+        weights: weights(raw, sink),
         name: name(&raw.name, sink),
         listen: listen(&raw.listen, sink),
+        mode: value::choice(&raw.mode, &modes, &[], Mode::Tcp, sink),
+        http: http::check(&raw.http, &raw.count, sink),
         start_port: value::number(&raw.start_port, 1, 65535, sink),
         publish: value::choice(&raw.publish, &publish, &[], Publish::None, sink),
         expose_slots: raw.expose_slots.value,
@@ -42,11 +55,34 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
         count: count(&raw.count, sink),
         scale: scale(&raw.scale, sink),
     };
+    if service.mode == Mode::Http && service.balance != Balance::RoundRobin {
+        let text = "mode \"http\" gives each request to the next slot: leave it at \"round_robin\"";
+        sink.at(&raw.balance, text);
+    }
+    if service.mode == Mode::Http && !service.weights.is_empty() {
+        let text = "mode \"http\" gives each request to the next slot: leave it empty";
+        sink.at(&raw.weights, text);
+    }
     if service.scale.spares > 0 {
         can_have_spares(raw, &service, sink);
     }
     can_sleep(raw, &service, sink);
     service
+}
+
+/// Weights by slot. More of them than there can be slots is a mistake.
+fn weights(raw: &RawService, sink: &Sink) -> Vec<u8> {
+    let given = &raw.weights.value;
+    let slots = raw.scale.max.value;
+    if i64::try_from(given.len()).is_ok_and(|len| len > slots) {
+        let text = format!(
+            "has {} weights, and the service has {slots} slots at the most (scale.max)",
+            given.len()
+        );
+        sink.at(&raw.weights, text);
+    }
+    let weight = |raw| value::number(raw, 1, MOST_WEIGHT, sink);
+    given.iter().map(weight).collect()
 }
 
 /// A spare goes into whichever slot needs it, so it can have no port of its own on this host.
@@ -89,7 +125,7 @@ fn listen(raw: &At<String>, sink: &Sink) -> Listen {
     })
 }
 
-fn parse_listen(text: &str) -> Option<Listen> {
+pub(super) fn parse_listen(text: &str) -> Option<Listen> {
     let (address, port) = match text.rsplit_once(':') {
         None => (None, text),
         Some((address, port)) => {

@@ -27,12 +27,20 @@ use super::{
 };
 use crate::{
     config::{
-        BackendConfig, CountConfig, DataplaneConfig, Delivery, HealthConfig, Interfaces, Listen,
-        Local, Publish, RuntimeChoice, ScaleConfig, ServiceConfig, SpareKind,
+        BackendConfig, Balance, CountConfig, DataplaneConfig, Delivery, HealthConfig, HttpConfig,
+        Interfaces, Listen, Local, Mode, Publish, RuntimeChoice, ScaleConfig, ServiceConfig,
+        SpareKind,
     },
     dataplane::{Reach, SlotEntry},
     view::SlotRow,
 };
+
+/// The defaults of `[service.http]`.
+fn http() -> HttpConfig {
+    let least = "[[service]]\nbackend.image = \"acts:demo\"\n";
+    let config = crate::config::parse("least", least).unwrap();
+    config.services[0].http.clone()
+}
 
 fn service(name: &str, port: u16, start_port: u16) -> ServiceConfig {
     ServiceConfig {
@@ -41,8 +49,12 @@ fn service(name: &str, port: u16, start_port: u16) -> ServiceConfig {
             address: None,
             port,
         },
+        mode: Mode::Tcp,
+        http: http(),
         start_port,
         publish: Publish::None,
+        balance: Balance::RoundRobin,
+        weights: Vec::new(),
         expose_slots: false,
         hold: Duration::from_secs(30),
         hold_limit: 1024,
@@ -86,6 +98,7 @@ fn config(services: Vec<ServiceConfig>) -> Config {
         state_dir: "state".into(),
         control: "orch.sock".into(),
         status: None,
+        token_file: None,
         dataplane: DataplaneConfig {
             interfaces: Interfaces::Auto,
             local: Local::Auto,
@@ -146,10 +159,7 @@ impl Life {
             runtimes,
             claims,
             prober: Arc::new(runtime.clone()),
-            host: Host {
-                tcx: true,
-                cgroup2: true,
-            },
+            host: Host { cgroup2: true },
         };
         let controller = Controller::new(config, tables.clone(), edges, door, receiver);
         Self {

@@ -81,7 +81,7 @@ fn run(programs: &Programs, topology: &Topology, copies: u16) -> Result<Child> {
 
 /// A command on the host. `ip netns exec` would hide cgroup2 and the BPF file system, since it
 /// mounts a /sys of its own.
-fn on_host(topology: &Topology, program: &Path) -> Command {
+pub(crate) fn on_host(topology: &Topology, program: &Path) -> Command {
     let mut command = Command::new("nsenter");
     command
         .arg(format!("--net=/run/netns/{}", topology.host.name))

@@ -54,7 +54,7 @@ impl Kind {
         seconds: u64,
         threads: usize,
     ) -> Result<Sample> {
-        let path = if self == Self::Bulk { "big" } else { "" };
+        let path = if self == Self::Bulk { "big" } else { "ok" };
         let mut command = netns.command("wrk");
         command
             .args(["--latency", "-t", &threads.to_string()])

@@ -10,6 +10,7 @@ mod docker;
 mod empty;
 mod frames;
 mod goals;
+mod http;
 mod installed;
 mod leftovers;
 mod load;
@@ -58,6 +59,9 @@ struct Args {
     /// Leave out packets, programs and maps
     #[arg(long)]
     no_packets: bool,
+    /// Leave out mode http
+    #[arg(long)]
+    no_http: bool,
     /// The controller's binary; without it, the controller is not measured
     #[arg(long, requires = "acts")]
     orch: Option<PathBuf>,
@@ -106,6 +110,14 @@ fn run(args: &Args) -> Result<()> {
         if let Some(goals) = goals::table(&measured) {
             goals.print(args.markdown);
         }
+    }
+    if let Some(orch) = args.orch.as_ref().filter(|_| !args.no_http) {
+        let (passes, seconds) = if args.quick {
+            (1, 1)
+        } else {
+            (args.passes, args.seconds)
+        };
+        http::measure(&orch.canonicalize()?, passes, seconds, threads)?.print(args.markdown);
     }
     match (&args.orch, &args.acts) {
         (Some(orch), Some(acts)) => {

@@ -72,7 +72,7 @@ pub(crate) fn nginx(topology: &Topology, threads: usize) -> Result<Child> {
 }
 
 /// A line of a configuration for every backend.
-fn lines(topology: &Topology, line: impl Fn(String) -> String) -> String {
+pub(crate) fn lines(topology: &Topology, line: impl Fn(String) -> String) -> String {
     let lines: Vec<String> = topology
         .containers
         .iter()

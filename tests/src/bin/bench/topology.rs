@@ -130,6 +130,7 @@ impl Topology {
              keepalive_requests 1000000000;\ndefault_type text/plain;\n\
              server {{\nlisten {BACKEND} backlog=8192 reuseport;\n\
              location = / {{ return 200 \"ok\\n\"; }}\n\
+             location = /ok {{ return 200 \"ok\\n\"; }}\n\
              location / {{ root {dir}; }}\n}}\n}}\n"
         );
         self.nginx(
@@ -167,7 +168,7 @@ pub(crate) fn answers(address: &str) -> Result<()> {
         let answer = TcpStream::connect_timeout(&address.parse()?, Duration::from_secs(2))
             .and_then(|mut stream| {
                 stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-                ask(&mut stream, "/")
+                ask(&mut stream, "/ok")
             });
         match answer {
             Ok((200, _)) => return Ok(()),

@@ -1,0 +1,22 @@
+//! `orch gateway`: the process that `orch run` starts for services in mode http. Not for people.
+
+use std::path::PathBuf;
+
+use super::{CliError, logger};
+use crate::http;
+
+/// Forwards requests of services in mode http, as the controller says
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where the controller reaches it
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// Logs more; twice: much more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), CliError> {
+    logger::init(args.verbose, false)?;
+    Ok(http::run(&args.socket)?)
+}

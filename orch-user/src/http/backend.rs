@@ -1,0 +1,212 @@
+//! Connections to copies. Each is driven by whoever has it in use, inside the client's own task: no
+//! request changes tasks on its way.
+
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1::{self, Connection, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use super::body::Upload;
+
+/// Why a copy gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Nobody listens there, or nobody accepts.
+    Refused,
+    /// The connection ended before the first byte of the answer.
+    Unanswered,
+    /// The connection ended within the head of the answer.
+    Cut,
+    /// What came is not HTTP.
+    Garbled,
+    /// Nothing came in time.
+    Silent,
+}
+
+/// A connection to a copy, with one request at a time.
+#[derive(Debug)]
+pub(super) struct Link {
+    sender: SendRequest<Upload>,
+    /// `None` once it has ended.
+    connection: Option<Connection<TokioIo<Tap>, Upload>>,
+    heard: Arc<AtomicBool>,
+    pub(super) used_at: Instant,
+}
+
+/// What a copy has become that changed to another protocol.
+#[derive(Debug)]
+pub(super) struct Switched {
+    pub(super) stream: TcpStream,
+    /// What it has said already in that protocol.
+    pub(super) early: Bytes,
+}
+
+impl Link {
+    pub(super) async fn connect(to: SocketAddr, limit: Duration) -> Result<Self, Failure> {
+        let stream = match timeout(limit, TcpStream::connect(to)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                log::debug!("no connection to {to}: {error}");
+                return Err(Failure::Refused);
+            }
+            Err(_) => return Err(Failure::Refused),
+        };
+        // Without it, a small request waits for the answer to the one before; it is not needed.
+        let _ = stream.set_nodelay(true);
+        let heard = Arc::new(AtomicBool::new(false));
+        let tap = Tap {
+            stream,
+            heard: Arc::clone(&heard),
+        };
+        let connected = http1::Builder::new().handshake(TokioIo::new(tap)).await;
+        let (sender, connection) = connected.map_err(|_| Failure::Refused)?;
+        Ok(Self {
+            sender,
+            connection: Some(connection),
+            heard,
+            used_at: Instant::now(),
+        })
+    }
+
+    /// Lets the connection do what it can do now.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.connection
+            && connection.poll_without_shutdown(cx).is_ready()
+        {
+            self.connection = None;
+        }
+    }
+
+    /// Whether another request may follow.
+    pub(super) fn is_ready(&mut self) -> bool {
+        self.used_at = Instant::now();
+        self.connection.is_some() && self.sender.is_ready()
+    }
+
+    /// Whether a connection that has waited is still good: its end may have come meanwhile.
+    pub(super) fn is_alive(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(std::task::Waker::noop()));
+        self.connection.is_some() && self.sender.is_ready()
+    }
+
+    /// Sends a request and gives the head of its answer.
+    pub(super) async fn ask(
+        &mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, Failure> {
+        self.heard.store(false, Relaxed);
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let connection = &mut self.connection;
+        let result = poll_fn(|cx| {
+            if let Some(running) = connection {
+                // A change of protocol ends it as well, and is to be told from a broken one.
+                if running.poll_without_shutdown(cx).is_ready() {
+                    let answered = answer.as_mut().poll(cx);
+                    if !matches!(&answered, Poll::Ready(Ok(answer)) if switches(answer)) {
+                        *connection = None;
+                    }
+                    if answered.is_ready() {
+                        return answered;
+                    }
+                }
+            }
+            answer.as_mut().poll(cx)
+        })
+        .await;
+        result.map_err(|mut error| {
+            let sent = error.take_message().is_none();
+            let error = error.into_error();
+            log::debug!("no answer: {error}");
+            match (sent && self.heard.load(Relaxed), error.is_parse()) {
+                (false, _) => Failure::Unanswered,
+                (true, true) => Failure::Garbled,
+                (true, false) => Failure::Cut,
+            }
+        })
+    }
+
+    /// The connection itself, once the copy has changed to another protocol.
+    pub(super) fn into_switched(self) -> Option<Switched> {
+        let parts = self.connection?.into_parts();
+        Some(Switched {
+            stream: parts.io.into_inner().stream,
+            early: parts.read_buf,
+        })
+    }
+}
+
+fn switches(answer: &Response<Incoming>) -> bool {
+    answer.status() == StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// A connection that notes when something comes.
+#[derive(Debug)]
+struct Tap {
+    stream: TcpStream,
+    heard: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Tap {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.heard.store(true, Relaxed);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Tap {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,284 @@
+//! Bodies on their way through: nothing is kept of them but the piece that is there.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::{
+    backend::Link,
+    guard::Busy,
+    service::{Flight, locked},
+};
+
+/// A timer that is made when something first has to wait, and begins anew with every piece.
+#[derive(Debug)]
+struct Patience {
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    const fn new(limit: Duration) -> Self {
+        Self { limit, timer: None }
+    }
+
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let limit = self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        timer.as_mut().poll(cx).is_ready()
+    }
+
+    fn begin_anew(&mut self) {
+        if let Some(timer) = &mut self.timer {
+            timer.as_mut().reset(Instant::now() + self.limit);
+        }
+    }
+}
+
+/// What a client is sent.
+#[derive(Debug)]
+pub(super) struct Body {
+    kind: Kind,
+    busy: Option<Busy>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Full(Bytes),
+    Copy(Box<Answer>),
+    Page(Incoming),
+}
+
+/// The body of a copy's answer, with the connection that it comes by.
+#[derive(Debug)]
+struct Answer {
+    inner: Incoming,
+    /// The connection; gone once it is kept for another request.
+    link: Option<Link>,
+    flight: Flight,
+    thread: usize,
+    patience: Patience,
+}
+
+impl Body {
+    pub(super) fn full(bytes: Bytes) -> Self {
+        Kind::Full(bytes).into()
+    }
+
+    pub(super) fn page(inner: Incoming) -> Self {
+        Kind::Page(inner).into()
+    }
+
+    /// The body that comes by this connection, which is kept for the next request behind its end.
+    pub(super) fn copy(
+        inner: Incoming,
+        link: Link,
+        flight: Flight,
+        thread: usize,
+        limit: Duration,
+    ) -> Self {
+        let mut answer = Answer {
+            inner,
+            link: Some(link),
+            flight,
+            thread,
+            patience: Patience::new(limit),
+        };
+        if answer.inner.is_end_stream() {
+            answer.finish(&mut Context::from_waker(Waker::noop()));
+            return Self::full(Bytes::new());
+        }
+        Kind::Copy(Box::new(answer)).into()
+    }
+
+    /// Says that the request is being answered until this body is gone.
+    pub(super) fn hold(&mut self, busy: Busy) {
+        self.busy = Some(busy);
+    }
+}
+
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Self { kind, busy: None }
+    }
+}
+
+impl Answer {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let mut polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if polled.is_pending() {
+            // The body is fed by its connection, which nobody else drives.
+            if let Some(link) = &mut self.link {
+                link.drive(cx);
+            }
+            polled = Pin::new(&mut self.inner).poll_frame(cx);
+        }
+        match polled {
+            Poll::Pending if self.patience.is_over(cx) => {
+                self.link = None;
+                Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => {
+                self.patience.begin_anew();
+                if self.inner.is_end_stream() {
+                    self.finish(cx);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.link = None;
+                Poll::Ready(Some(Err(io::Error::other(error))))
+            }
+            Poll::Ready(None) => {
+                self.finish(cx);
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    /// The body has ended: its connection may serve again.
+    fn finish(&mut self, cx: &mut Context<'_>) {
+        let Some(mut link) = self.link.take() else {
+            return;
+        };
+        link.drive(cx);
+        if link.is_ready() {
+            self.flight.0.keep_link(self.thread, link);
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut self.kind {
+            Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Kind::Copy(answer) => answer.poll(cx),
+            Kind::Page(inner) => Pin::new(inner).poll_frame(cx).map_err(io::Error::other),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Full(bytes) => bytes.is_empty(),
+            Kind::Copy(answer) => answer.inner.is_end_stream(),
+            Kind::Page(inner) => inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Copy(answer) => answer.inner.size_hint(),
+            Kind::Page(inner) => inner.size_hint(),
+        }
+    }
+}
+
+/// The body of a client's request. It can be tried with several copies, until its first piece is
+/// taken.
+#[derive(Clone, Debug)]
+pub(super) struct Upload(Option<Arc<Mutex<Source>>>);
+
+#[derive(Debug)]
+struct Source {
+    inner: Incoming,
+    pieces: u64,
+    ended: bool,
+    slow: bool,
+    patience: Patience,
+}
+
+impl Upload {
+    pub(super) fn new(inner: Incoming, limit: Duration) -> Self {
+        if inner.is_end_stream() {
+            return Self(None);
+        }
+        Self(Some(Arc::new(Mutex::new(Source {
+            inner,
+            pieces: 0,
+            ended: false,
+            slow: false,
+            patience: Patience::new(limit),
+        }))))
+    }
+
+    pub(super) const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Pieces that were taken.
+    pub(super) fn pieces(&self) -> u64 {
+        self.0.as_ref().map_or(0, |source| locked(source).pieces)
+    }
+
+    /// Whether there is more to come.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.as_ref().is_some_and(|source| !locked(source).ended)
+    }
+
+    /// Whether the client was too slow.
+    pub(super) fn is_slow(&self) -> bool {
+        self.0.as_ref().is_some_and(|source| locked(source).slow)
+    }
+}
+
+impl HttpBody for Upload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let Some(source) = &self.0 else {
+            return Poll::Ready(None);
+        };
+        let mut source = locked(source);
+        match Pin::new(&mut source.inner).poll_frame(cx) {
+            Poll::Pending if source.patience.is_over(cx) => {
+                source.slow = true;
+                Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())))
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                source.ended = true;
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(frame)) => {
+                source.patience.begin_anew();
+                source.pieces += 1;
+                source.ended = source.inner.is_end_stream();
+                Poll::Ready(Some(frame.map_err(io::Error::other)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let Some(source) = &self.0 else {
+            return true;
+        };
+        locked(source).inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(source) = &self.0 else {
+            return SizeHint::with_exact(0);
+        };
+        locked(source).inner.size_hint()
+    }
+}

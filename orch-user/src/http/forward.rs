@@ -1,0 +1,266 @@
+//! One request: whose turn it is, and what is done where a copy does not answer.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
+    body::Incoming,
+    header::{HOST, HeaderValue},
+    http::uri::{Authority, PathAndQuery},
+};
+use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
+
+use super::{
+    backend::{Failure, Link, Switched},
+    body::{Body, Upload},
+    headers::{self, Asker},
+    problem::Problem,
+    service::{Flight, Service, Settings, Slot},
+};
+
+/// Where every copy refuses, they are tried again so often.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// A request as it came.
+pub(super) struct Wanted<'a> {
+    pub(super) service: &'a Arc<Service>,
+    pub(super) settings: &'a Settings,
+    pub(super) asker: &'a Asker,
+    pub(super) thread: usize,
+    pub(super) counted: bool,
+}
+
+/// What a request came to.
+pub(super) enum Outcome {
+    Answer(Response<Body>),
+    /// Both sides speak another protocol from now on.
+    Switched(Response<Body>, Switched, Flight),
+}
+
+/// The parts of a request that every attempt is made from.
+struct Parts {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    via: &'static str,
+    /// For requests that name their host elsewhere.
+    host: Option<HeaderValue>,
+    upload: Upload,
+}
+
+impl Parts {
+    fn new(request: Request<Incoming>, limit: Duration) -> Self {
+        let (head, body) = request.into_parts();
+        let via = match head.version {
+            Version::HTTP_10 => "1.0 orch",
+            Version::HTTP_2 => "2 orch",
+            _ => "1.1 orch",
+        };
+        let authority = head.uri.authority().map(Authority::as_str);
+        let host = authority.and_then(|text| {
+            let bare = text.rsplit_once('@').map_or(text, |(_, host)| host);
+            HeaderValue::from_str(bare).ok()
+        });
+        let path = head.uri.into_parts().path_and_query;
+        Self {
+            method: head.method,
+            uri: path
+                .unwrap_or_else(|| PathAndQuery::from_static("/"))
+                .into(),
+            headers: head.headers,
+            via,
+            host,
+            upload: Upload::new(body, limit),
+        }
+    }
+
+    fn request(&self, asker: &Asker) -> Request<Upload> {
+        let mut request = Request::new(self.upload.clone());
+        request.method_mut().clone_from(&self.method);
+        request.uri_mut().clone_from(&self.uri);
+        let mut headers = headers::outgoing(&self.headers, asker, self.via, self.host.clone());
+        if !headers.contains_key(HOST) {
+            // HTTP/1.0 has none, and HTTP/1.1 must have one.
+            headers.insert(HOST, HeaderValue::from_static(""));
+        }
+        *request.headers_mut() = headers;
+        request
+    }
+
+    /// Whether it may be sent a second time: nothing of its body is gone, and either the copy cannot
+    /// have begun with it, or to do it twice is the same as once.
+    fn may_repeat(&self, failure: Failure) -> bool {
+        let whole = self.upload.pieces() == 0;
+        match failure {
+            Failure::Refused => true,
+            Failure::Unanswered => whole && self.method.is_idempotent(),
+            Failure::Cut | Failure::Garbled | Failure::Silent => false,
+        }
+    }
+}
+
+/// Gives a request to the slot whose turn it is, or to another where that one fails it.
+pub(super) async fn forward(
+    wanted: &Wanted<'_>,
+    request: Request<Incoming>,
+) -> Result<Outcome, Problem> {
+    let http = &wanted.settings.http;
+    let begun = Instant::now();
+    let parts = Parts::new(request, http.body_timeout);
+    let mut tried: Vec<Arc<Slot>> = Vec::new();
+    let mut counted = false;
+    loop {
+        let Some(flight) = wanted.service.pick(&tried) else {
+            wait(wanted, begun, !tried.is_empty()).await?;
+            tried.clear();
+            continue;
+        };
+        let failure = match attempt(wanted, &parts, &flight, &mut counted).await {
+            Ok((answer, link)) => {
+                if wanted.counted {
+                    let tally = &flight.0.tally;
+                    tally.answer(answer.status().as_u16(), begun.elapsed());
+                }
+                return Ok(finish(wanted, answer, link, flight));
+            }
+            Err(failure) => failure,
+        };
+        if parts.upload.is_slow() {
+            return Err(Problem::SlowBody);
+        }
+        if failure == Failure::Refused {
+            flight.0.refuses();
+        }
+        if !parts.may_repeat(failure) {
+            return Err(match failure {
+                Failure::Refused => Problem::Refused,
+                Failure::Unanswered | Failure::Cut => Problem::Closed,
+                Failure::Garbled => Problem::Garbled,
+                Failure::Silent => Problem::Silent,
+            });
+        }
+        tried.push(Arc::clone(&flight.0));
+    }
+}
+
+/// Waits for another slot, or for those that refused to be there again.
+async fn wait(wanted: &Wanted<'_>, begun: Instant, refused: bool) -> Result<(), Problem> {
+    let (service, http) = (wanted.service, &wanted.settings.http);
+    let before = service.waiting.fetch_add(1, Relaxed);
+    let waiting = Waiting(service);
+    if before >= http.waiting {
+        return Err(Problem::Crowded);
+    }
+    let mut ring = service.ring.subscribe();
+    let deadline = begun + http.wait;
+    if Instant::now() >= deadline {
+        return Err(if refused {
+            Problem::Refused
+        } else {
+            Problem::NoCopy
+        });
+    }
+    if refused {
+        // A change of the ring, or the next try.
+        let _ = timeout(AGAIN, ring.changed()).await;
+        return Ok(());
+    }
+    let some = ring.wait_for(|ring| !ring.ready.is_empty() || service.is_over());
+    let found = timeout_at(deadline, some).await;
+    drop(waiting);
+    match found {
+        Ok(_) if !service.is_over() => Ok(()),
+        _ => Err(Problem::NoCopy),
+    }
+}
+
+struct Waiting<'a>(&'a Service);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Asks one copy: by connections that wait, then by a new one.
+async fn attempt(
+    wanted: &Wanted<'_>,
+    parts: &Parts,
+    flight: &Flight,
+    counted: &mut bool,
+) -> Result<(Response<Incoming>, Link), Failure> {
+    let slot = &flight.0;
+    while let Some(mut link) = slot.take_link(wanted.thread) {
+        if !link.is_alive() {
+            continue;
+        }
+        count(wanted, slot, counted);
+        match ask(wanted, parts, &mut link).await {
+            Ok(answer) => return Ok((answer, link)),
+            // The copy may have closed it for lying idle, before it saw the request.
+            Err(Failure::Unanswered) if parts.may_repeat(Failure::Unanswered) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    let limit = wanted.settings.http.connect_timeout;
+    let mut link = Link::connect(slot.address, limit).await?;
+    count(wanted, slot, counted);
+    let answer = ask(wanted, parts, &mut link).await?;
+    Ok((answer, link))
+}
+
+/// Counts the request once, for the first copy that it is sent to.
+fn count(wanted: &Wanted<'_>, slot: &Slot, counted: &mut bool) {
+    if !std::mem::replace(counted, true) {
+        slot.tally.request(wanted.counted);
+    }
+}
+
+/// Sends the request and waits for the head of its answer. The time for that runs once the body of
+/// the request is through, or stands still.
+async fn ask(
+    wanted: &Wanted<'_>,
+    parts: &Parts,
+    link: &mut Link,
+) -> Result<Response<Incoming>, Failure> {
+    let limit = wanted.settings.http.answer_timeout;
+    let mut answer = std::pin::pin!(link.ask(parts.request(wanted.asker)));
+    let mut timer: std::pin::Pin<&mut Sleep> = std::pin::pin!(sleep(limit));
+    let mut pieces = 0;
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer,
+            () = &mut timer => {
+                let now = parts.upload.pieces();
+                if !parts.upload.is_open() && now == pieces {
+                    return Err(Failure::Silent);
+                }
+                pieces = now;
+                timer.as_mut().reset(Instant::now() + limit);
+            }
+        }
+    }
+}
+
+fn finish(wanted: &Wanted<'_>, answer: Response<Incoming>, link: Link, flight: Flight) -> Outcome {
+    let limit = wanted.settings.http.body_timeout;
+    let (mut head, body) = answer.into_parts();
+    let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    headers::clean_answer(&mut head.headers, switching);
+    // The client's connection has its own version.
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    if switching {
+        let answer = Response::from_parts(head, Body::full(hyper::body::Bytes::new()));
+        return match link.into_switched() {
+            Some(switched) => Outcome::Switched(answer, switched, flight),
+            None => Outcome::Answer(Problem::Garbled.answer()),
+        };
+    }
+    let body = Body::copy(body, link, flight, wanted.thread, limit);
+    Outcome::Answer(Response::from_parts(head, body))
+}

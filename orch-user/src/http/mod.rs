@@ -1,0 +1,35 @@
+//! Mode `http`: the gateway. A process of its own that listens where clients connect, gives every
+//! request to the next ready slot, and outlives the controller, so that no request is lost while
+//! that restarts. The controller tells it its table over a unix socket and reads its counts back.
+
+mod backend;
+mod body;
+mod connection;
+mod control;
+mod descriptors;
+mod forward;
+mod framing;
+mod guard;
+mod headers;
+mod keeper;
+mod listen;
+mod page;
+mod plane;
+mod predecessor;
+mod problem;
+mod proxy_protocol;
+mod route;
+mod service;
+mod tally;
+mod tls;
+mod wire;
+mod worker;
+
+pub use self::{
+    control::{GatewayError, run},
+    framing::{Broken, Framer},
+    keeper::{Keeper, KeeperError, end, pid, socket_path},
+    plane::Plane,
+    tally::Counts,
+    wire::{Client, Report, ServiceTable, SlotTable, Table, WireError},
+};

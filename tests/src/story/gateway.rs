@@ -1,0 +1,123 @@
+//! Mode http with a whole controller: copies, controllers and the gateway itself come and go.
+
+use std::{env, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::lifetime;
+use crate::{
+    load::{Load, Style},
+    orch::{Kind, Orch, Settings},
+    outside::Outside,
+};
+
+/// Route that clients of the load ask.
+const PATH: &str = "/api/v1/whoami";
+
+fn http(kind: Kind) -> Settings {
+    let mut settings = Settings::new(kind);
+    "mode = \"http\"".clone_into(&mut settings.service);
+    settings
+}
+
+/// So many of something, by the environment.
+fn number(variable: &str, usual: u16) -> u16 {
+    env::var(variable).map_or(usual, |text| text.parse().unwrap())
+}
+
+/// Killed, ended and started again under load: no request fails, and counts go on.
+pub fn controllers_change_under_load(kind: Kind) {
+    lifetime::controllers_change(http(kind));
+}
+
+/// SIGINT leaves nothing, and no gateway.
+pub fn an_interrupt_leaves_nothing(kind: Kind) {
+    lifetime::an_interrupt(http(kind));
+}
+
+/// `orch down` leaves nothing, and no gateway.
+pub fn down_leaves_nothing(kind: Kind) {
+    lifetime::down(http(kind));
+}
+
+/// Clients from outside and from this host, without a pause of note.
+fn crowd(orch: &Orch, outside: &Outside) -> Load {
+    let pace = Duration::from_millis(1);
+    let mut load = Load::new();
+    for at in 0..number("ORCH_GATEWAY_CLIENTS", 8) {
+        let style = [Style::KeepAlive, Style::OneShot][usize::from(at / 2 % 2)];
+        load = if at % 2 == 0 {
+            load.client(None, orch.address(), PATH, style, pace)
+        } else {
+            let netns = Some(&outside.netns);
+            load.client(netns, outside.to(orch.listen), PATH, style, pace)
+        };
+    }
+    load.wait_begun();
+    load
+}
+
+/// Ups and downs and killed copies under load. A request fails only if its answer had begun in a
+/// copy that was killed; answers here are one piece, so that none does.
+pub fn copies_come_and_go_under_load() {
+    let outside = Outside::new();
+    let orch = Orch::start(http(Kind::Process).copies(2));
+    let begin = orch.services()[0].requests_total;
+    let load = crowd(&orch, &outside);
+    for _ in 0..number("ORCH_GATEWAY_SCALES", 20) {
+        orch.scale(4);
+        orch.wait_ready(4);
+        orch.scale(2);
+        orch.wait_ready(2);
+    }
+    let scaled = orch.services()[0].requests_total;
+    for round in 0..number("ORCH_GATEWAY_CRASHES", 10) {
+        let rows = orch.wait_ready(2);
+        let victim: &str = &rows[usize::from(round % 2)].backend;
+        kill(Pid::from_raw(victim.parse().unwrap()), Signal::SIGKILL).unwrap();
+        orch.until("it is replaced", || {
+            let rows = orch.slots();
+            let ready = rows
+                .iter()
+                .all(|row| row.state == "ready" && row.backend != victim);
+            (ready && rows.len() == 2).then_some(())
+        });
+    }
+    let report = load.finish();
+    println!(
+        "{} requests, {} of them while the number changed, {} failed, longest {:.2?}",
+        report.good,
+        scaled - begin,
+        report.failures.len(),
+        report.longest
+    );
+    report.assert_flawless(1000);
+}
+
+/// A gateway that dies is started again at once, with its counts.
+pub fn a_dead_gateway_is_started_again() {
+    let orch = Orch::start(http(Kind::Process).copies(2));
+    for _ in 0..10 {
+        assert_eq!(orch.ask("GET", PATH, "").status, 200);
+    }
+    orch.until("ten are counted", || {
+        (orch.services().first()?.requests_total == 10).then_some(())
+    });
+    for round in 1..=3 {
+        let before = orch::http::pid(&orch.control()).unwrap();
+        kill(Pid::from_raw(before.cast_signed()), Signal::SIGKILL).unwrap();
+        let after = orch.until("another one runs", || {
+            orch::http::pid(&orch.control()).filter(|pid| *pid != before)
+        });
+        assert_ne!(before, after);
+        let ask = || crate::client::once(orch.address(), "GET", PATH, "").ok();
+        let answer = orch.until("it answers", ask);
+        assert_eq!(answer.status, 200);
+        orch.until("counts go on", || {
+            (orch.services().first()?.requests_total >= 10 + round).then_some(())
+        });
+    }
+}
