@@ -78,11 +78,13 @@ pub enum Reason {
     /// A local connection to a service without a backend was led to the controller, which waits for
     /// one.
     LocalHeld = 33,
+    /// A half-open flow was forgotten, since many newer ones came.
+    Evicted = 34,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 34;
+    pub const COUNT: usize = 35;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -120,6 +122,7 @@ impl Reason {
         Self::HoldFlood,
         Self::Resumed,
         Self::LocalHeld,
+        Self::Evicted,
     ];
 
     /// The metric label and the word in the log.
@@ -160,6 +163,7 @@ impl Reason {
             Self::HoldFlood => "hold_flood",
             Self::Resumed => "resumed",
             Self::LocalHeld => "local_held",
+            Self::Evicted => "evicted",
         }
     }
 

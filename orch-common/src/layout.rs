@@ -2,7 +2,7 @@
 
 /// Version of everything in this crate that lives in a BPF map. Part of the pin path, so that a
 /// controller never opens maps of another layout. Raise it with every change of a map type.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Services one data plane can hold.
 pub const MAX_SERVICES: usize = 16;
@@ -28,6 +28,8 @@ pub const DEFAULT_FLOWS: usize = 262_144;
 pub const MIN_FLOWS: usize = 65_536;
 /// SYNs without an answer that are remembered. Whoever floods gets no rescue; nobody else notices.
 pub const MAX_SYNS: usize = 16_384;
+/// Flows that are half-open at a time, at the most: the oldest goes first.
+pub const MAX_HALF_OPEN: usize = 65_536;
 /// Processes of backends that are watched.
 pub const MAX_PROCESSES: usize = 4096;
 /// Local addresses of the host that are known to the kernel programs.
@@ -79,6 +81,13 @@ pub mod map {
     /// [`crate::flow::FlowKey`] to [`crate::syn::Syn`]: SYNs for delivery `direct` that have not been
     /// answered. Written by the kernel programs alone.
     pub const SYNS: &str = "SYNS";
+    /// Place to [`crate::flow::FlowKey`] of the flow that took it last. Written by the kernel programs
+    /// alone.
+    pub const HALF_OPEN: &str = "HALF_OPEN";
+    /// 0 to [`crate::flow::Queue`].
+    pub const QUEUE: &str = "QUEUE";
+    /// 0 to [`crate::flow::Scratch`] of the CPU.
+    pub const SCRATCH: &str = "SCRATCH";
     /// Pid of a backend's first process to [`crate::slot::Owner`]. Written by the controller; the
     /// kernel programs remove what has ended.
     pub const PROCESSES: &str = "PROCESSES";
@@ -110,7 +119,7 @@ pub mod map {
     pub const BUCKETS: &str = "BUCKETS";
 
     /// Every map, in the order of this module.
-    pub const ALL: [&str; 27] = [
+    pub const ALL: [&str; 30] = [
         SERVICES,
         LISTENERS,
         SLOTS,
@@ -125,6 +134,9 @@ pub mod map {
         FLOWS,
         REPLIES,
         SYNS,
+        HALF_OPEN,
+        QUEUE,
+        SCRATCH,
         PROCESSES,
         SOCKETS,
         PATHS,

@@ -4,7 +4,7 @@ use aya::Pod;
 
 use crate::{
     counter::SlotCounters,
-    flow::{Flow, FlowKey},
+    flow::{Flow, FlowKey, Queue},
     hold::{HeldSyn, Holding},
     latency::Histogram,
     pulse::Pulse,
@@ -39,6 +39,7 @@ pod!(
     PathRule,
     Port,
     Pulse,
+    Queue,
     Ring,
     RingKey,
     Service,

@@ -10,7 +10,7 @@ use orch_common::{
 
 use crate::{
     backend::Pick,
-    ends, flow,
+    ends, flow, half,
     header::Miss,
     maps,
     packet::{self, ETHERNET, Located},
@@ -141,10 +141,14 @@ fn remember(key: &FlowKey, slot: SlotKey, port: &Port, segment: &Segment) -> Ver
         return Verdict::Drop(Reason::Collision);
     }
     let slot = u32::from(slot.service) << 16 | u32::from(slot.slot);
-    match orch_past(key, slot, segment.seq) {
-        0 => Verdict::Untouched,
-        _ => Verdict::Drop(Reason::TableFull),
+    if orch_past(key, slot, segment.seq) != 0 {
+        return Verdict::Drop(Reason::TableFull);
     }
+    let ticket = half::orch_queue(key) as u32;
+    if let Some(flow) = maps::flow(key) {
+        flow.ticket = ticket;
+    }
+    Verdict::Untouched
 }
 
 /// Stores the flow of a connection past the balancer; the service is in the upper half of `slot`.

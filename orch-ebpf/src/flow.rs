@@ -10,7 +10,7 @@ use orch_common::{
 
 use crate::{
     backend::{self, Pick},
-    maps,
+    half, maps,
     packet::Located,
     redirect,
     segment::Segment,
@@ -72,7 +72,9 @@ pub fn create(
     if orch_create(key, slot, how, segment.seq) != 0 {
         return Err(Reason::TableFull);
     }
+    let ticket = half::orch_queue(key) as u32;
     let flow = maps::flow(key).ok_or(Reason::TableFull)?;
+    flow.ticket = ticket;
     if flow.is_direct() {
         if orch_bind(key) != 0 {
             backend::discount(flow);

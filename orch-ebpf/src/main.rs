@@ -24,6 +24,7 @@ mod ends;
 mod exchange;
 mod exit;
 mod flow;
+mod half;
 mod header;
 mod hold;
 mod icmp;

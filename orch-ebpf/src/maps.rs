@@ -12,12 +12,13 @@ use orch_common::{
     address::Address,
     counter::{Reason, SlotCounters},
     event::Event,
-    flow::{Flow, FlowKey, Socket},
+    flow::{Flow, FlowKey, Queue, Scratch, Socket},
     hold::{BUCKETS as BUCKET_COUNT, HELD_BYTES, HeldSyn, Holding, SIGNATURES as SIGNATURE_COUNT},
     latency::Histogram,
     layout::{
-        DEFAULT_FLOWS, EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_PROCESSES,
-        MAX_SERVICES, MAX_SLOTS, MAX_SYNS, PORT_WORDS, PORTS as PORT_COUNT, RING_BANKS,
+        DEFAULT_FLOWS, EVENTS_BYTES, MAX_ADDRESSES, MAX_HALF_OPEN, MAX_NETNS, MAX_PATHS,
+        MAX_PROCESSES, MAX_SERVICES, MAX_SLOTS, MAX_SYNS, PORT_WORDS, PORTS as PORT_COUNT,
+        RING_BANKS,
     },
     pulse::Pulse,
     service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
@@ -60,6 +61,12 @@ static FLOWS: LruHashMap<FlowKey, Flow, DEFAULT_FLOWS> = LruHashMap::new();
 static REPLIES: LruHashMap<FlowKey, FlowKey, DEFAULT_FLOWS> = LruHashMap::new();
 #[btf_map]
 static SYNS: LruHashMap<FlowKey, Syn, MAX_SYNS> = LruHashMap::new();
+#[btf_map]
+static HALF_OPEN: Array<FlowKey, MAX_HALF_OPEN> = Array::new();
+#[btf_map]
+static QUEUE: Array<Queue, 1> = Array::new();
+#[btf_map]
+static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[btf_map]
 static PROCESSES: HashMap<u32, Owner, MAX_PROCESSES> = HashMap::new();
 #[btf_map]
@@ -231,6 +238,24 @@ pub fn syn(key: &FlowKey) -> Option<&'static mut Syn> {
 #[inline(always)]
 pub fn insert_syn(key: &FlowKey, syn: &Syn) {
     let _ = SYNS.insert(key, syn, 0);
+}
+
+/// How many half-open flows there may be, and have been.
+#[inline(always)]
+pub fn queue() -> Option<&'static mut Queue> {
+    element(QUEUE.get_ptr_mut(0))
+}
+
+/// A place of a half-open flow.
+#[inline(always)]
+pub fn half_open(place: u32) -> Option<&'static mut FlowKey> {
+    element(HALF_OPEN.get_ptr_mut(place))
+}
+
+/// This CPU's room for keys.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    element(SCRATCH.get_ptr_mut(0))
 }
 
 /// Whose first process this is.

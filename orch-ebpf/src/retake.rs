@@ -28,10 +28,11 @@ extern "C" fn orch_take_back(key: *const FlowKey) -> i32 {
     let Some(key) = (unsafe { key.as_ref() }) else {
         return 1;
     };
-    let (Some(flow), Some(syn)) = (maps::flow(key), maps::syn(key)) else {
+    let key = *key;
+    let (Some(flow), Some(syn)) = (maps::flow(&key), maps::syn(&key)) else {
         return 1;
     };
-    i32::from(keep(key, flow, syn).is_none())
+    i32::from(keep(&key, flow, syn).is_none())
 }
 
 /// Hands what is remembered of the SYN over, and has its repetitions known.

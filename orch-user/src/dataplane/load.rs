@@ -9,12 +9,12 @@ use aya::{
 use orch_common::{
     address::Address,
     counter::{Reason, SlotCounters},
-    flow::{Flow, FlowKey, Socket},
+    flow::{Flow, FlowKey, Queue, Scratch, Socket},
     hold::{BUCKETS, HELD_BYTES, Holding, SIGNATURES},
     latency::Histogram,
     layout::{
-        EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_PROCESSES, MAX_SERVICES, MAX_SLOTS,
-        PORT_WORDS, PORTS, RING_BANKS, map, program,
+        EVENTS_BYTES, MAX_ADDRESSES, MAX_HALF_OPEN, MAX_NETNS, MAX_PATHS, MAX_PROCESSES,
+        MAX_SERVICES, MAX_SLOTS, PORT_WORDS, PORTS, RING_BANKS, map, program,
     },
     pulse::Pulse,
     service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
@@ -85,6 +85,12 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
             map::SYNS,
             Shape(LruHash, size_of::<FlowKey>(), size_of::<Syn>(), 0),
         ),
+        (
+            map::HALF_OPEN,
+            Shape(Array, 4, size_of::<FlowKey>(), MAX_HALF_OPEN),
+        ),
+        (map::QUEUE, Shape(Array, 4, size_of::<Queue>(), 1)),
+        (map::SCRATCH, Shape(PerCpuArray, 4, size_of::<Scratch>(), 1)),
         (
             map::PROCESSES,
             Shape(Hash, 4, size_of::<Owner>(), MAX_PROCESSES),

@@ -7,6 +7,7 @@ use aya::{
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
 };
 use orch_common::{
+    flow::Queue,
     layout::map,
     pulse::Pulse,
     slot::{Owner, Slot, SlotKey},
@@ -50,6 +51,7 @@ impl Parts {
         let task_tgid = signals::task_tgid();
         let mut ebpf = load::load(pins, config.flows, task_tgid)?;
         let tables = Tables::new(&mut ebpf)?;
+        bound_half_open(take(&mut ebpf, map::QUEUE)?, config.flows)?;
         let slots = take(&mut ebpf, map::SLOTS)?;
         let reasons = take(&mut ebpf, map::REASONS)?;
         let events = take(&mut ebpf, map::EVENTS)?;
@@ -117,6 +119,18 @@ impl Parts {
             swept: None,
         }
     }
+}
+
+/// Says how many flows may be half-open. An earlier controller's count goes on.
+fn bound_half_open(mut queue: Array<MapData, Queue>, flows: u32) -> Result<(), DataplaneError> {
+    let wrong = || DataplaneError::map(map::QUEUE);
+    let mut value = queue.get(&0, 0).map_err(wrong())?;
+    let places = Queue::places(flows);
+    if value.places == places {
+        return Ok(());
+    }
+    value.places = places;
+    queue.set(0, value, 0).map_err(wrong())
 }
 
 /// The cgroup whose sockets are balanced, if any are to be.

@@ -6,6 +6,7 @@
 mod connection;
 mod direct;
 mod edges;
+mod flood;
 mod foreign;
 mod guard;
 mod hold;
