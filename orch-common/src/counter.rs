@@ -80,11 +80,14 @@ pub enum Reason {
     LocalHeld = 33,
     /// A half-open flow was forgotten, since many newer ones came.
     Evicted = 34,
+    /// A reply is larger than its way to the client begins with: it went to the host's own routing,
+    /// which tells the backend by ICMP.
+    TooLarge = 35,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 35;
+    pub const COUNT: usize = 36;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -123,6 +126,7 @@ impl Reason {
         Self::Resumed,
         Self::LocalHeld,
         Self::Evicted,
+        Self::TooLarge,
     ];
 
     /// The metric label and the word in the log.
@@ -164,6 +168,7 @@ impl Reason {
             Self::Resumed => "resumed",
             Self::LocalHeld => "local_held",
             Self::Evicted => "evicted",
+            Self::TooLarge => "too_large",
         }
     }
 

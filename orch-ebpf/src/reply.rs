@@ -97,6 +97,9 @@ fn answer<const DIRECT: bool>(
         }
         return Verdict::Pass(Reason::Stale);
     }
+    if DIRECT && redirect::is_too_large(located.skb, flow) {
+        return Verdict::Pass(Reason::TooLarge);
+    }
     if segment.flags.has(Flags::RST) && matches!(flow.state, FlowState::SynSent) {
         refused(flow);
         if DIRECT

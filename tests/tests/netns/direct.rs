@@ -68,8 +68,8 @@ table inet watch {
 }";
 
 /// A backend in a namespace of its own.
-struct Container {
-    netns: NetNs,
+pub(crate) struct Container {
+    pub(crate) netns: NetNs,
     server: Server,
     address: IpAddr,
 }
@@ -113,16 +113,16 @@ impl Container {
 }
 
 /// A host with containers behind port 80, and a client outside.
-struct World {
+pub(crate) struct World {
     dataplane: Option<Dataplane>,
     pin_dir: PathBuf,
-    containers: Vec<Container>,
-    host: NetNs,
-    outside: NetNs,
+    pub(crate) containers: Vec<Container>,
+    pub(crate) host: NetNs,
+    pub(crate) outside: NetNs,
 }
 
 impl World {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self::with(name, &fixture::service())
     }
 
@@ -173,7 +173,7 @@ impl World {
         self.dataplane.as_ref().unwrap().read().unwrap()
     }
 
-    fn reason(&self, reason: Reason) -> u64 {
+    pub(crate) fn reason(&self, reason: Reason) -> u64 {
         self.read().reasons[reason as usize]
     }
 
