@@ -12,7 +12,8 @@ use crate::{
     state::{Life, Moment},
 };
 
-/// So long after a signal a good answer may still come from a listener that is about to close.
+/// So long after a signal a good answer may still come from a listener that is about to close, and
+/// after the end of its process one that was on its way.
 const LAST_GASP: Moment = Moment::from_secs(1);
 
 /// A slot that the kernel passes by.
@@ -110,9 +111,9 @@ impl<T: Tables> Controller<T> {
         let Some(suspect) = self.suspects.get(&key).copied() else {
             return;
         };
-        if suspect.kind == EventKind::Signalled
-            && self.now() < suspect.since + self.last_gasp(key.service)
-        {
+        // A good answer may be older than the news of its end.
+        let ends = matches!(suspect.kind, EventKind::Signalled | EventKind::Exited);
+        if ends && self.now() < suspect.since + self.last_gasp(key.service) {
             return;
         }
         let to = self.slot(key).and_then(|slot| slot.kernel);

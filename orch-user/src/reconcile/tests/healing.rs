@@ -311,6 +311,17 @@ async fn a_copy_told_to_end_is_back_only_when_it_has_outlived_its_grace() {
     assert_eq!(life.tables.ring(0), [0, 1]);
 }
 
+/// The kernel has seen its process end, and a probe that was answered before is read after.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_has_ended_is_not_back_with_an_answer_from_before() {
+    let (life, key) = two_copies().await;
+    life.tables
+        .alarm(key, life.tables.generation(key), EventKind::Exited);
+    // Several probes, all of them good.
+    sleep(Duration::from_secs(5)).await;
+    assert!(passed_by(&life));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_we_stop_is_no_suspect() {
     let (life, key) = two_copies().await;
