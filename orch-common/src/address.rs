@@ -39,6 +39,17 @@ pub fn any_of(address: &Address) -> Address {
     if is_v4(address) { ANY_V4 } else { ANY_V6 }
 }
 
+/// 127.0.0.1, or `::1`.
+#[must_use]
+#[inline(always)]
+pub const fn loopback_of(v6: bool) -> Address {
+    if v6 {
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+    } else {
+        from_v4([127, 0, 0, 1])
+    }
+}
+
 /// Whether the address is of 127.0.0.0/8 (RFC 1122, 3.2.1.3) or `::1` (RFC 4291, 2.5.3).
 #[must_use]
 #[inline(always)]

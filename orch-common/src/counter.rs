@@ -53,13 +53,41 @@ pub enum Reason {
     Rescued = 22,
     /// A backend's first process ended, and picks passed its slot by from then on.
     Exited = 23,
+    /// A backend's first process was told to end, and picks passed its slot by from then on.
+    Signalled = 24,
+    /// A slot stopped answering while its peers went on, and picks passed it by from then on.
+    Silent = 25,
+    /// A slot answered with server errors while its peers did not, and picks passed it by from then
+    /// on.
+    Failing = 26,
     /// An ICMP error about a balanced connection went to its backend.
-    Icmp = 24,
+    Icmp = 27,
+    /// A SYN for a service without a backend was handed to the controller, which has it arrive again
+    /// once there is one.
+    Held = 28,
+    /// A SYN that is held came again: dropped.
+    HeldAgain = 29,
+    /// A SYN could not be held, the ring buffer being full or the SYN too long: dropped. Its client
+    /// sends it again.
+    HoldFull = 30,
+    /// A SYN was not held, its service or its source having had too many: dropped. Its client sends
+    /// it again.
+    HoldFlood = 31,
+    /// A held SYN arrived again.
+    Resumed = 32,
+    /// A local connection to a service without a backend was led to the controller, which waits for
+    /// one.
+    LocalHeld = 33,
+    /// A half-open flow was forgotten, since many newer ones came.
+    Evicted = 34,
+    /// A reply is larger than its way to the client begins with: it went to the host's own routing,
+    /// which tells the backend by ICMP.
+    TooLarge = 35,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 25;
+    pub const COUNT: usize = 36;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -87,7 +115,18 @@ impl Reason {
         Self::PassedBy,
         Self::Rescued,
         Self::Exited,
+        Self::Signalled,
+        Self::Silent,
+        Self::Failing,
         Self::Icmp,
+        Self::Held,
+        Self::HeldAgain,
+        Self::HoldFull,
+        Self::HoldFlood,
+        Self::Resumed,
+        Self::LocalHeld,
+        Self::Evicted,
+        Self::TooLarge,
     ];
 
     /// The metric label and the word in the log.
@@ -118,7 +157,18 @@ impl Reason {
             Self::PassedBy => "passed_by",
             Self::Rescued => "rescued",
             Self::Exited => "exited",
+            Self::Signalled => "signalled",
+            Self::Silent => "silent",
+            Self::Failing => "failing",
             Self::Icmp => "icmp",
+            Self::Held => "held",
+            Self::HeldAgain => "held_again",
+            Self::HoldFull => "hold_full",
+            Self::HoldFlood => "hold_flood",
+            Self::Resumed => "resumed",
+            Self::LocalHeld => "local_held",
+            Self::Evicted => "evicted",
+            Self::TooLarge => "too_large",
         }
     }
 
@@ -138,6 +188,8 @@ impl Reason {
                 | Self::LocalNoBackend
                 | Self::NoFamily
                 | Self::Elsewhere
+                | Self::HoldFull
+                | Self::HoldFlood
         )
     }
 }

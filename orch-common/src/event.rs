@@ -10,14 +10,45 @@ pub enum EventKind {
     Refused = 1,
     /// The first process of a slot's backend has ended.
     Exited = 2,
+    /// Somebody has told the first process of a slot's backend to end.
+    Signalled = 3,
+    /// A slot has stopped answering while its peers go on.
+    Silent = 4,
+    /// A slot answers with server errors while its peers do not.
+    Failing = 5,
 }
 
 impl EventKind {
-    const fn from_number(number: u32) -> Option<Self> {
+    /// The kind with this number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Option<Self> {
         match number {
             1 => Some(Self::Refused),
             2 => Some(Self::Exited),
+            3 => Some(Self::Signalled),
+            4 => Some(Self::Silent),
+            5 => Some(Self::Failing),
             _ => None,
+        }
+    }
+
+    /// Whether it is no more than a suspicion, which comes of comparing a slot with its peers.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_compared(self) -> bool {
+        matches!(self, Self::Silent | Self::Failing)
+    }
+
+    /// The word for it: in JSON and in tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Exited => "exited",
+            Self::Signalled => "signalled",
+            Self::Silent => "silent",
+            Self::Failing => "failing",
         }
     }
 }
@@ -67,7 +98,7 @@ mod tests {
             (event.slot.service, event.slot.slot, event.generation),
             (3, 9, 77)
         );
-        bytes[0] = 3;
+        bytes[0] = 77;
         assert_eq!(Event::from_bytes(&bytes), None);
         assert_eq!(Event::from_bytes(&bytes[..11]), None);
     }

@@ -2,7 +2,7 @@
 
 /// Version of everything in this crate that lives in a BPF map. Part of the pin path, so that a
 /// controller never opens maps of another layout. Raise it with every change of a map type.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Services one data plane can hold.
 pub const MAX_SERVICES: usize = 16;
@@ -28,6 +28,8 @@ pub const DEFAULT_FLOWS: usize = 262_144;
 pub const MIN_FLOWS: usize = 65_536;
 /// SYNs without an answer that are remembered. Whoever floods gets no rescue; nobody else notices.
 pub const MAX_SYNS: usize = 16_384;
+/// Flows that are half-open at a time, at the most: the oldest goes first.
+pub const MAX_HALF_OPEN: usize = 65_536;
 /// Processes of backends that are watched.
 pub const MAX_PROCESSES: usize = 4096;
 /// Local addresses of the host that are known to the kernel programs.
@@ -79,6 +81,13 @@ pub mod map {
     /// [`crate::flow::FlowKey`] to [`crate::syn::Syn`]: SYNs for delivery `direct` that have not been
     /// answered. Written by the kernel programs alone.
     pub const SYNS: &str = "SYNS";
+    /// Place to [`crate::flow::FlowKey`] of the flow that took it last. Written by the kernel programs
+    /// alone.
+    pub const HALF_OPEN: &str = "HALF_OPEN";
+    /// 0 to [`crate::flow::Queue`].
+    pub const QUEUE: &str = "QUEUE";
+    /// 0 to [`crate::flow::Scratch`] of the CPU.
+    pub const SCRATCH: &str = "SCRATCH";
     /// Pid of a backend's first process to [`crate::slot::Owner`]. Written by the controller; the
     /// kernel programs remove what has ended.
     pub const PROCESSES: &str = "PROCESSES";
@@ -92,13 +101,25 @@ pub mod map {
     pub const REASONS: &str = "REASONS";
     /// Per slot: histogram of response times. Written by the kernel programs alone.
     pub const LATENCY: &str = "LATENCY";
+    /// Index of a slot to [`crate::pulse::Pulse`]: what its traffic says of its backend. Written by
+    /// the kernel programs alone.
+    pub const PULSES: &str = "PULSES";
     /// Sweeps so far: the clock by which flows expire. Written by the sweep program.
     pub const EPOCH: &str = "EPOCH";
     /// Ring buffer of [`crate::event::Event`].
     pub const EVENTS: &str = "EVENTS";
+    /// Service index to [`crate::hold::Holding`]. Written by the controller.
+    pub const HOLDING: &str = "HOLDING";
+    /// Ring buffer of [`crate::hold::HeldSyn`].
+    pub const HELD: &str = "HELD";
+    /// Signatures of the SYNs that are held. Written by the kernel programs alone.
+    pub const SIGNATURES: &str = "SIGNATURES";
+    /// Token buckets of services and sources whose SYNs are held. Written by the kernel programs
+    /// alone.
+    pub const BUCKETS: &str = "BUCKETS";
 
     /// Every map, in the order of this module.
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 30] = [
         SERVICES,
         LISTENERS,
         SLOTS,
@@ -113,14 +134,22 @@ pub mod map {
         FLOWS,
         REPLIES,
         SYNS,
+        HALF_OPEN,
+        QUEUE,
+        SCRATCH,
         PROCESSES,
         SOCKETS,
         PATHS,
         COUNTERS,
         REASONS,
         LATENCY,
+        PULSES,
         EPOCH,
         EVENTS,
+        HOLDING,
+        HELD,
+        SIGNATURES,
+        BUCKETS,
     ];
 }
 
@@ -151,10 +180,20 @@ pub mod program {
     pub const RECEIVED: &str = "orch_received";
     /// Raw tracepoint `sched_process_exit`: a process ends.
     pub const EXIT: &str = "orch_exit";
+    /// Raw tracepoint `signal_generate`: a process is sent a signal.
+    pub const SIGNAL: &str = "orch_signal";
+    /// Raw tracepoint `signal_deliver`, where the one before cannot be used: a process takes a
+    /// signal.
+    pub const DELIVER: &str = "orch_deliver";
     /// Run by the controller through `BPF_PROG_TEST_RUN`: changes one slot.
     pub const COMMAND: &str = "orch_command";
     /// Run by the controller through `BPF_PROG_TEST_RUN`: frees closed and silent flows.
     pub const SWEEP: &str = "orch_sweep";
+    /// Run by the controller through `BPF_PROG_TEST_RUN`: has a held SYN arrive once more.
+    pub const INJECT: &str = "orch_inject";
+    /// Run by the controller through `BPF_PROG_TEST_RUN`: hands over the SYNs that dead backends have
+    /// swallowed.
+    pub const REPLAY: &str = "orch_replay";
 }
 
 const _: () = assert!(SLOTS_PER_SERVICE.is_power_of_two() && RING_BANKS.is_power_of_two());

@@ -10,6 +10,7 @@ pub mod command;
 pub mod counter;
 pub mod event;
 pub mod flow;
+pub mod hold;
 pub mod http;
 pub mod latency;
 pub mod layout;
@@ -17,6 +18,7 @@ pub mod layout;
 pub mod netns;
 #[cfg(feature = "user")]
 mod pod;
+pub mod pulse;
 pub mod select;
 pub mod service;
 pub mod slot;

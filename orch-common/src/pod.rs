@@ -4,8 +4,10 @@ use aya::Pod;
 
 use crate::{
     counter::SlotCounters,
-    flow::{Flow, FlowKey},
+    flow::{Flow, FlowKey, Queue},
+    hold::{HeldSyn, Holding},
     latency::Histogram,
+    pulse::Pulse,
     service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
     syn::Syn,
@@ -26,7 +28,9 @@ macro_rules! pod {
 pod!(
     Flow,
     FlowKey,
+    HeldSyn,
     Histogram,
+    Holding,
     ListenerKey,
     Maglev,
     Netns,
@@ -34,6 +38,8 @@ pod!(
     PathKey,
     PathRule,
     Port,
+    Pulse,
+    Queue,
     Ring,
     RingKey,
     Service,

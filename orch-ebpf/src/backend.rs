@@ -3,12 +3,13 @@
 use orch_common::{
     address::{self, Address},
     counter::Reason,
+    event::{Event, EventKind},
     flow::Flow,
     service::Service,
     slot::{Slot, SlotKey},
 };
 
-use crate::{atomic, maps, turn, verdict::count};
+use crate::{atomic, hold, maps, turn, verdict::count};
 
 /// Slots that are looked at before a connection is given up.
 const TRIES: u32 = 8;
@@ -46,8 +47,8 @@ impl Pick {
 }
 
 /// Gives the slot whose turn it is, if its backend is alive and it `fits`, else another; `fits` names
-/// the reason where it does not. Where every backend looks dead, the last is as good as any: what
-/// one thinks of it may be wrong. `source` hashes who connects.
+/// the reason where it does not. Where every backend looks dead, the connection waits
+/// if it can; else the last is as good as any: what one thinks of it may be wrong. `source` hashes who connects.
 #[inline(always)]
 pub fn choose(
     index: u32,
@@ -59,7 +60,7 @@ pub fn choose(
     for tried in 0..TRIES {
         let last = tried == TRIES - 1;
         let pick = turn::of(index, service, &source, tried, last).ok_or(Reason::NoBackend)?;
-        if pick.slot.alive == 0 && !last {
+        if pick.slot.alive == 0 && (!last || hold::is_on(index)) {
             count(Reason::PassedBy);
             continue;
         }
@@ -76,17 +77,26 @@ pub fn choose(
     Err(why)
 }
 
-/// Has picks pass a slot by from now on, unless it has another backend already. The controller,
-/// which knows better, takes it back if it was wrong. Says whether that is news.
+/// Has picks pass a slot by from now on, unless it has another backend already, and tells the
+/// controller, which knows better and takes it back if that was wrong. Says whether it is news.
 #[inline(always)]
-pub fn pass_by(key: SlotKey, generation: u32) -> bool {
-    match maps::slot(&key) {
-        Some(slot) if slot.generation == generation && slot.alive == 1 => {
-            slot.alive = 0;
-            true
-        }
-        _ => false,
+pub fn pass_by(key: SlotKey, generation: u32, kind: EventKind) -> bool {
+    let Some(slot) = maps::slot(&key) else {
+        return false;
+    };
+    if slot.generation != generation || slot.alive == 0 {
+        return false;
     }
+    slot.alive = 0;
+    if let Some(pulse) = maps::pulse(key) {
+        pulse.why = kind as u32;
+    }
+    maps::tell(&Event {
+        kind,
+        slot: key,
+        generation,
+    });
+    true
 }
 
 /// Counts a connection as live in its slot.

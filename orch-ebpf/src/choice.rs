@@ -3,7 +3,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use orch_common::{
-    address,
+    address::{self, Address},
     counter::Reason,
     flow::{FlowKey, FlowState},
     select,
@@ -65,10 +65,20 @@ extern "C" fn orch_choose(
     let Some(key) = (unsafe { key.as_ref() }) else {
         return number(Reason::Malformed);
     };
+    // Before Linux 6.2 a map takes no key from a caller's memory; the stack has no room for it.
+    let Some(scratch) = maps::scratch() else {
+        return number(Reason::Malformed);
+    };
+    scratch.key = *key;
+    let ask = Ask {
+        skb,
+        key: &scratch.key,
+        other: &raw mut scratch.other,
+    };
     let picked = if only == NONE {
-        turn(skb, key, service, but)
+        ask.turn(service, but)
     } else {
-        this(skb, key, service, only)
+        ask.this(service, only)
     };
     match picked {
         Ok(pick) => i32::from(pick.key.slot),
@@ -76,54 +86,82 @@ extern "C" fn orch_choose(
     }
 }
 
-#[inline(always)]
-fn turn(skb: *mut __sk_buff, key: &FlowKey, index: u32, but: u32) -> Result<Pick, Reason> {
-    let service = maps::service(index).ok_or(Reason::NoBackend)?;
-    let source = || select::hash_of(&key.client);
-    backend::choose(index, service, source, |pick| {
-        if u32::from(pick.key.slot) == but {
+/// A connection that asks for a slot.
+struct Ask<'a> {
+    skb: *mut __sk_buff,
+    key: &'a FlowKey,
+    /// Room for another key.
+    other: *mut FlowKey,
+}
+
+impl Ask<'_> {
+    #[inline(always)]
+    fn turn(&self, index: u32, but: u32) -> Result<Pick, Reason> {
+        let service = maps::service(index).ok_or(Reason::NoBackend)?;
+        let source = || select::hash_of(&self.key.client);
+        backend::choose(index, service, source, |pick| {
+            if u32::from(pick.key.slot) == but {
+                return Err(Reason::PassedBy);
+            }
+            let past = service.expose_slots == 1 && !pick.is_direct();
+            if past && self.is_taken(pick.slot.port) {
+                return Err(Reason::Collision);
+            }
+            self.suits(pick)
+        })
+    }
+
+    #[inline(always)]
+    fn this(&self, service: u32, slot: u32) -> Result<Pick, Reason> {
+        let pick = Pick::of(SlotKey {
+            service: service as u16,
+            slot: slot as u16,
+        })
+        .ok_or(Reason::NoBackend)?;
+        self.suits(&pick)?;
+        Ok(pick)
+    }
+
+    /// Whether a connection can be given to a slot for delivery `direct`: its backend has an address
+    /// of the client's family, its interface is there, and no other connection has the same four
+    /// numbers at the backend, as it would if one client port were in use to two addresses of this
+    /// host.
+    #[inline(always)]
+    fn suits(&self, pick: &Pick) -> Result<(), Reason> {
+        if !pick.is_direct() {
+            return Ok(());
+        }
+        let v6 = !address::is_v4(&self.key.client);
+        let address = pick.address(v6).ok_or(Reason::NoFamily)?;
+        if !redirect::exists(self.skb, pick.slot.ifindex) {
             return Err(Reason::PassedBy);
         }
-        let past = service.expose_slots == 1 && !pick.is_direct();
-        if past && is_taken(key, pick.slot.port) {
-            return Err(Reason::Collision);
+        let reply = self.like(&address, pick.slot.backend_port);
+        match maps::reply(reply) {
+            Some(owner) if *owner != *self.key && occupies(owner, reply) => Err(Reason::Collision),
+            _ => Ok(()),
         }
-        suits(skb, key, pick)
-    })
-}
-
-#[inline(always)]
-fn this(skb: *mut __sk_buff, key: &FlowKey, service: u32, slot: u32) -> Result<Pick, Reason> {
-    let pick = Pick::of(SlotKey {
-        service: service as u16,
-        slot: slot as u16,
-    })
-    .ok_or(Reason::NoBackend)?;
-    suits(skb, key, &pick)?;
-    Ok(pick)
-}
-
-/// Whether a connection can be given to a slot for delivery `direct`: its backend has an address of
-/// the client's family, its interface is there, and no other connection has the same four numbers
-/// at the backend, as it would if one client port were in use to two addresses of this host.
-#[inline(always)]
-fn suits(skb: *mut __sk_buff, key: &FlowKey, pick: &Pick) -> Result<(), Reason> {
-    if !pick.is_direct() {
-        return Ok(());
     }
-    let v6 = !address::is_v4(&key.client);
-    let address = pick.address(v6).ok_or(Reason::NoFamily)?;
-    if !redirect::exists(skb, pick.slot.ifindex) {
-        return Err(Reason::PassedBy);
+
+    /// Whether the same client port is in use for a connection past the balancer to this slot port:
+    /// at the backend the two would be one.
+    #[inline(always)]
+    fn is_taken(&self, slot_port: u16) -> bool {
+        let past = self.like(&self.key.local, slot_port);
+        maps::flow(past).is_some_and(|flow| !matches!(flow.state, FlowState::Closed))
     }
-    let reply = FlowKey {
-        local: address,
-        local_port: pick.slot.backend_port,
-        ..*key
-    };
-    match maps::reply(&reply) {
-        Some(other) if *other != *key && occupies(other, &reply) => Err(Reason::Collision),
-        _ => Ok(()),
+
+    /// The key with another local end.
+    #[inline(always)]
+    fn like(&self, local: &Address, local_port: u16) -> &FlowKey {
+        // SAFETY: the scratch room is this program's until it ends: a program of TC is not
+        // interrupted by another one.
+        let other = unsafe { &mut *self.other };
+        other.client = self.key.client;
+        other.client_port = self.key.client_port;
+        other.local = *local;
+        other.local_port = local_port;
+        other
     }
 }
 
@@ -135,21 +173,6 @@ fn occupies(other: &FlowKey, reply: &FlowKey) -> bool {
             && flow.address == reply.local
             && flow.backend_port == reply.local_port
     })
-}
-
-/// Whether the same client port is in use for a connection past the balancer to this slot port:
-/// at the backend the two would be one.
-#[inline(always)]
-fn is_taken(key: &FlowKey, slot_port: u16) -> bool {
-    is_live(&FlowKey {
-        local_port: slot_port,
-        ..*key
-    })
-}
-
-#[inline(always)]
-fn is_live(key: &FlowKey) -> bool {
-    maps::flow(key).is_some_and(|flow| !matches!(flow.state, FlowState::Closed))
 }
 
 const fn number(reason: Reason) -> i32 {

@@ -10,7 +10,7 @@ use orch_common::{
 
 use crate::{
     backend::Pick,
-    ends, flow,
+    ends, flow, half,
     header::Miss,
     maps,
     packet::{self, ETHERNET, Located},
@@ -140,13 +140,35 @@ fn remember(key: &FlowKey, slot: SlotKey, port: &Port, segment: &Segment) -> Ver
     if taken {
         return Verdict::Drop(Reason::Collision);
     }
+    let slot = u32::from(slot.service) << 16 | u32::from(slot.slot);
+    if orch_past(key, slot, segment.seq) != 0 {
+        return Verdict::Drop(Reason::TableFull);
+    }
+    let ticket = half::orch_queue(key) as u32;
+    if let Some(flow) = maps::flow(key) {
+        flow.ticket = ticket;
+    }
+    Verdict::Untouched
+}
+
+/// Stores the flow of a connection past the balancer; the service is in the upper half of `slot`.
+/// Checked once by itself (`choice`), for the sake of its stack; answers 0, or 1 if the table is full.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn orch_past(key: *const FlowKey, slot: u32, seq: u32) -> i32 {
+    // SAFETY: the verifier knows the key's size and lets nobody call with less; it may be null.
+    let Some(key) = (unsafe { key.as_ref() }) else {
+        return 1;
+    };
+    let key = *key;
+    let slot = SlotKey {
+        service: (slot >> 16) as u16,
+        slot: slot as u16,
+    };
     let flow = Flow {
         generation: maps::generation(slot),
         backend_port: key.local_port,
-        ..flow::begin(slot, segment.seq)
+        ..flow::begin(slot, seq)
     };
-    match maps::insert_flow(key, &flow) {
-        Ok(()) => Verdict::Untouched,
-        Err(_) => Verdict::Drop(Reason::TableFull),
-    }
+    i32::from(maps::insert_flow(&key, &flow).is_err())
 }

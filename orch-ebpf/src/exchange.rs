@@ -2,6 +2,7 @@
 
 use aya_ebpf::{bindings::__sk_buff, btf_maps::lpm_trie::Key, helpers::bpf_ktime_get_ns};
 use orch_common::{
+    event::EventKind,
     flow::{Counting, Flow, FlowState},
     http::{self, Response},
     latency,
@@ -9,7 +10,10 @@ use orch_common::{
     slot::SlotKey,
 };
 
-use crate::{atomic, maps, opaque::opaque, segment::Segment};
+use crate::{atomic, compare, maps, opaque::opaque, pulse, segment::Segment};
+
+/// Class of the statuses that say that the server has failed.
+const SERVER_ERROR: u8 = 5;
 
 /// Takes a segment of the client.
 #[inline(always)]
@@ -23,17 +27,22 @@ pub fn from_client(flow: &mut Flow, segment: &Segment) {
         return;
     }
     if !matches!(flow.counting, Counting::None) {
-        orch_request(segment.skb, flow, segment);
+        if orch_request(segment.skb, flow, segment) != 0 {
+            compare::look(flow, EventKind::Silent);
+        }
     } else if early {
-        flow.client_next = segment.seq.wrapping_add(segment.len);
+        flow.client_next = segment.data_seq().wrapping_add(segment.len);
     }
 }
 
 /// Takes a segment of the backend.
 #[inline(always)]
 pub fn from_server(flow: &mut Flow, segment: &Segment) {
-    if segment.len > 0 && !matches!(flow.counting, Counting::None) {
-        orch_response(segment.skb, flow, segment);
+    if segment.len > 0
+        && !matches!(flow.counting, Counting::None)
+        && orch_response(segment.skb, flow, segment) != 0
+    {
+        compare::look(flow, EventKind::Failing);
     }
 }
 
@@ -51,33 +60,31 @@ fn given<'a>(
     Some((flow, Segment { skb, ..*segment }))
 }
 
-/// Payload of the client. Checked once by itself (`choice`), and always 0.
+/// Payload of the client. Checked once by itself (`choice`). 1 if its slot has to be compared with
+/// its peers, which the caller does, since three functions would have too much stack.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn orch_request(skb: *mut __sk_buff, flow: *mut Flow, segment: *const Segment) -> i32 {
-    if let Some((flow, segment)) = given(skb, flow, segment) {
-        request(flow, &segment);
-    }
-    0
+    given(skb, flow, segment).map_or(0, |(flow, segment)| {
+        let seq = segment.data_seq();
+        i32::from(request(flow, &Segment { seq, ..segment }))
+    })
 }
 
-/// Payload of the backend. Checked once by itself (`choice`), and always 0.
+/// Payload of the backend. As `orch_request`.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn orch_response(skb: *mut __sk_buff, flow: *mut Flow, segment: *const Segment) -> i32 {
-    if let Some((flow, segment)) = given(skb, flow, segment) {
-        response(flow, &segment);
-    }
-    0
+    given(skb, flow, segment).map_or(0, |(flow, segment)| i32::from(response(flow, &segment)))
 }
 
 #[inline(always)]
-fn request(flow: &mut Flow, segment: &Segment) {
+fn request(flow: &mut Flow, segment: &Segment) -> bool {
     if !http::client_payload(flow, segment.seq, segment.len) {
-        return;
+        return false;
     }
     let Some(target) = http::client_head(flow, &segment.head(0)) else {
-        return;
+        return false;
     };
     // SAFETY: the helper has no preconditions.
     flow.request_ns = unsafe { bpf_ktime_get_ns() };
@@ -94,6 +101,7 @@ fn request(flow: &mut Flow, segment: &Segment) {
         };
         atomic::add(cell, 1);
     }
+    pulse::asked(key, flow.request_ns)
 }
 
 /// Whether the request counts: by the longest rule that its path begins with, as far as this
@@ -113,34 +121,37 @@ fn counts(flow: &Flow, segment: &Segment, target: u32) -> bool {
 }
 
 #[inline(always)]
-fn response(flow: &mut Flow, segment: &Segment) {
+fn response(flow: &mut Flow, segment: &Segment) -> bool {
     let Some(skip) = http::server_payload(flow, segment.seq, segment.len) else {
-        return;
+        return false;
     };
+    pulse::spoke(flow);
     let head = segment.head(skip);
     let Response::Status(class) = http::server_head(flow, segment.seq, &head) else {
-        return;
+        return false;
     };
-    if flow.counted == 1 {
-        answered(flow, class);
-    }
-}
-
-/// Counts and times a response to a request that counts.
-#[inline(always)]
-fn answered(flow: &Flow, class: u8) {
     let key = SlotKey {
         service: flow.service,
         slot: flow.slot,
     };
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let taken = now.saturating_sub(flow.request_ns);
+    if flow.counted == 1 {
+        answered(key, class, taken);
+    }
+    pulse::answered(key, flow.isn, class == SERVER_ERROR, (now, taken))
+}
+
+/// Counts and times a response to a request that counts.
+#[inline(always)]
+fn answered(key: SlotKey, class: u8, taken: u64) {
     if let Some(counters) = maps::counters(&key)
         && let Some(cell) = counters.responses.get_mut(opaque(usize::from(class)))
     {
         atomic::add(cell, 1);
     }
     if let Some(histogram) = maps::latency(&key) {
-        // SAFETY: the helper has no preconditions.
-        let taken = unsafe { bpf_ktime_get_ns() }.saturating_sub(flow.request_ns);
         atomic::add(&raw mut histogram.sum_ns, taken);
         if let Some(cell) = histogram.buckets.get_mut(opaque(latency::bucket(taken))) {
             atomic::add(cell, 1);

@@ -1,10 +1,7 @@
 //! The end of a backend, seen before the kernel closes its sockets: no SYN meets a dead port.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use orch_common::{
-    counter::Reason,
-    event::{Event, EventKind},
-};
+use orch_common::{counter::Reason, event::EventKind};
 
 use crate::{backend, maps, verdict::count};
 
@@ -20,12 +17,7 @@ pub fn ended() {
     let Some(owner) = maps::take_process(process) else {
         return;
     };
-    if backend::pass_by(owner.slot, owner.generation) {
+    if backend::pass_by(owner.slot, owner.generation, EventKind::Exited) {
         count(Reason::Exited);
-        maps::tell(&Event {
-            kind: EventKind::Exited,
-            slot: owner.slot,
-            generation: owner.generation,
-        });
     }
 }

@@ -1,6 +1,6 @@
 //! Flows: found, created, advanced, ended.
 
-use aya_ebpf::{bindings::__sk_buff, helpers::bpf_ktime_get_ns};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use orch_common::{
     address,
     counter::Reason,
@@ -10,7 +10,7 @@ use orch_common::{
 
 use crate::{
     backend::{self, Pick},
-    maps,
+    half, maps,
     packet::Located,
     redirect,
     segment::Segment,
@@ -69,27 +69,43 @@ pub fn create(
 ) -> Result<&'static mut Flow, Reason> {
     let how = counting as u32;
     let slot = u32::from(pick.key.service) << 16 | u32::from(pick.key.slot);
-    if orch_create(located.skb, key, slot, how, segment.seq) != 0 {
+    if orch_create(key, slot, how, segment.seq) != 0 {
         return Err(Reason::TableFull);
     }
+    let ticket = half::orch_queue(key) as u32;
     let flow = maps::flow(key).ok_or(Reason::TableFull)?;
+    flow.ticket = ticket;
     if flow.is_direct() {
+        if orch_bind(key) != 0 {
+            backend::discount(flow);
+            maps::remove_flow(key);
+            return Err(Reason::TableFull);
+        }
+        flow.uplink = redirect::orch_route(located.skb, key) as u32;
         syn::remember(located, key, segment);
     }
     Ok(flow)
+}
+
+/// Has replies of the flow's backend find it. Checked once by itself (`choice`), for the sake of its
+/// stack; answers 0, or 1 if the table is full.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn orch_bind(key: *const FlowKey) -> i32 {
+    // SAFETY: the verifier knows the key's size and lets nobody call with less; it may be null.
+    let Some(key) = (unsafe { key.as_ref() }) else {
+        return 1;
+    };
+    let key = *key;
+    let stored = maps::flow(&key).map(|flow| maps::insert_reply(&flow.reply_key(&key), &key));
+    i32::from(!matches!(stored, Some(Ok(()))))
 }
 
 /// The service is in the upper half of `slot`. Checked once by itself (`choice`); answers 0, or 1
 /// if a table is full.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn orch_create(
-    skb: *mut __sk_buff,
-    key: *const FlowKey,
-    slot: u32,
-    counting: u32,
-    seq: u32,
-) -> i32 {
+extern "C" fn orch_create(key: *const FlowKey, slot: u32, counting: u32, seq: u32) -> i32 {
     let slot = SlotKey {
         service: (slot >> 16) as u16,
         slot: slot as u16,
@@ -98,22 +114,17 @@ extern "C" fn orch_create(
     let (Some(key), Some(pick)) = (unsafe { key.as_ref() }, Pick::of(slot)) else {
         return 1;
     };
+    let key = *key;
     let counting = match counting {
         0 => Counting::ByPath,
         1 => Counting::All,
         _ => Counting::None,
     };
-    i32::from(store(skb, key, &pick, counting, seq).is_none())
+    i32::from(store(&key, &pick, counting, seq).is_none())
 }
 
 #[inline(always)]
-fn store(
-    skb: *mut __sk_buff,
-    key: &FlowKey,
-    pick: &Pick,
-    counting: Counting,
-    seq: u32,
-) -> Option<()> {
+fn store(key: &FlowKey, pick: &Pick, counting: Counting, seq: u32) -> Option<()> {
     let mut flow = begin(pick.key, seq);
     flow.live = 1;
     flow.counting = counting;
@@ -123,8 +134,6 @@ fn store(
         flow.address = pick.address(!address::is_v4(&key.client))?;
         flow.backend_port = pick.slot.backend_port;
         flow.ifindex = pick.slot.ifindex;
-        flow.uplink = redirect::route(skb, key);
-        maps::insert_reply(&flow.reply_key(key), key).ok()?;
     }
     maps::insert_flow(key, &flow).ok()?;
     if let Some(slot) = maps::slot(&pick.key) {

@@ -11,8 +11,6 @@ const FRAGMENT: u16 = 0x3fff;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// Extension headers that are walked through: RFC 8200, 4.1 knows no reason for more.
 const EXTENSIONS: usize = 6;
-/// Behind this, extension headers do not end.
-const FARTHEST: usize = 0x3fff;
 
 /// Why a packet is not looked at.
 #[derive(Clone, Copy)]
@@ -68,51 +66,42 @@ pub fn v6(skb: *mut __sk_buff, ip: usize) -> Result<Transport, Miss> {
     extended(skb, ip + V6_HEADER, kind)
 }
 
-/// An extension header, as far as it says where the next one is (RFC 8200, 4).
-#[derive(Clone, Copy)]
-struct Extension {
-    /// What comes next.
-    next: u8,
-    /// Its own length in bytes.
-    length: usize,
-    /// Whether it says that fragments follow.
-    fragment: bool,
-}
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENTED: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION: u8 = 60;
 
-/// Walks through extension headers. The first of kind `kind` is at `start`.
+/// Walks through extension headers. The first of kind `kind` is at `start`. In plain numbers: a
+/// structure would lie in memory for a while, where the verifier loses its bounds.
 #[inline(always)]
 fn extended(skb: *mut __sk_buff, start: usize, mut kind: u8) -> Result<Transport, Miss> {
-    let mut found = Transport {
-        offset: start,
-        fragment: false,
-    };
+    let (mut offset, mut fragment) = (start, false);
     for _ in 0..EXTENSIONS {
-        let extension = extension(skb, found.offset, kind).ok_or(Miss::Other)?;
-        kind = extension.next;
-        found.offset += extension.length;
-        found.fragment |= extension.fragment;
-        if found.offset > FARTHEST {
-            return Err(Miss::Hidden);
+        let [next, length, _, low] = extension(skb, offset, kind)
+            .ok_or(Miss::Other)?
+            .to_be_bytes();
+        fragment |= kind == FRAGMENTED && low & 1 != 0;
+        offset += match kind {
+            FRAGMENTED => 8,
+            AUTHENTICATION => (usize::from(length) + 2) * 4,
+            _ => (usize::from(length) + 1) * 8,
+        };
+        if next == TCP {
+            return Ok(Transport { offset, fragment });
         }
-        if kind == TCP {
-            return Ok(found);
-        }
+        kind = next;
     }
-    match extension(skb, found.offset, kind) {
+    match extension(skb, offset, kind) {
         Some(_) => Err(Miss::Hidden),
         None => Err(Miss::Other),
     }
 }
 
-/// The extension header at an offset. `None` if `kind` is none that this host would walk through,
-/// or if it belongs to a later fragment.
+/// The first four bytes of the extension header at an offset (RFC 8200, 4). `None` if `kind` is
+/// none that this host would walk through, or if it belongs to a later fragment.
 #[inline(always)]
-fn extension(skb: *mut __sk_buff, offset: usize, kind: u8) -> Option<Extension> {
-    const HOP_BY_HOP: u8 = 0;
-    const ROUTING: u8 = 43;
-    const FRAGMENTED: u8 = 44;
-    const AUTHENTICATION: u8 = 51;
-    const DESTINATION: u8 = 60;
+fn extension(skb: *mut __sk_buff, offset: usize, kind: u8) -> Option<u32> {
     if !matches!(
         kind,
         HOP_BY_HOP | ROUTING | FRAGMENTED | AUTHENTICATION | DESTINATION
@@ -129,19 +118,7 @@ fn extension(skb: *mut __sk_buff, offset: usize, kind: u8) -> Option<Extension> 
             bytes.len() as u32,
         )
     };
-    let [next, length, high, low] = bytes;
-    let place = u16::from_be_bytes([high, low]);
-    if failed != 0 || kind == FRAGMENTED && place & 0xfff8 != 0 {
-        return None;
-    }
-    let length = match kind {
-        FRAGMENTED => 8,
-        AUTHENTICATION => (usize::from(length) + 2) * 4,
-        _ => (usize::from(length) + 1) * 8,
-    };
-    Some(Extension {
-        next,
-        length,
-        fragment: kind == FRAGMENTED && place & 1 != 0,
-    })
+    let word = u32::from_be_bytes(bytes);
+    let later = kind == FRAGMENTED && word & 0xfff8 != 0;
+    (failed == 0 && !later).then_some(word)
 }

@@ -8,6 +8,7 @@ use orch_common::{
     address::{self, Address},
     counter::Reason,
     flow::{Counting, Flow},
+    hold::LET_GO,
     select,
     service::{Netns, NetnsKind, Port, PortClass},
     slot::SlotKey,
@@ -15,11 +16,13 @@ use orch_common::{
 
 use crate::{
     backend::{self, Pick},
-    maps, service, storage,
+    hold, maps, service, storage,
     verdict::count,
 };
 
 const TCP: u32 = 6;
+/// The loopback interface of every namespace.
+const LOOPBACK: u32 = 1;
 
 /// A call to connect, and what it asks for. `V6` is the family of the socket: each family's program
 /// may touch its own fields only.
@@ -100,7 +103,7 @@ fn balance<const V6: bool>(call: &Call<'_, V6>) {
     let source = || select::hash(call.cookie);
     let reason = match backend::choose(index, service, source, |pick| call.reaches(pick)) {
         Ok(pick) => call.give(&pick, service.counting, Reason::LocalConnect),
-        Err(Reason::NoBackend) => Reason::LocalNoBackend,
+        Err(Reason::NoBackend) => call.wait(index),
         Err(why) => why,
     };
     count(reason);
@@ -165,6 +168,42 @@ impl<const V6: bool> Call<'_, V6> {
             None if self.v6 => Ok(pick.slot.address),
             None => Err(Reason::NoFamily),
         }
+    }
+
+    /// Whether the controller connects for somebody who waits there already.
+    #[inline(always)]
+    fn is_controllers(&self) -> bool {
+        // SAFETY: the context is the kernel's, and its socket lives as long as the call.
+        unsafe {
+            let socket = (*self.ctx.sock_addr).__bindgen_anon_1.sk;
+            !socket.is_null() && (*socket).mark == LET_GO
+        }
+    }
+
+    /// Leads the socket to the controller, which waits for a backend.
+    #[inline(always)]
+    fn wait(&self, service: u32) -> Reason {
+        let waits = self.is_of_host() && !self.is_controllers();
+        let Some(port) = hold::listener(service).filter(|_| waits) else {
+            return Reason::LocalNoBackend;
+        };
+        let Some(socket) = storage::of(self.ctx, BPF_SK_STORAGE_GET_F_CREATE) else {
+            return Reason::TableFull;
+        };
+        // No slot's, so that nothing is counted; with an interface, so that its owner is told the
+        // address that it asked for.
+        socket.flow = Flow {
+            backend_port: port,
+            ifindex: LOOPBACK,
+            counting: Counting::None,
+            ..Flow::default()
+        };
+        socket.asked = self.asked;
+        socket.asked_port = self.port;
+        let here = address::loopback_of(self.v6);
+        storage::set_address::<V6>(self.ctx.sock_addr, &here);
+        storage::set_port(self.ctx.sock_addr, port);
+        Reason::LocalHeld
     }
 
     /// Makes the socket a connection of the slot, and says what became of it.

@@ -18,26 +18,34 @@
 mod atomic;
 mod backend;
 mod choice;
+mod compare;
 mod direct;
 mod ends;
 mod exchange;
 mod exit;
 mod flow;
+mod half;
 mod header;
+mod hold;
 mod icmp;
+mod inject;
 mod local;
 mod maps;
 mod opaque;
 mod outside;
 mod packet;
+mod pulse;
 mod quote;
 mod reach;
 mod redirect;
+mod replay;
 mod reply;
 mod rescue;
+mod retake;
 mod rewrite;
 mod segment;
 mod service;
+mod signal;
 mod socket;
 mod storage;
 mod syn;
@@ -133,6 +141,20 @@ pub fn orch_exit(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
+/// A process is sent a signal.
+#[raw_tracepoint(tracepoint = "signal_generate")]
+pub fn orch_signal(ctx: RawTracePointContext) -> i32 {
+    signal::generated(&ctx);
+    0
+}
+
+/// A process takes a signal.
+#[raw_tracepoint(tracepoint = "signal_deliver")]
+pub fn orch_deliver(ctx: RawTracePointContext) -> i32 {
+    signal::delivered(&ctx);
+    0
+}
+
 /// Changes one slot; see `orch_common::command`.
 #[classifier]
 pub fn orch_command(ctx: TcContext) -> i32 {
@@ -143,6 +165,18 @@ pub fn orch_command(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn orch_sweep(_ctx: TcContext) -> i32 {
     upkeep::sweep()
+}
+
+/// Hands over the SYNs that dead backends have swallowed; see `replay`.
+#[classifier]
+pub fn orch_replay(_ctx: TcContext) -> i32 {
+    replay::replay()
+}
+
+/// Has a held SYN arrive once more; see `inject`.
+#[classifier]
+pub fn orch_inject(ctx: TcContext) -> i32 {
+    inject::inject(&ctx)
 }
 
 #[panic_handler]

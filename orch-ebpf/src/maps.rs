@@ -6,17 +6,21 @@ use aya_ebpf::{
         lpm_trie::Key,
     },
     macros::btf_map,
+    maps::ring_buf::RingBufEntry,
 };
 use orch_common::{
     address::Address,
     counter::{Reason, SlotCounters},
     event::Event,
-    flow::{Flow, FlowKey, Socket},
+    flow::{Flow, FlowKey, Queue, Scratch, Socket},
+    hold::{BUCKETS as BUCKET_COUNT, HELD_BYTES, HeldSyn, Holding, SIGNATURES as SIGNATURE_COUNT},
     latency::Histogram,
     layout::{
-        DEFAULT_FLOWS, EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_PROCESSES,
-        MAX_SERVICES, MAX_SLOTS, MAX_SYNS, PORT_WORDS, PORTS as PORT_COUNT, RING_BANKS,
+        DEFAULT_FLOWS, EVENTS_BYTES, MAX_ADDRESSES, MAX_HALF_OPEN, MAX_NETNS, MAX_PATHS,
+        MAX_PROCESSES, MAX_SERVICES, MAX_SLOTS, MAX_SYNS, PORT_WORDS, PORTS as PORT_COUNT,
+        RING_BANKS,
     },
+    pulse::Pulse,
     service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
     syn::Syn,
@@ -58,6 +62,12 @@ static REPLIES: LruHashMap<FlowKey, FlowKey, DEFAULT_FLOWS> = LruHashMap::new();
 #[btf_map]
 static SYNS: LruHashMap<FlowKey, Syn, MAX_SYNS> = LruHashMap::new();
 #[btf_map]
+static HALF_OPEN: Array<FlowKey, MAX_HALF_OPEN> = Array::new();
+#[btf_map]
+static QUEUE: Array<Queue, 1> = Array::new();
+#[btf_map]
+static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+#[btf_map]
 static PROCESSES: HashMap<u32, Owner, MAX_PROCESSES> = HashMap::new();
 #[btf_map]
 static SOCKETS: SkStorage<Socket> = SkStorage::new();
@@ -70,9 +80,19 @@ static REASONS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
 #[btf_map]
 static LATENCY: HashMap<SlotKey, Histogram, MAX_SLOTS> = HashMap::new();
 #[btf_map]
+static PULSES: Array<Pulse, MAX_SLOTS> = Array::new();
+#[btf_map]
 static EPOCH: Array<u32, 1> = Array::new();
 #[btf_map]
 static EVENTS: RingBuf<Event, EVENTS_BYTES> = RingBuf::new();
+#[btf_map]
+static HOLDING: Array<Holding, MAX_SERVICES> = Array::new();
+#[btf_map]
+static HELD: RingBuf<HeldSyn, HELD_BYTES> = RingBuf::new();
+#[btf_map]
+static SIGNATURES: Array<u64, SIGNATURE_COUNT> = Array::new();
+#[btf_map]
+static BUCKETS: Array<u64, BUCKET_COUNT> = Array::new();
 
 /// A mutable reference into a map.
 #[inline(always)]
@@ -220,10 +240,34 @@ pub fn insert_syn(key: &FlowKey, syn: &Syn) {
     let _ = SYNS.insert(key, syn, 0);
 }
 
+/// How many half-open flows there may be, and have been.
+#[inline(always)]
+pub fn queue() -> Option<&'static mut Queue> {
+    element(QUEUE.get_ptr_mut(0))
+}
+
+/// A place of a half-open flow.
+#[inline(always)]
+pub fn half_open(place: u32) -> Option<&'static mut FlowKey> {
+    element(HALF_OPEN.get_ptr_mut(place))
+}
+
+/// This CPU's room for keys.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    element(SCRATCH.get_ptr_mut(0))
+}
+
+/// Whose first process this is.
+#[inline(always)]
+pub fn process(pid: u32) -> Option<Owner> {
+    element(PROCESSES.get_ptr_mut(pid)).copied()
+}
+
 /// Takes out whose process this was.
 #[inline(always)]
 pub fn take_process(pid: u32) -> Option<Owner> {
-    let owner = element(PROCESSES.get_ptr_mut(pid)).copied()?;
+    let owner = process(pid)?;
     // It may come again as another process.
     let _ = PROCESSES.remove(pid);
     Some(owner)
@@ -233,6 +277,12 @@ pub fn take_process(pid: u32) -> Option<Owner> {
 #[inline(always)]
 pub fn flows() -> *mut core::ffi::c_void {
     core::ptr::from_ref(&FLOWS).cast_mut().cast()
+}
+
+/// The map of SYNs itself, for iterating.
+#[inline(always)]
+pub fn syns() -> *mut core::ffi::c_void {
+    core::ptr::from_ref(&SYNS).cast_mut().cast()
 }
 
 /// The map of sockets itself, for the storage helpers.
@@ -265,6 +315,12 @@ pub fn latency(key: &SlotKey) -> Option<&'static mut Histogram> {
     element(LATENCY.get_ptr_mut(key))
 }
 
+/// What a slot's traffic says of its backend.
+#[inline(always)]
+pub fn pulse(key: SlotKey) -> Option<&'static mut Pulse> {
+    element(PULSES.get_ptr_mut(key.index()))
+}
+
 /// Sweeps so far.
 #[inline(always)]
 pub fn epoch() -> u32 {
@@ -278,6 +334,30 @@ pub fn next_epoch() -> u32 {
         *epoch = epoch.wrapping_add(1);
         *epoch
     })
+}
+
+/// Whether and how SYNs of a service wait.
+#[inline(always)]
+pub fn holding(service: u32) -> Option<&'static Holding> {
+    element(HOLDING.get_ptr_mut(service)).map(|holding| &*holding)
+}
+
+/// The place of a signature.
+#[inline(always)]
+pub fn signature(signature: u64) -> Option<&'static mut u64> {
+    element(SIGNATURES.get_ptr_mut((signature >> 32) as u32 % SIGNATURE_COUNT as u32))
+}
+
+/// A token bucket.
+#[inline(always)]
+pub fn bucket(index: u32) -> Option<&'static mut u64> {
+    element(BUCKETS.get_ptr_mut(index))
+}
+
+/// Room for a held SYN; `None` while the buffer is full.
+#[inline(always)]
+pub fn held() -> Option<RingBufEntry<HeldSyn>> {
+    HELD.reserve(0)
 }
 
 /// Tells the controller; nothing is told while the buffer is full.

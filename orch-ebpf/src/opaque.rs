@@ -10,3 +10,17 @@ pub fn opaque(mut value: usize) -> usize {
     unsafe { core::arch::asm!("{0} = {0}", inout(reg) value) };
     value
 }
+
+/// A length that helpers take, at most `limit`; nothing for 0. Before Linux 6.8 the verifier learns
+/// nothing from a comparison with 0, so what it sees is one less, and one more.
+#[inline(always)]
+pub fn length(len: usize, limit: usize) -> Option<usize> {
+    if len == 0 {
+        return None;
+    }
+    let mut rest = opaque(len - 1);
+    if rest >= limit {
+        rest = limit - 1;
+    }
+    Some(rest + 1)
+}

@@ -11,7 +11,7 @@ use orch_common::{
 use crate::{
     backend,
     choice::{self, Among},
-    direct, exchange, flow, icmp, maps,
+    direct, exchange, flow, hold, icmp, maps,
     packet::{self, ETHERNET, Located},
     redirect, rewrite,
     segment::Segment,
@@ -62,7 +62,7 @@ fn balance(located: &Located, slot: Option<SlotKey>) -> Verdict {
     };
     match outcome {
         Ok((flow, reason)) => {
-            exchange::from_client(flow, &segment.data());
+            exchange::from_client(flow, &segment);
             deliver(located, &key, flow, reason)
         }
         Err(verdict) => verdict,
@@ -162,11 +162,33 @@ fn open(
     let picked = choice::choose(located.skb, key, service, among);
     match picked.and_then(|pick| flow::create(located, key, &pick, counting, segment)) {
         Ok(flow) => Ok((flow, reason)),
-        Err(why @ (Reason::NoBackend | Reason::NoFamily)) => {
+        Err(why @ (Reason::NoBackend | Reason::NoFamily | Reason::PassedBy)) => {
             // A flow of an earlier connection must not catch what follows.
             maps::remove_flow(key);
-            Err(Verdict::Pass(why))
+            Err(without_backend(located, key, service, slot, segment, why))
         }
         Err(why) => Err(Verdict::Drop(why)),
+    }
+}
+
+/// A SYN that nobody takes: it waits, or the host answers it.
+#[inline(always)]
+fn without_backend(
+    located: &Located,
+    key: &FlowKey,
+    service: u32,
+    slot: Option<SlotKey>,
+    segment: &Segment,
+    why: Reason,
+) -> Verdict {
+    let held = match (slot, why) {
+        (None, Reason::NoBackend | Reason::PassedBy) => hold::park(located, key, service, segment),
+        _ => None,
+    };
+    match (held, why) {
+        (Some(reason), _) => Verdict::Drop(reason),
+        // The backend's interface is gone, and so will be the backend.
+        (None, Reason::PassedBy) => Verdict::Drop(why),
+        (None, _) => Verdict::Pass(why),
     }
 }

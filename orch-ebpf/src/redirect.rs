@@ -17,6 +17,10 @@ const V6: u8 = 10;
 /// The loopback interface of every namespace: routes looked up from it are those of packets that
 /// the host itself sends.
 const LOOPBACK: u32 = 1;
+/// Bytes of a packet that every IPv6 link carries, with an Ethernet header.
+const LEAST_MTU: u32 = 1280 + 14;
+/// `BPF_MTU_CHK_SEGS`: segments that are still together are tested one by one.
+const SEGMENTS: u64 = 1;
 
 /// Hands the packet to the other end of the backend's interface: it goes on in the backend's
 /// namespace as if it had just arrived there. Gives the TC action.
@@ -43,10 +47,32 @@ pub fn exists(skb: *mut __sk_buff, ifindex: u32) -> bool {
     unsafe { bpf_check_mtu(skb.cast(), ifindex, &raw mut mtu, 0, 0) >= 0 }
 }
 
-/// The interface by which replies go to the client of this connection; where the host has no route,
-/// or does not forward, the one by which the client's packet came.
+/// Whether a reply may be too large for the interface by which it is to leave: what is redirected
+/// there goes past the host's own test (RFC 1191, RFC 8201). Of segments that are still together, each
+/// counts by itself. Asked only of those above the least that every link carries (RFC 8200, 5).
 #[inline(always)]
-pub fn route(skb: *mut __sk_buff, key: &FlowKey) -> u32 {
+pub fn is_too_large(skb: *mut __sk_buff, flow: &Flow) -> bool {
+    // SAFETY: the context is the kernel's.
+    if unsafe { (*skb).len } <= LEAST_MTU {
+        return false;
+    }
+    let mut mtu = 0_u32;
+    // SAFETY: the helper writes the MTU of the interface to a live local, and refuses what is none.
+    unsafe { bpf_check_mtu(skb.cast(), flow.uplink, &raw mut mtu, 0, SEGMENTS) > 0 }
+}
+
+/// The interface by which replies go to the client of this connection; where the host has no route,
+/// or does not forward, the one by which the client's packet came. Checked once by itself (`choice`),
+/// for the sake of its stack.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn orch_route(skb: *mut __sk_buff, key: *const FlowKey) -> i32 {
+    // SAFETY: the verifier knows the key's size and lets nobody call with less; it may be null.
+    (unsafe { key.as_ref() }).map_or(0, |key| route(skb, key) as i32)
+}
+
+#[inline(always)]
+fn route(skb: *mut __sk_buff, key: &FlowKey) -> u32 {
     // SAFETY: all fields are plain numbers.
     let mut question: FibLookup = unsafe { core::mem::zeroed() };
     question.ifindex = LOOPBACK;

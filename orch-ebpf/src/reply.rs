@@ -4,7 +4,7 @@
 use aya_ebpf::programs::TcContext;
 use orch_common::{
     counter::Reason,
-    event::{Event, EventKind},
+    event::EventKind,
     flow::{Flags, Flow, FlowKey, FlowState, Side},
     service::PortClass,
     slot::SlotKey,
@@ -13,7 +13,7 @@ use orch_common::{
 use crate::{
     backend, exchange, flow, maps,
     packet::{self, ETHERNET, Located},
-    redirect, rescue, rewrite,
+    redirect, rescue, retake, rewrite,
     segment::Segment,
     verdict::Verdict,
 };
@@ -97,6 +97,9 @@ fn answer<const DIRECT: bool>(
         }
         return Verdict::Pass(Reason::Stale);
     }
+    if DIRECT && redirect::is_too_large(located.skb, flow) {
+        return Verdict::Pass(Reason::TooLarge);
+    }
     if segment.flags.has(Flags::RST) && matches!(flow.state, FlowState::SynSent) {
         refused(flow);
         if DIRECT
@@ -104,6 +107,9 @@ fn answer<const DIRECT: bool>(
             && let Some(verdict) = rescue::again(located, key, flow)
         {
             return verdict;
+        }
+        if DIRECT && rescue::may_wait(segment, flow) && retake::take_back(key, flow) {
+            return Verdict::Drop(Reason::Held);
         }
     }
     if flow::advance(flow, Side::Server, segment) {
@@ -126,11 +132,5 @@ fn refused(flow: &Flow) {
         service: flow.service,
         slot: flow.slot,
     };
-    if backend::pass_by(slot, flow.generation) {
-        maps::tell(&Event {
-            kind: EventKind::Refused,
-            slot,
-            generation: flow.generation,
-        });
-    }
+    backend::pass_by(slot, flow.generation, EventKind::Refused);
 }

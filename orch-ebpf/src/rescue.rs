@@ -19,8 +19,8 @@ use orch_common::{
 use crate::{
     backend::{self, Pick},
     choice::{self, Among},
-    maps,
-    opaque::opaque,
+    flow, maps,
+    opaque::{self, opaque},
     packet::Located,
     redirect,
     rewrite::{self, Whole},
@@ -54,6 +54,12 @@ pub fn applies(located: &Located, segment: &Segment, flow: &Flow) -> bool {
         && whole == located.tcp + HEADER
 }
 
+/// Whether a segment refuses a SYN that can be held.
+#[inline(always)]
+pub fn may_wait(segment: &Segment, flow: &Flow) -> bool {
+    segment.flags.has(Flags::RST | Flags::ACK) && !matches!(flow.counting, Counting::None)
+}
+
 /// Gives the connection to another slot and makes the RST its SYN. `None` if there is no other:
 /// then the packet is as it was.
 #[inline(always)]
@@ -68,7 +74,7 @@ pub fn again(located: &Located, key: &FlowKey, flow: &mut Flow) -> Option<Verdic
         return None;
     }
     let tcp = located.tcp as u32;
-    if orch_bind(key) != 0 || orch_rebuild(located.skb, key, &raw const refused, tcp) != 0 {
+    if flow::orch_bind(key) != 0 || orch_rebuild(located.skb, key, &raw const refused, tcp) != 0 {
         return Some(Verdict::Drop(Reason::Malformed));
     }
     Some(Verdict::Redirect(
@@ -100,19 +106,6 @@ fn move_to(flow: &mut Flow, pick: &Pick, v6: bool) -> Option<()> {
     Some(())
 }
 
-/// Has replies of the flow's backend find it. Checked once by itself (`choice`), for the sake of its
-/// stack; answers 0, or 1 if the table is full.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn orch_bind(key: *const FlowKey) -> i32 {
-    // SAFETY: as in `orch_rebuild`.
-    let Some(key) = (unsafe { key.as_ref() }) else {
-        return 1;
-    };
-    let stored = maps::flow(key).map(|flow| maps::insert_reply(&flow.reply_key(key), key));
-    i32::from(!matches!(stored, Some(Ok(()))))
-}
-
 /// Makes a RST from the end that `refused` names the SYN of the flow. Checked once by itself
 /// (`choice`); answers 0, or 1 if the packet is spoilt.
 #[inline(never)]
@@ -127,10 +120,11 @@ extern "C" fn orch_rebuild(
     let (Some(key), Some(refused)) = (unsafe { (key.as_ref(), refused.as_ref()) }) else {
         return 1;
     };
-    let (Some(flow), Some(syn)) = (maps::flow(key), maps::syn(key)) else {
+    let key = *key;
+    let (Some(flow), Some(syn)) = (maps::flow(&key), maps::syn(&key)) else {
         return 1;
     };
-    i32::from(!rebuild(skb, tcp as usize, key, flow, syn, &refused.local))
+    i32::from(!rebuild(skb, tcp as usize, &key, flow, syn, &refused.local))
 }
 
 /// The sum is corrected by the difference of old and new bytes, never computed: where the device is
@@ -182,7 +176,12 @@ fn rebuild(
             ) == 0
         }
     };
-    if !part(0, CHECKSUM) || !part(URGENT, 2) || options > 0 && !part(HEADER, options) {
+    if !part(0, CHECKSUM) || !part(URGENT, 2) {
+        return false;
+    }
+    if let Some(len) = opaque::length(options, OPTION_BYTES)
+        && !part(HEADER, len)
+    {
         return false;
     }
     // SAFETY: the helper takes any type.

@@ -113,11 +113,12 @@ fn v6_address(located: &Located, end: End, from: &Address, to: &Address) -> bool
         End::Source => 8,
         End::Destination => 24,
     };
-    let (old, new) = (*from, *to);
-    // SAFETY: both addresses live on the stack.
+    // Read twice: a flow may get another backend meanwhile.
+    let new = *to;
+    // SAFETY: both addresses are live.
     let difference = unsafe {
         bpf_csum_diff(
-            old.as_ptr().cast_mut().cast(),
+            from.as_ptr().cast_mut().cast(),
             SIZE,
             new.as_ptr().cast_mut().cast(),
             SIZE,

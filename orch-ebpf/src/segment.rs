@@ -7,7 +7,7 @@ use orch_common::{
     service::PATH_BYTES,
 };
 
-use crate::opaque::opaque;
+use crate::opaque::length;
 
 /// A TCP segment in plain values, host order.
 #[repr(C)]
@@ -28,13 +28,10 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// The data alone: that which comes with a SYN (RFC 7413) begins one number later.
+    /// Sequence number of the data: that which comes with a SYN (RFC 7413) begins one later.
     #[inline(always)]
-    pub const fn data(&self) -> Self {
-        Self {
-            seq: self.seq.wrapping_add(self.flags.opens() as u32),
-            ..*self
-        }
+    pub const fn data_seq(&self) -> u32 {
+        self.seq.wrapping_add(self.flags.opens() as u32)
     }
 
     /// The first bytes of the payload from `skip` on.
@@ -63,13 +60,9 @@ impl Segment {
 /// Loads what there is, at most the whole buffer. Payload never lies in direct reach.
 #[inline(always)]
 fn load<const N: usize>(skb: *mut __sk_buff, offset: u32, to: &mut [u8; N], left: u32) -> bool {
-    let mut len = opaque(left as usize);
-    if len == 0 {
+    let Some(len) = length(left as usize, N) else {
         return false;
-    }
-    if len > N {
-        len = N;
-    }
+    };
     // SAFETY: `len` is between 1 and the buffer's size, which the verifier follows.
     unsafe { bpf_skb_load_bytes(skb.cast(), offset, to.as_mut_ptr().cast(), len as u32) == 0 }
 }

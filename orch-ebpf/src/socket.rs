@@ -28,7 +28,7 @@ pub fn sent(ctx: &SkBuffContext) {
     } else {
         flow::advance(&mut socket.flow, Side::Client, &segment);
     }
-    exchange::from_client(&mut socket.flow, &segment.data());
+    exchange::from_client(&mut socket.flow, &segment);
 }
 
 /// A socket receives a packet.

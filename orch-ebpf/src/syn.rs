@@ -6,7 +6,7 @@ use orch_common::{
     syn::{OPTION_BYTES, Syn},
 };
 
-use crate::{maps, opaque::opaque, packet::Located, reach::read, segment::Segment};
+use crate::{maps, opaque::length, packet::Located, reach::read, segment::Segment};
 
 /// Bytes of a TCP header without options.
 pub const HEADER: usize = 20;
@@ -35,8 +35,9 @@ extern "C" fn orch_remember(
     let Some(key) = (unsafe { key.as_ref() }) else {
         return 0;
     };
+    let key = *key;
     if let Some(syn) = read_syn(skb, tcp, options as usize, tos) {
-        maps::insert_syn(key, &syn);
+        maps::insert_syn(&key, &syn);
     }
     0
 }
@@ -50,12 +51,11 @@ fn read_syn(skb: *mut __sk_buff, tcp: u32, options: usize, tos: u32) -> Option<S
         tos,
     };
     load(skb, tcp, &mut syn.header, HEADER)?;
-    let options = opaque(options);
     if options > OPTION_BYTES {
         return None;
     }
-    if options > 0 {
-        load(skb, tcp + HEADER as u32, &mut syn.options, options)?;
+    if let Some(len) = length(options, OPTION_BYTES) {
+        load(skb, tcp + HEADER as u32, &mut syn.options, len)?;
     }
     Some(syn)
 }

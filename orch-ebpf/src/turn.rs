@@ -54,13 +54,14 @@ extern "C" fn orch_next(index: u32) -> i32 {
 fn next(index: u32) -> Option<u8> {
     let ring = maps::ring(index, maps::service(index)?.ring)?;
     let turn = atomic::fetch_add(maps::cursor(index)?, 1);
-    let at = select::round_robin(turn, ring.len)?;
-    Some(at_turn(ring, at).slot)
+    let place = select::round_robin(turn, ring.len)?;
+    Some(at(ring, place).slot)
 }
 
+/// One turn of a ring.
 #[inline(always)]
-fn at_turn(ring: &Ring, at: u32) -> Turn {
-    ring.turns[opaque(at as usize) & (RING_TURNS - 1)]
+pub fn at(ring: &Ring, place: u32) -> Turn {
+    ring.turns[opaque(place as usize) & (RING_TURNS - 1)]
 }
 
 /// The slot that a client belongs to, by the hash of who it is; another one for each try.
@@ -89,13 +90,13 @@ extern "C" fn orch_least(index: u32) -> i32 {
 fn least(index: u32) -> Option<u8> {
     let ring = maps::ring(index, maps::service(index)?.ring)?;
     let first = atomic::fetch_add(maps::cursor(index)?, 1);
-    let mut best = at_turn(ring, select::round_robin(first, ring.len)?);
+    let mut best = at(ring, select::round_robin(first, ring.len)?);
     let mut best_live = None;
     for step in 0..RING_TURNS as u64 {
         if step >= u64::from(ring.len) {
             break;
         }
-        let turn = at_turn(
+        let turn = at(
             ring,
             select::round_robin(first.wrapping_add(step), ring.len)?,
         );

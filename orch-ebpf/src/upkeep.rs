@@ -13,7 +13,7 @@ use orch_common::{
     slot::{Slot, SlotState},
 };
 
-use crate::{backend, flow, maps, verdict::count};
+use crate::{backend, flow, maps, pulse, verdict::count};
 
 /// Carries out a command. Answers 0, or 1 if it could not be read or stored.
 #[inline(always)]
@@ -52,6 +52,7 @@ fn set(command: &SlotCommand) -> Result<(), i32> {
     let key = command.key;
     let Some(slot) = maps::slot(&key) else {
         maps::set_generation(key, command.generation);
+        pulse::begin(key);
         return maps::insert_slot(&key, &fresh(command));
     };
     slot.address = command.address;
@@ -63,11 +64,13 @@ fn set(command: &SlotCommand) -> Result<(), i32> {
     slot.state = command::slot_state(command.state);
     // Whoever says that it is ready has asked it.
     if matches!(slot.state, SlotState::Ready) || slot.generation != command.generation {
+        pulse::clear(key);
         slot.alive = 1;
     }
     if slot.generation != command.generation {
         slot.generation = command.generation;
         slot.live = 0;
+        pulse::begin(key);
         maps::set_generation(key, command.generation);
     }
     Ok(())

@@ -47,8 +47,6 @@ impl Choice {
 /// What of this host decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// The kernel has TCX, by which replies are taken at a container's interface.
-    pub tcx: bool,
     /// There is a cgroup2 hierarchy, to whose hooks slot ports owe their answers.
     pub cgroup2: bool,
 }
@@ -59,8 +57,6 @@ pub fn choose(wanted: Delivery, local: Local, kind: RuntimeKind, host: Host) -> 
         "the file says delivery = \"port\""
     } else if kind == RuntimeKind::Process {
         "processes run on this host itself"
-    } else if !host.tcx {
-        "this kernel has no TCX: Linux 6.6 or later has"
     } else if local == Local::Off {
         "local = \"off\": nothing would answer at the slot ports"
     } else if !host.cgroup2 {
@@ -78,31 +74,23 @@ pub fn choose(wanted: Delivery, local: Local, kind: RuntimeKind, host: Host) -> 
 mod tests {
     use super::*;
 
-    const ABLE: Host = Host {
-        tcx: true,
-        cgroup2: true,
-    };
+    const ABLE: Host = Host { cgroup2: true };
 
     #[test]
     fn containers_are_reached_directly_wherever_that_can_be() {
         let (auto, direct, port) = (Delivery::Auto, Delivery::Direct, Delivery::Port);
         let (on, off) = (Local::Auto, Local::Off);
         let (docker, process) = (RuntimeKind::Docker, RuntimeKind::Process);
-        let old = Host { tcx: false, ..ABLE };
-        let bare = Host {
-            cgroup2: false,
-            ..ABLE
-        };
+        let bare = Host { cgroup2: false };
         for (wanted, local, kind, host, why_not) in [
             (auto, on, docker, ABLE, ""),
             (direct, on, docker, ABLE, ""),
             (direct, Local::Connect, docker, ABLE, ""),
             (port, on, docker, ABLE, "the file says"),
-            (port, on, process, old, "the file says"),
+            (port, on, process, bare, "the file says"),
             (auto, on, process, ABLE, "processes run on this host"),
             (direct, on, process, ABLE, "processes run on this host"),
-            (auto, on, docker, old, "no TCX"),
-            (direct, on, docker, old, "no TCX"),
+            (direct, on, docker, bare, "no cgroup2"),
             (auto, off, docker, ABLE, "local = \"off\""),
             (auto, on, docker, bare, "no cgroup2"),
             (auto, off, docker, bare, "local = \"off\""),

@@ -15,6 +15,7 @@ pub mod delivery;
 pub mod events;
 pub mod health;
 pub mod history;
+pub mod hold;
 pub mod http;
 pub mod listeners;
 pub mod live;

@@ -38,6 +38,24 @@ pub fn services(rows: &[ServiceRow]) -> Table {
     table
 }
 
+/// A line per service without copies: what that means, and who waits.
+pub fn without_copies(rows: &[ServiceRow]) -> String {
+    let mut lines = String::new();
+    for row in rows.iter().filter(|row| row.ready == 0) {
+        let name = &row.service;
+        let line = match (row.waiting, row.desired) {
+            (0, 0) => format!("{name} has no copies: the next connection starts one\n"),
+            (0, _) => format!("{name} has no copy that is ready\n"),
+            (1, _) => format!("{name} has no copy that is ready: 1 connection waits for it\n"),
+            (waiting, _) => {
+                format!("{name} has no copy that is ready: {waiting} connections wait for it\n")
+            }
+        };
+        lines.push_str(&line);
+    }
+    lines
+}
+
 /// A row per slot; `wide` adds the full identity, the address, the delivery and what is wrong.
 pub fn slots(rows: &[SlotRow], wide: bool) -> Table {
     let mut columns = vec![

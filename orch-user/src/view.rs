@@ -85,6 +85,9 @@ pub struct ServiceRow {
     pub requests_total: u64,
     /// Responses to them.
     pub responses_total: u64,
+    /// Connections that wait for a copy.
+    #[serde(default)]
+    pub waiting: u64,
 }
 
 /// A row of `orch ps`.
@@ -124,6 +127,10 @@ pub struct SlotRow {
     pub age_s: f64,
     /// What is wrong: last probe answer, tail of the log, time to the next try. Empty if nothing.
     pub note: String,
+    /// Why new connections pass it by: `refused`, `exited`, `signalled`, `silent`, `failing`. Empty
+    /// if they do not.
+    #[serde(default)]
+    pub suspect: String,
 }
 
 impl SlotRow {
@@ -165,7 +172,7 @@ pub struct EventRow {
     pub slot: Option<u16>,
     /// One word: `started`, `ready`, `unhealthy`, `exited`, `replaced`, `draining`, `stopped`,
     /// `scaled`, `backoff`, `adopted`, `reloaded`, `reset`, `lost`, `back`, `uplink`, `delivery`,
-    /// `spare`, `error`.
+    /// `spare`, `suspect`, `cleared`, `error`.
     pub kind: String,
     /// A sentence.
     pub text: String,

@@ -22,6 +22,8 @@ pub fn service() -> ServiceConfig {
         balance: Balance::RoundRobin,
         weights: Vec::new(),
         expose_slots: false,
+        hold: Duration::from_secs(30),
+        hold_limit: 1024,
         backend: BackendConfig {
             runtime: RuntimeChoice::Process,
             image: None,
@@ -54,6 +56,7 @@ pub fn service() -> ServiceConfig {
             max: 10,
             spares: 0,
             spare_kind: SpareKind::Gated,
+            idle: Duration::ZERO,
         },
     }
 }

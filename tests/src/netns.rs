@@ -37,6 +37,13 @@ impl NetNs {
         run("ip", &all);
     }
 
+    /// Runs `tc` in it, with these words.
+    pub fn tc(&self, words: &str) {
+        let mut all = vec!["-n", self.name.as_str()];
+        all.extend(words.split(' '));
+        run("tc", &all);
+    }
+
     /// Runs many commands of `ip` in it at once, one on each line.
     pub fn batch(&self, commands: &str) {
         let mut ip = Command::new("ip")

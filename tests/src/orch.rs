@@ -85,6 +85,8 @@ pub struct Settings {
     pub scale: String,
     /// The image.
     pub image: String,
+    /// The program of copies that are processes; without it, the demo service.
+    pub program: Option<PathBuf>,
     /// The status address; empty: none.
     pub status: String,
     /// The controller's environment.
@@ -103,6 +105,7 @@ impl Settings {
             backend: String::new(),
             scale: String::new(),
             image: IMAGE.to_owned(),
+            program: None,
             status: String::new(),
             env: Vec::new(),
         }
@@ -196,6 +199,7 @@ impl Orch {
             backend,
             scale,
             image,
+            program,
             status,
             ..
         } = &self.settings;
@@ -205,7 +209,7 @@ impl Orch {
             Kind::Process => format!(
                 "runtime = \"process\"\ncommand = [\"{}\", \"--port\", \"{{port}}\", \
                  \"--data\", \"{{volume:{volume}}}\"]",
-                acts().display()
+                program.clone().unwrap_or_else(acts).display()
             ),
         };
         let dir = self.dir.path().display();

@@ -1,5 +1,5 @@
 //! A small HTTP server for tests: answers every request with the port it listens on, or with the
-//! client's address if the path is `/peer`, keeps connections open unless the path is `/close`, and
+//! client's address if the path is `/peer`, with much if it is `/bulk`, keeps connections open unless the path is `/close`, and
 //! can be told what status to give.
 
 use std::{
@@ -13,6 +13,9 @@ use std::{
 };
 
 use crate::wait::until;
+
+/// Bytes of the body at `/bulk`: more than a socket's buffers take before anything is acknowledged.
+pub const BULK: usize = 4_000_000;
 
 /// A server that serves until the test ends, or until it is stopped.
 #[derive(Debug)]
@@ -84,7 +87,7 @@ fn serve(stream: TcpStream, port: u16, state: &Shared) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut stream = stream;
     loop {
-        let (mut length, mut closes, mut asks) = (0, false, false);
+        let (mut length, mut closes, mut asks, mut bulk) = (0, false, false, false);
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line).ok()? == 0 {
@@ -93,6 +96,7 @@ fn serve(stream: TcpStream, port: u16, state: &Shared) -> Option<()> {
             let line = line.trim_end().to_ascii_lowercase();
             closes |= line.starts_with("get /close ");
             asks |= line.starts_with("get /peer ");
+            bulk |= line.starts_with("get /bulk ");
             if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse().ok()?;
             }
@@ -104,6 +108,8 @@ fn serve(stream: TcpStream, port: u16, state: &Shared) -> Option<()> {
         reader.read_exact(&mut body).ok()?;
         let text = if asks {
             stream.peer_addr().ok()?.ip().to_canonical().to_string()
+        } else if bulk {
+            "bulk".repeat(BULK / 4)
         } else {
             port.to_string()
         };

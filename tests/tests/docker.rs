@@ -13,7 +13,7 @@ use std::{
 use nix::sys::signal::Signal;
 use orch_tests::{
     orch::{Kind::Docker, Orch, Settings, docker},
-    story::{drill, gateway, lifetime, refusals, reload, replace, scale, spare, volume},
+    story::{drill, gateway, hold, lifetime, refusals, reload, replace, scale, spare, volume},
 };
 use serde_json::{Value, json};
 
@@ -65,6 +65,21 @@ fn a_request_in_flight_is_finished() {
 #[test]
 fn a_new_controller_takes_over_under_load() {
     lifetime::controllers_change_under_load(Docker);
+}
+
+#[test]
+fn connections_wait_for_the_first_copy() {
+    hold::from_zero(Docker);
+}
+
+#[test]
+fn a_burst_waits_for_the_first_copy() {
+    hold::a_burst_from_zero(Docker);
+}
+
+#[test]
+fn connections_wait_for_the_only_copy() {
+    hold::a_single_copy_is_killed(Docker);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use orch_tests::{
     orch::{Kind::Process, Orch, Settings},
     outside::Outside,
-    story::{gateway, lifetime, refusals, reload, replace, scale, volume},
+    story::{drill, gateway, hold, lifetime, refusals, reload, replace, scale, volume},
 };
 use serde_json::Value;
 
@@ -17,6 +17,11 @@ fn a_crashed_copy_is_replaced_on_its_port() {
 #[test]
 fn a_killed_copy_is_out_of_the_ring_at_once() {
     replace::killed_copies(Process);
+}
+
+#[test]
+fn a_copy_without_anybody_who_accepts_is_noticed() {
+    drill::killed_workers(env!("CARGO_BIN_EXE_prefork"));
 }
 
 #[test]
@@ -37,6 +42,26 @@ fn a_request_in_flight_is_finished() {
 #[test]
 fn a_new_controller_takes_over_under_load() {
     lifetime::controllers_change_under_load(Process);
+}
+
+#[test]
+fn connections_wait_for_the_first_copy() {
+    hold::from_zero(Process);
+}
+
+#[test]
+fn a_burst_waits_for_the_first_copy() {
+    hold::a_burst_from_zero(Process);
+}
+
+#[test]
+fn connections_wait_for_the_only_copy() {
+    hold::a_single_copy_is_killed(Process);
+}
+
+#[test]
+fn a_copy_that_cannot_start_is_not_waited_for() {
+    hold::a_failed_start_refuses();
 }
 
 #[test]

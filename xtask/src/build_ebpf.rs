@@ -133,3 +133,51 @@ fn at(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.into();
     |source| Error::File { path, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What rustup's nightly gets is what Debian's compiler gets, but for the name.
+    #[test]
+    fn any_toolchain_builds_core_for_the_bpf_target() {
+        for name in ["nightly", "bpf"] {
+            let cargo = cargo(&Toolchain::named(name), "build");
+            let words: Vec<_> = cargo
+                .get_args()
+                .map(|word| word.to_string_lossy())
+                .collect();
+            let line = words.join(" ");
+            assert_eq!(cargo.get_program(), "rustup");
+            assert!(
+                line.starts_with(&format!("run {name} cargo build ")),
+                "{line}"
+            );
+            assert!(
+                line.contains("--locked --release --package orch-ebpf"),
+                "{line}"
+            );
+            assert!(
+                line.contains("--target bpfel-unknown-none -Z build-std=core"),
+                "{line}"
+            );
+            let variable = |name: &str| {
+                let found = cargo.get_envs().find(|(key, _)| *key == name);
+                found.map(|(_, value)| value.map(|value| value.to_string_lossy().into_owned()))
+            };
+            // Nightly takes the unstable flag by itself, a stable compiler by this; both may have it.
+            assert_eq!(variable("RUSTC_BOOTSTRAP"), Some(Some("1".to_owned())));
+            // The toolchain that xtask was started with must not shine through.
+            for removed in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN", "RUSTFLAGS"] {
+                assert_eq!(variable(removed), Some(None), "{removed}");
+            }
+            let path = variable("PATH").flatten().unwrap_or_default();
+            assert!(path.starts_with("/tools:"), "{path}");
+            let flags = variable("CARGO_ENCODED_RUSTFLAGS")
+                .flatten()
+                .unwrap_or_default();
+            let sources = format!("--remap-path-prefix=/rustup/{name}/lib/rustlib/src/rust=/rust");
+            assert!(flags.split('\u{1f}').any(|flag| flag == sources), "{flags}");
+        }
+    }
+}

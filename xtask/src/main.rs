@@ -19,6 +19,7 @@ mod screenshot;
 mod shell;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,9 @@
 //! `cargo xtask run`: from a fresh checkout to a running service.
 
 use std::{
-    env, io,
+    env,
+    ffi::{OsStr, OsString},
+    io,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
@@ -69,16 +71,22 @@ fn through_sudo(args: &Args) -> Result<(), Error> {
         source,
     })?;
     eprintln!("  root      orch loads programs into the kernel: going on through sudo");
+    let target = env::var_os("CARGO_TARGET_DIR");
+    become_program(&mut sudo(args, &itself, target.as_deref()))
+}
+
+/// The command that runs this again as root.
+fn sudo(args: &Args, itself: &Path, target: Option<&OsStr>) -> Command {
     let mut sudo = Command::new("sudo");
     // sudo drops what decides where the builds are.
-    if let Some(target) = env::var_os("CARGO_TARGET_DIR") {
-        let mut variable = std::ffi::OsString::from("CARGO_TARGET_DIR=");
+    if let Some(target) = target {
+        let mut variable = OsString::from("CARGO_TARGET_DIR=");
         variable.push(target);
         sudo.arg(variable);
     }
     sudo.arg("--").arg(itself).args(["run", "--built"]);
     sudo.arg(&args.what).arg("--").args(&args.pass_on);
-    become_program(&mut sudo)
+    sudo
 }
 
 /// The demo's file: with containers where an engine answers, else with processes.
@@ -114,4 +122,45 @@ fn become_program(command: &mut Command) -> Result<(), Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let source: io::Error = command.exec();
     Err(Error::Start { program, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Args {
+        let line = ["run"].into_iter().chain(words);
+        Line::try_parse_from(line)
+            .expect("the line is understood")
+            .args
+    }
+
+    #[test]
+    fn sudo_runs_the_same_again_and_builds_nothing() {
+        let args = parse(["my.toml", "--", "--quiet", "-v"]);
+        let target = Some(OsStr::new("/elsewhere"));
+        let command = sudo(&args, Path::new("/x/xtask"), target);
+        let words: Vec<_> = command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(command.get_program(), "sudo");
+        assert_eq!(
+            words[..3],
+            ["CARGO_TARGET_DIR=/elsewhere", "--", "/x/xtask"]
+        );
+        // What root's process understands is what was asked for.
+        let again = parse(words[4..].iter().map(String::as_str));
+        assert_eq!(words[3], "run");
+        assert_eq!((&again.what, &again.pass_on), (&args.what, &args.pass_on));
+        assert!(again.built);
+    }
 }

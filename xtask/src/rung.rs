@@ -4,7 +4,7 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
-use crate::{docker, error::Error, host, host::Need, paths, shell};
+use crate::{docker, error::Error, host, host::Need, paths, shell, vm};
 
 /// A rung: each needs more of the host than the one before.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -50,7 +50,7 @@ impl Rung {
     pub(crate) fn runs_programs(self) -> bool {
         matches!(
             self,
-            Self::Netns | Self::Docker | Self::Scenario | Self::Browser
+            Self::Netns | Self::Docker | Self::Scenario | Self::Browser | Self::Vm
         )
     }
 
@@ -68,7 +68,8 @@ impl Rung {
     /// Test programs of `tests/tests`, by name.
     fn files(self) -> Vec<&'static str> {
         let files: &[&str] = match self {
-            Self::Unit | Self::Vm => &[],
+            Self::Unit => &[],
+            Self::Vm => &["packets", "netns", "process"],
             Self::Packets => &["packets"],
             Self::Netns => &["netns", "process", "cna"],
             Self::Docker => &["docker", "docker_dataplane", "docker_runtime"],
@@ -84,8 +85,11 @@ impl Rung {
         files.iter().copied().filter(exists).collect()
     }
 
-    /// Why the rung cannot run here, or nothing.
-    pub(crate) fn obstacle(self) -> Option<String> {
+    /// Why the rung cannot run here, or nothing. `named`: it was asked for by name.
+    pub(crate) fn obstacle(self, named: bool) -> Option<String> {
+        if self == Self::Vm {
+            return vm::obstacle(named);
+        }
         if self != Self::Unit && self.files().is_empty() {
             return Some("is not written yet".to_owned());
         }
@@ -97,6 +101,9 @@ impl Rung {
 
     /// Runs it.
     pub(crate) fn run(self, real_time: bool) -> Result<(), Error> {
+        if self == Self::Vm {
+            return vm::run(&self.files());
+        }
         let mut cargo = shell::cargo("test");
         if self == Self::Unit {
             return shell::run(cargo.arg("--no-fail-fast"));

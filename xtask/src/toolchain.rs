@@ -62,6 +62,18 @@ impl Toolchain {
     }
 }
 
+#[cfg(test)]
+impl Toolchain {
+    /// One that need not be there.
+    pub(crate) fn named(name: &'static str) -> Self {
+        Self {
+            name,
+            sysroot: format!("/rustup/{name}").into(),
+            linker: "/tools/bpf-linker".into(),
+        }
+    }
+}
+
 fn sysroot_with_sources(name: &str) -> Option<PathBuf> {
     let mut rustc = shell::command("rustup");
     rustc.env_remove("RUSTUP_TOOLCHAIN");

@@ -3,7 +3,10 @@
 use clap::ValueEnum;
 
 use super::{CliError, Target, print};
-use crate::{overview, view::SlotRow};
+use crate::{
+    overview,
+    view::{ServiceRow, SlotRow},
+};
 
 /// Shows a row per slot: what runs there, and how it is
 #[derive(Debug, clap::Args)]
@@ -39,7 +42,11 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     let rows: Vec<SlotRow> = client.get("/v1/slots").await?;
     match args.output {
         Format::Json => print::json(&rows),
-        Format::Table => print::text(&overview::slots(&rows, false).render(print::cell)),
-        Format::Wide => print::text(&overview::slots(&rows, true).render(print::cell)),
+        Format::Table | Format::Wide => {
+            let services: Vec<ServiceRow> = client.get("/v1/services").await?;
+            let wide = matches!(args.output, Format::Wide);
+            let table = overview::slots(&rows, wide).render(print::cell);
+            print::text(&(table + &overview::without_copies(&services)))
+        }
     }
 }

@@ -104,7 +104,6 @@ fn balanced(uplinks: &[String], status: Option<SocketAddr>) -> String {
 /// What of this host decides how connections reach containers.
 pub(super) fn host() -> Host {
     Host {
-        tcx: dataplane::has_tcx(),
         cgroup2: matches!(dataplane::cgroup2_root(), Ok(Some(_))),
     }
 }

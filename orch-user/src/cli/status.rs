@@ -24,6 +24,9 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     let rows: Vec<ServiceRow> = client.get("/v1/services").await?;
     match args.output {
         Format::Json => print::json(&rows),
-        Format::Table => print::text(&overview::services(&rows).render(print::cell)),
+        Format::Table => {
+            let table = overview::services(&rows).render(print::cell);
+            print::text(&(table + &overview::without_copies(&rows)))
+        }
     }
 }

@@ -26,6 +26,8 @@ weights      = []                      # by slot, 1 to 100: [3, 1] gives slot 0 
 start_port   = 8000                    # slot k has port start_port + k
 publish      = "none"                  # none | localhost | all: have Docker publish the slot ports too
 expose_slots = false                   # may outsiders reach slot ports past the balancer?
+hold         = "30s"                   # how long a connection waits for a copy while there is none; 0s: refused
+hold_limit   = 1024                    # connections that may wait at a time
 
 [service.backend]
 runtime     = "auto"                   # auto | docker | process; auto: docker if there is an image
@@ -73,7 +75,7 @@ key         = ""                       # file in PEM
 policy               = "step"          # step | target | concurrency | elastic | heuristic | schedule | manual
 interval             = "2m"            # step: the window; it starts at the first counted request
 requests_per_replica = 20              # step: copies = floor(requests in the window / this) + 1
-min                  = 1               # fewest copies
+min                  = 1               # fewest copies; 0: none until somebody connects
 max                  = 10              # most copies
 spares               = 0               # ready backends without a slot
 spare_kind           = "gated"         # running | frozen | gated

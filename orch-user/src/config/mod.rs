@@ -119,6 +119,10 @@ pub struct ServiceConfig {
     pub publish: Publish,
     /// Whether outsiders may reach slot ports past the balancer.
     pub expose_slots: bool,
+    /// How long a connection may wait for a backend while there is none; zero refuses it at once.
+    pub hold: Duration,
+    /// Connections that may wait at a time, and come in a second; at least 1.
+    pub hold_limit: u32,
     /// What runs in the slots.
     pub backend: BackendConfig,
     /// How it is seen to be well.
@@ -244,7 +248,7 @@ pub struct ScaleConfig {
     pub interval: Duration,
     /// Requests in a window that one copy is for; at least 1.
     pub requests_per_replica: u64,
-    /// Fewest copies, at least 1.
+    /// Fewest copies; with 0, nothing runs until somebody connects.
     pub min: u16,
     /// Most copies.
     pub max: u16,
@@ -252,6 +256,8 @@ pub struct ScaleConfig {
     pub spares: u16,
     /// How they wait.
     pub spare_kind: SpareKind,
+    /// With `min` 0: scale to zero after this long without a request; zero for never.
+    pub idle: Duration,
 }
 
 /// How spares wait.

@@ -164,15 +164,41 @@ fn all_problems_come_at_once() {
 #[test]
 fn what_this_version_lacks_is_said() {
     check_service(
-        "mode = \"tcp\"\nscale.spares = 1\nscale.min = 0\nscale.idle = \"5m\"\nscale.policy = \"pid\"\n\
+        "mode = \"tcp\"\nscale.spares = 1\nscale.policy = \"pid\"\n\
          balance = \"maglev\"\nscale.spare_kind = \"gated\"\n[dataplane]\nlocal = \"packet\"",
         &[
-            "orch.toml:5: service[0].scale.min: scaling to zero is not in this version yet: at least 1",
-            "orch.toml:6: service[0].scale.idle: scaling to zero is not in this version yet: leave it at \"0s\"",
-            "orch.toml:7: service[0].scale.policy: must be \"step\" or \"target\" or \"concurrency\" or \"elastic\" or \"heuristic\" or \"schedule\" or \"manual\", not \"pid\"",
-            "orch.toml:8: service[0].balance: must be \"round_robin\" or \"least_connections\" or \"source_ip\", not \"maglev\"",
-            "orch.toml:9: service[0].scale.spare_kind: \"gated\" is not in this version yet: write spare_kind = \"running\" or \"frozen\"",
-            "orch.toml:11: dataplane.local: \"packet\" is not in this version yet: \"auto\" or \"connect\" or \"off\"",
+            "orch.toml:5: service[0].scale.policy: must be \"step\" or \"target\" or \"concurrency\" or \"elastic\" or \"heuristic\" or \"schedule\" or \"manual\", not \"pid\"",
+            "orch.toml:6: service[0].balance: must be \"round_robin\" or \"least_connections\" or \"source_ip\", not \"maglev\"",
+            "orch.toml:7: service[0].scale.spare_kind: \"gated\" is not in this version yet: write spare_kind = \"running\" or \"frozen\"",
+            "orch.toml:9: dataplane.local: \"packet\" is not in this version yet: \"auto\" or \"connect\" or \"off\"",
+        ],
+    );
+}
+
+#[test]
+fn scaling_to_zero_needs_connections_that_wait() {
+    let config = parse(
+        "zero",
+        &format!("{LEAST}scale = {{ min = 0, idle = \"5m\" }}\n"),
+    )
+    .unwrap();
+    let service = &config.services[0];
+    assert_eq!((service.scale.min, service.scale.idle.as_secs()), (0, 300));
+    assert_eq!((service.hold.as_secs(), service.hold_limit), (30, 1024));
+    check_service(
+        "scale.min = 0\nhold = \"0s\"",
+        &[
+            "orch.toml:4: service[0].hold: with min = 0 a copy starts when somebody connects and waits: give hold a time, as \"30s\"",
+        ],
+    );
+    check_service(
+        "scale.idle = \"5m\"\nscale.min = -1",
+        &["orch.toml:4: service[0].scale.min: must be from 0 to 64, not -1"],
+    );
+    check_service(
+        "scale.idle = \"5m\"",
+        &[
+            "orch.toml:3: service[0].scale.idle: is for services that may have no copy: write min = 0 as well, or idle = \"0s\"",
         ],
     );
 }

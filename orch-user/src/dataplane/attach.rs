@@ -12,14 +12,14 @@ use aya::{
         CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, LinkOrder,
         RawTracePoint, SchedClassifier, TcAttachType,
         links::{FdLink, LinkError, PinnedLink},
-        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions},
+        tc::{SchedClassifierLink, TcAttachOptions},
     },
     util::KernelVersion,
 };
 use orch_common::layout::program;
 
 use super::{
-    DataplaneError,
+    DataplaneError, clsact,
     host::Interface,
     load::{classifier, typed},
     pin::{Pins, remove_pin},
@@ -37,13 +37,13 @@ pub(super) enum Role {
 
 /// Where a program is attached.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+pub(super) struct Place<'a> {
     /// The interface's name.
-    name: &'a str,
+    pub(super) name: &'a str,
     /// Its index.
-    index: u32,
+    pub(super) index: u32,
     /// Which way packets go there.
-    kind: TcAttachType,
+    pub(super) kind: TcAttachType,
 }
 
 /// Attaches an interface's programs, or replaces what an earlier controller left attached.
@@ -83,7 +83,7 @@ pub(super) fn veth(ebpf: &mut Ebpf, pins: &Pins, way: &Way) -> Result<(), Datapl
 
 /// Detaches it.
 pub(super) fn forget_veth(pins: &Pins, ifindex: u32) -> Result<(), DataplaneError> {
-    remove_pin(&pins.link(&link_name(ifindex, program::VETH)))
+    let_go(pins, &link_name(ifindex, program::VETH))
 }
 
 fn hook(
@@ -93,10 +93,10 @@ fn hook(
     name: &'static str,
 ) -> Result<(), DataplaneError> {
     let tc = classifier(ebpf, name)?;
-    if !has_tcx() {
-        return clsact(tc, place, name);
-    }
     let path = pins.link(&link_name(place.index, name));
+    if !has_tcx() {
+        return clsact::attach(tc, pins, place, name, &path);
+    }
     if path.exists() && replace(tc, &path)? {
         return Ok(());
     }
@@ -133,32 +133,13 @@ fn replace(tc: &mut SchedClassifier, path: &Path) -> Result<bool, DataplaneError
 /// what ours have balanced for an outsider's.
 pub(super) fn take_over(pins: &Pins, other: &Pins) -> Result<(), DataplaneError> {
     for name in other.links()? {
-        if name.starts_with(LINK_PREFIX) && !pins.link(&name).exists() {
+        let ours = name.starts_with(LINK_PREFIX) || clsact::is_mark(&name);
+        if ours && !pins.link(&name).exists() {
             let old = other.link(&name);
             fs::rename(&old, pins.link(&name))
                 .map_err(|source| DataplaneError::file(old, source))?;
         }
     }
-    Ok(())
-}
-
-/// Before Linux 6.6: a filter in the clsact qdisc. It stays when the controller ends.
-fn clsact(
-    tc: &mut SchedClassifier,
-    place: Place<'_>,
-    name: &'static str,
-) -> Result<(), DataplaneError> {
-    // It may be there already; what matters is that the filter can be attached.
-    let _ = tc::qdisc_add_clsact(place.name);
-    let _ = tc::qdisc_detach_program(place.name, place.kind, name);
-    let options = TcAttachOptions::Netlink(NlOptions::default());
-    let failed = |source| DataplaneError::program(name, place.name)(source);
-    let id = tc
-        .attach_with_options(place.name, place.kind, options)
-        .map_err(failed)?;
-    let failed = |source| DataplaneError::program(name, place.name)(source);
-    // Dropping the link would detach the filter.
-    std::mem::forget(tc.take_link(id).map_err(failed)?);
     Ok(())
 }
 
@@ -250,7 +231,7 @@ where
 }
 
 /// Pins a link in the place of what was pinned there.
-fn keep(link: FdLink, path: &Path) -> Result<(), DataplaneError> {
+pub(super) fn keep(link: FdLink, path: &Path) -> Result<(), DataplaneError> {
     remove_pin(path)?;
     link.pin(path).map_err(|source| DataplaneError::Pin {
         path: path.to_owned(),
@@ -280,27 +261,31 @@ pub(super) fn forget_others(
         .collect();
     for name in pins.links()? {
         if name.starts_with(LINK_PREFIX) && !keep.contains(&name) {
-            remove_pin(&pins.link(&name))?;
+            let_go(pins, &name)?;
+        }
+    }
+    clsact::forget_marks(pins, exist)
+}
+
+/// Removes the filters that stand for links where there are none.
+pub(super) fn remove_filters(pins: &Pins) -> Result<(), DataplaneError> {
+    for name in pins.links()? {
+        if name.starts_with(LINK_PREFIX) {
+            let_go(pins, &name)?;
         }
     }
     Ok(())
 }
 
-/// Removes the filters of clsact, which no pin holds.
-pub(super) fn remove_clsact(interfaces: &[Interface]) {
-    if has_tcx() {
-        return;
+/// Detaches what this pin of an interface's program holds.
+fn let_go(pins: &Pins, name: &str) -> Result<(), DataplaneError> {
+    let path = pins.link(name);
+    if !has_tcx()
+        && let Some((index, program)) = parse_link_name(name)
+    {
+        clsact::detach(pins, index, program, &path);
     }
-    for interface in interfaces {
-        for (kind, name) in [
-            (TcAttachType::Ingress, program::INGRESS),
-            (TcAttachType::Egress, program::EGRESS),
-            (TcAttachType::Ingress, program::GUARD),
-        ] {
-            // Most interfaces have none.
-            let _ = tc::qdisc_detach_program(&interface.name, kind, name);
-        }
-    }
+    remove_pin(&path)
 }
 
 /// Interfaces by index: names may hold dots, which the BPF file system reserves, and an interface
@@ -309,6 +294,11 @@ const LINK_PREFIX: &str = "if";
 
 fn link_name(index: u32, program: &str) -> String {
     format!("{LINK_PREFIX}{index}-{program}")
+}
+
+fn parse_link_name(name: &str) -> Option<(u32, &str)> {
+    let (index, program) = name.strip_prefix(LINK_PREFIX)?.split_once('-')?;
+    Some((index.parse().ok()?, program))
 }
 
 /// Whether the kernel has TCX (6.6).

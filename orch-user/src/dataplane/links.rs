@@ -3,7 +3,7 @@
 use std::{io, net::IpAddr};
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -114,11 +114,20 @@ fn link(message: LinkMessage) -> Link {
 }
 
 /// Asks for a list and reads it to its end.
-fn dump(question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+pub(super) fn dump(question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+    converse(question, NLM_F_DUMP | NLM_F_REQUEST)
+}
+
+/// Asks for a change.
+pub(super) fn ask(question: RouteNetlinkMessage) -> io::Result<()> {
+    converse(question, NLM_F_ACK | NLM_F_REQUEST).map(|_| ())
+}
+
+fn converse(question: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
     let socket = Socket::new(NETLINK_ROUTE)?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(question));
-    packet.header.flags = NLM_F_DUMP | NLM_F_REQUEST;
+    packet.header.flags = flags;
     packet.finalize();
     let mut bytes = vec![0; packet.buffer_len()];
     packet.serialize(&mut bytes);
@@ -137,6 +146,8 @@ fn dump(question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
             rest = rest.get(length.max(4)..).unwrap_or_default();
             match message.payload {
                 NetlinkPayload::Done(_) => return Ok(messages),
+                // The answer to a change that was made is an error without a code.
+                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(messages),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 NetlinkPayload::InnerMessage(inner) => messages.push(inner),
                 _ => {}

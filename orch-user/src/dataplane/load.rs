@@ -9,12 +9,14 @@ use aya::{
 use orch_common::{
     address::Address,
     counter::{Reason, SlotCounters},
-    flow::{Flow, FlowKey, Socket},
+    flow::{Flow, FlowKey, Queue, Scratch, Socket},
+    hold::{BUCKETS, HELD_BYTES, Holding, SIGNATURES},
     latency::Histogram,
     layout::{
-        EVENTS_BYTES, MAX_ADDRESSES, MAX_NETNS, MAX_PATHS, MAX_PROCESSES, MAX_SERVICES, MAX_SLOTS,
-        PORT_WORDS, PORTS, RING_BANKS, map, program,
+        EVENTS_BYTES, MAX_ADDRESSES, MAX_HALF_OPEN, MAX_NETNS, MAX_PATHS, MAX_PROCESSES,
+        MAX_SERVICES, MAX_SLOTS, PORT_WORDS, PORTS, RING_BANKS, map, program,
     },
+    pulse::Pulse,
     service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
     syn::Syn,
@@ -84,6 +86,12 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
             Shape(LruHash, size_of::<FlowKey>(), size_of::<Syn>(), 0),
         ),
         (
+            map::HALF_OPEN,
+            Shape(Array, 4, size_of::<FlowKey>(), MAX_HALF_OPEN),
+        ),
+        (map::QUEUE, Shape(Array, 4, size_of::<Queue>(), 1)),
+        (map::SCRATCH, Shape(PerCpuArray, 4, size_of::<Scratch>(), 1)),
+        (
             map::PROCESSES,
             Shape(Hash, 4, size_of::<Owner>(), MAX_PROCESSES),
         ),
@@ -106,14 +114,30 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
             map::LATENCY,
             Shape(Hash, KEY, size_of::<Histogram>(), MAX_SLOTS),
         ),
+        (map::PULSES, Shape(Array, 4, size_of::<Pulse>(), MAX_SLOTS)),
         (map::EPOCH, Shape(Array, 4, 4, 1)),
         (map::EVENTS, Shape(RingBuf, 0, 0, EVENTS_BYTES)),
+        (
+            map::HOLDING,
+            Shape(Array, 4, size_of::<Holding>(), MAX_SERVICES),
+        ),
+        (map::HELD, Shape(RingBuf, 0, 0, HELD_BYTES)),
+        (map::SIGNATURES, Shape(Array, 4, 8, SIGNATURES)),
+        (map::BUCKETS, Shape(Array, 4, 8, BUCKETS)),
     ]
 }
 
 /// Loads maps and programs. Maps that are pinned already are taken over.
-pub(super) fn load(pins: &Pins, flows: u32) -> Result<Ebpf, DataplaneError> {
+///
+/// `task_tgid` is where the kernel keeps a process's number, if that is known.
+pub(super) fn load(
+    pins: &Pins,
+    flows: u32,
+    task_tgid: Option<u32>,
+) -> Result<Ebpf, DataplaneError> {
     let mut loader = EbpfLoader::new();
+    let offset = task_tgid.unwrap_or_default();
+    loader.override_global("TASK_TGID", &offset, true);
     loader.map_max_entries(map::FLOWS, flows);
     loader.map_max_entries(map::REPLIES, flows);
     for (name, expected) in shapes() {
@@ -135,6 +159,8 @@ pub(super) fn load(pins: &Pins, flows: u32) -> Result<Ebpf, DataplaneError> {
         program::GUARD,
         program::COMMAND,
         program::SWEEP,
+        program::INJECT,
+        program::REPLAY,
     ] {
         classifier(&mut ebpf, name)?
             .load()

@@ -10,7 +10,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{TestRun, TestRunOptions},
 };
 use orch_common::{
@@ -20,11 +20,13 @@ use orch_common::{
     flow::{Flow, FlowKey},
     latency::Histogram,
     layout::{map, program},
+    pulse::Pulse,
     slot::{Owner, Slot, SlotKey, SlotState},
 };
 
 use self::{
     attach::Role,
+    hold::Hold,
     host::{Interface, to_address},
     open::Parts,
     pin::Pins,
@@ -34,7 +36,10 @@ use self::{
 use crate::config::{DataplaneConfig, Interfaces, ServiceConfig};
 
 mod attach;
+mod btf;
+mod clsact;
 mod error;
+mod hold;
 mod host;
 mod links;
 mod load;
@@ -43,6 +48,7 @@ mod netns;
 mod open;
 mod pin;
 mod sandbox;
+mod signals;
 mod tables;
 mod uplinks;
 mod ways;
@@ -50,7 +56,9 @@ mod ways;
 pub use self::{
     attach::{cgroup2_root, has_tcx},
     error::DataplaneError,
+    hold::{HoldTerms, Injected},
     measure::{MapMemory, ProgramSize},
+    signals::{SignalHook, signal_hook},
 };
 
 /// How connections reach a backend.
@@ -100,19 +108,28 @@ pub struct SlotReading {
     pub live: u64,
     /// Connections ever given to it.
     pub connections: u64,
-    /// Whether picks consider it.
-    pub alive: bool,
+    /// Why picks pass it by; `None` while they consider it.
+    pub passed_by: Option<EventKind>,
     /// Requests and responses.
     pub counters: SlotCounters,
 }
 
 /// What the kernel has counted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Reading {
     /// Per slot.
     pub slots: Vec<SlotReading>,
     /// Packets by what became of them.
     pub reasons: [u64; Reason::COUNT],
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            reasons: [0; Reason::COUNT],
+        }
+    }
 }
 
 /// What a program made of a frame.
@@ -133,7 +150,10 @@ pub struct Dataplane {
     tables: Tables,
     slots: HashMap<MapData, SlotKey, Slot>,
     reasons: PerCpuArray<MapData, u64>,
+    /// What the traffic of slots says.
+    pulses: Array<MapData, Pulse>,
     events: RingBuf<MapData>,
+    hold: Hold,
     interfaces: Interfaces,
     attached: Vec<(Interface, Role)>,
     /// How backends of delivery `direct` are reached.
@@ -357,7 +377,7 @@ impl Dataplane {
                 generation: slot.map_or(0, |slot| slot.generation),
                 state: slot.map_or(SlotState::Failed, |slot| slot.state),
                 live: slot.map_or(0, |slot| slot.live),
-                alive: slot.is_some_and(|slot| slot.alive == 1),
+                passed_by: slot.and_then(|slot| self.passed_by(key, &slot)),
                 connections: slot.map_or(0, |slot| slot.connections),
                 counters: self.tables.counters(key),
             });
@@ -367,6 +387,16 @@ impl Dataplane {
             *sum = self.count(reason)?;
         }
         Ok(reading)
+    }
+
+    /// Why picks pass a slot by, as far as that is known.
+    fn passed_by(&self, key: SlotKey, slot: &Slot) -> Option<EventKind> {
+        if slot.alive == 1 {
+            return None;
+        }
+        let why = self.pulses.get(&key.index(), 0).map(|pulse| pulse.why);
+        let kind = why.ok().and_then(EventKind::from_number);
+        Some(kind.unwrap_or(EventKind::Refused))
     }
 
     /// Response times of one slot.
@@ -424,20 +454,18 @@ impl Dataplane {
             .sum())
     }
 
-    /// Slots that have answered a SYN from outside with RST since the last call, with the generation
-    /// of the backend that did. Picks pass them by until [`Self::set_slot`] is called again. A
-    /// backend that has ended is the runtime's to tell: a probe could say no more than that.
-    pub fn refused(&mut self) -> Vec<(SlotKey, u32)> {
-        let mut refused = Vec::new();
+    /// Slots that picks pass by since the last call, until [`Self::set_slot`] is called again, and
+    /// why. A backend that has ended is the runtime's to tell: a probe could say no more than that.
+    pub fn alarms(&mut self) -> Vec<Event> {
+        let mut alarms = Vec::new();
         while let Some(record) = self.events.next() {
             let event = Event::from_bytes(&record);
-            let event = event.filter(|event| event.kind == EventKind::Refused);
-            refused.extend(event.map(|event| (event.slot, event.generation)));
+            alarms.extend(event.filter(|event| event.kind != EventKind::Exited));
         }
-        refused
+        alarms
     }
 
-    /// Readable whenever [`Self::refused`] has something new. `None` if the process has no
+    /// Readable whenever [`Self::alarms`] has something new. `None` if the process has no
     /// descriptor left.
     pub fn bell(&self) -> Option<OwnedFd> {
         self.events.as_fd().try_clone_to_owned().ok()
@@ -445,8 +473,7 @@ impl Dataplane {
 
     /// Detaches everything and removes the pins. Leaves nothing.
     pub fn detach(self) -> Result<(), DataplaneError> {
-        let interfaces: Vec<Interface> = self.attached.into_iter().map(|(i, _)| i).collect();
-        attach::remove_clsact(&interfaces);
+        attach::remove_filters(&self.pins)?;
         self.pins.remove()
     }
 
@@ -463,11 +490,11 @@ impl Dataplane {
             return Ok(());
         }
         for other in others {
+            attach::remove_filters(&other)?;
             other.remove()?;
         }
         let pins = Pins::open(pin_dir)?;
-        let (interfaces, _) = host::look()?;
-        attach::remove_clsact(&interfaces);
+        attach::remove_filters(&pins)?;
         pins.remove()
     }
 }

@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
 };
 use orch_common::{
+    flow::Queue,
     layout::map,
+    pulse::Pulse,
     slot::{Owner, Slot, SlotKey},
 };
 
 use super::{
     Dataplane, DataplaneError,
     attach::{self, Role, cgroup2_root},
+    hold::Hold,
     host::Interface,
     load, netns,
     pin::Pins,
+    signals,
     tables::{Tables, take},
     uplinks,
     ways::Ways,
@@ -30,7 +34,9 @@ pub(super) struct Parts {
     slots: HashMap<MapData, SlotKey, Slot>,
     reasons: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
+    hold: Hold,
     processes: HashMap<MapData, u32, Owner>,
+    pulses: Array<MapData, Pulse>,
     config: DataplaneConfig,
     attached: Vec<(Interface, Role)>,
 }
@@ -42,15 +48,22 @@ impl Parts {
         others: &[Pins],
     ) -> Result<Self, DataplaneError> {
         uplinks::require(&config.interfaces)?;
-        let mut ebpf = load::load(pins, config.flows)?;
+        let task_tgid = signals::task_tgid();
+        let mut ebpf = load::load(pins, config.flows, task_tgid)?;
         let tables = Tables::new(&mut ebpf)?;
+        bound_half_open(take(&mut ebpf, map::QUEUE)?, config.flows)?;
         let slots = take(&mut ebpf, map::SLOTS)?;
         let reasons = take(&mut ebpf, map::REASONS)?;
         let events = take(&mut ebpf, map::EVENTS)?;
+        let hold = Hold::new(take(&mut ebpf, map::HELD)?, take(&mut ebpf, map::HOLDING)?);
         let processes = take(&mut ebpf, map::PROCESSES)?;
+        let pulses = take(&mut ebpf, map::PULSES)?;
         // A kernel without it leaves this to the runtimes, which notice a little later.
         if let Err(error) = attach::exits(&mut ebpf, pins) {
             log::warn!("{error}: the end of a backend is seen when its runtime tells");
+        }
+        if let Err(error) = signals::attach(&mut ebpf, pins, task_tgid.is_some()) {
+            log::warn!("{error}: a backend that others stop is in its turn until its end");
         }
         netns::follow(take(&mut ebpf, map::NETNS)?)?;
         let cgroup = local_root(config.local)?;
@@ -60,7 +73,9 @@ impl Parts {
             slots,
             reasons,
             events,
+            hold,
             processes,
+            pulses,
             config: config.clone(),
             attached: Vec::new(),
         };
@@ -93,15 +108,29 @@ impl Parts {
             slots: self.slots,
             reasons: self.reasons,
             events: self.events,
+            hold: self.hold,
             interfaces: self.config.interfaces,
             attached: self.attached,
             ways: Ways::default(),
             processes: self.processes,
+            pulses: self.pulses,
             pids: BTreeMap::new(),
             exposes: true,
             swept: None,
         }
     }
+}
+
+/// Says how many flows may be half-open. An earlier controller's count goes on.
+fn bound_half_open(mut queue: Array<MapData, Queue>, flows: u32) -> Result<(), DataplaneError> {
+    let wrong = || DataplaneError::map(map::QUEUE);
+    let mut value = queue.get(&0, 0).map_err(wrong())?;
+    let places = Queue::places(flows);
+    if value.places == places {
+        return Ok(());
+    }
+    value.places = places;
+    queue.set(0, value, 0).map_err(wrong())
 }
 
 /// The cgroup whose sockets are balanced, if any are to be.

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 
-use super::{Answer, START_INTERVAL, START_TIMEOUT, get::get};
+use super::{Answer, START_TIMEOUT, get::get};
 use crate::{
     beat::{BEAT, Beats},
     config::HealthConfig,
@@ -56,15 +56,15 @@ impl Drop for Task {
 }
 
 /// Probes a backend until the task is dropped, and hands each answer to `report`; stops when that
-/// returns false. A `fresh` backend is asked every 50 ms until its
-/// first 200; after it, and for any other from the second probe on, every `rules.interval`. That
+/// returns false. A `fresh` backend is asked so often until
+/// its first 200; after it, and for any other from the second probe on, every `rules.interval`. That
 /// begins at one of the `beats`, so that few wake-ups are enough for many backends; which of them
 /// depends on `seed`, so that not all are asked at once.
 pub fn spawn<F>(
     prober: Arc<dyn Prober>,
     target: Target,
     rules: &HealthConfig,
-    fresh: bool,
+    fresh: Option<Duration>,
     (beats, seed): (Beats, &str),
     report: F,
 ) -> Task
@@ -78,7 +78,7 @@ where
             let answer = timeout(limit, prober.ask(&target)).await;
             answer.unwrap_or(Answer::TimedOut)
         };
-        let first_limit = if fresh {
+        let first_limit = if fresh.is_some() {
             limit.min(START_TIMEOUT)
         } else {
             limit
@@ -89,11 +89,11 @@ where
             if !report(answer) {
                 return;
             }
-            if !fresh || answer.is_good() {
+            let Some(pause) = fresh.filter(|_| !answer.is_good()) else {
                 // An interval may be shorter than a beat.
                 break (beats.after(begun) + phase).min(begun + interval);
-            }
-            sleep_until(begun + START_INTERVAL).await;
+            };
+            sleep_until(begun + pause).await;
         };
         let mut due = interval_at(regular, interval);
         // Asking late must not make the next ones come faster, nor off the beat.
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fresh_backend_is_asked_every_50_ms_until_its_first_200() {
+    async fn a_fresh_backend_is_asked_often_until_its_first_200() {
         let rules = HealthConfig {
             path: "/".into(),
             interval: Duration::from_secs(1),
@@ -149,10 +149,11 @@ mod tests {
             path: "/".into(),
         };
         let begun = Instant::now();
+        let fresh = Duration::from_millis(50);
         let report = move |answer| sender.send((answer, begun.elapsed())).is_ok();
         let beats = Beats::from(begun);
         let script = Arc::new(script);
-        let _task = spawn(script, target, &rules, true, (beats, "seed"), report);
+        let _task = spawn(script, target, &rules, Some(fresh), (beats, "seed"), report);
         let mut times = Vec::new();
         for _ in 0..7 {
             times.push(answers.recv().await.unwrap().1.as_millis());

@@ -396,6 +396,7 @@ impl State {
         let services = self.services.iter().map(|(name, service)| ServiceReport {
             name: name.clone(),
             cursor: service.cursor(),
+            waiting: service.waiting(),
             slots: service.report(),
         });
         let mut report = Report {

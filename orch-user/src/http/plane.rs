@@ -4,6 +4,8 @@
 use std::{net::SocketAddr, os::fd::OwnedFd};
 
 use orch_common::{
+    event::{Event, EventKind},
+    hold::{HeldSyn, Release},
     latency::Histogram,
     slot::{SlotKey, SlotState},
 };
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     config::{Mode, ServiceConfig},
-    dataplane::{DataplaneError, Reach, Reading, SlotEntry},
+    dataplane::{DataplaneError, HoldTerms, Injected, Reach, Reading, SlotEntry},
     reconcile::{Outcome, Tables},
 };
 
@@ -209,8 +211,8 @@ impl<T: Tables> Tables for Plane<T> {
         self.kernel.sweep()
     }
 
-    fn refused(&mut self) -> Vec<(SlotKey, u32)> {
-        let mut refused = self.kernel.refused();
+    fn alarms(&mut self) -> Vec<Event> {
+        let mut alarms = self.kernel.alarms();
         let report = self.keeper.last();
         for (index, place) in (0..).zip(&self.places) {
             let service = place.and_then(|place| self.table.services.get(place));
@@ -220,19 +222,49 @@ impl<T: Tables> Tables for Plane<T> {
             let reports = report.services.iter();
             let mut reports = reports.filter(|one| one.name == service.name);
             let slots = reports.next().map(|one| one.slots.as_slice());
-            for slot in slots.unwrap_or_default().iter().filter(|slot| slot.refused) {
-                let key = SlotKey {
+            let refused = slots.unwrap_or_default().iter().filter(|slot| slot.refused);
+            alarms.extend(refused.map(|slot| Event {
+                kind: EventKind::Refused,
+                slot: SlotKey {
                     service: index,
                     slot: slot.slot,
-                };
-                refused.push((key, slot.generation));
-            }
+                },
+                generation: slot.generation,
+            }));
         }
-        refused
+        alarms
     }
 
     fn bell(&self) -> Option<OwnedFd> {
         self.kernel.bell()
+    }
+
+    fn held(&mut self) -> Vec<HeldSyn> {
+        self.kernel.held()
+    }
+
+    fn replay(&mut self) -> Outcome<u32> {
+        self.kernel.replay()
+    }
+
+    fn hold_bell(&self) -> Option<OwnedFd> {
+        self.kernel.hold_bell()
+    }
+
+    fn set_holding(&mut self, service: u16, terms: Option<HoldTerms>) -> Outcome<()> {
+        self.kernel.set_holding(service, terms)
+    }
+
+    fn inject(&mut self, ifindex: u32, frame: &[u8], release: Release) -> Outcome<Injected> {
+        self.kernel.inject(ifindex, frame, release)
+    }
+
+    fn waiting(&self, service: u16) -> u64 {
+        let report = self.keeper.last();
+        let name = self.named(service).map(|service| &service.name);
+        let mut services = report.services.iter();
+        let told = services.find(|one| Some(&one.name) == name);
+        told.map_or(0, |one| one.waiting)
     }
 
     fn detach(self) -> Outcome<()> {

@@ -212,6 +212,11 @@ impl Service {
         self.cursor.load(Relaxed)
     }
 
+    /// Requests that wait for a slot.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.load(Relaxed) as u64
+    }
+
     /// Sends away whoever waits for a slot.
     pub(super) fn end(&self) {
         self.over.store(true, SeqCst);

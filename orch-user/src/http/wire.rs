@@ -145,6 +145,8 @@ pub struct ServiceReport {
     pub name: String,
     /// Picks so far.
     pub cursor: u64,
+    /// Requests that wait for a copy.
+    pub waiting: u64,
     /// By slot.
     pub slots: Vec<SlotReport>,
 }

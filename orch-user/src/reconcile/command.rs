@@ -33,7 +33,7 @@ impl<T: Tables> Controller<T> {
                 let _ = answer.send(self.reset(&service));
             }
             Command::Record { service, answer } => {
-                let _ = answer.send(self.record_of(&service));
+                let _ = answer.send(self.recording(&service));
             }
             Command::Stop {
                 service,
@@ -100,7 +100,7 @@ impl<T: Tables> Controller<T> {
     }
 
     /// What a service's policy was told and has decided.
-    fn record_of(&self, service: &str) -> Result<Box<Recording>, CommandError> {
+    fn recording(&self, service: &str) -> Result<Box<Recording>, CommandError> {
         let at = self.position(service)?;
         let Some(hosted) = self.services.get(at) else {
             return Err(self.unknown(service));

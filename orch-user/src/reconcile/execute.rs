@@ -182,6 +182,7 @@ impl<T: Tables> Controller<T> {
         for slot in slots {
             if !before.as_ref().is_some_and(|ring| ring.contains(&slot)) {
                 self.entered(SlotKey { service, slot });
+                self.can_go(service);
             }
         }
         Ok(())

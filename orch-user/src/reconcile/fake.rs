@@ -12,8 +12,10 @@ use std::{
 use futures_util::future::BoxFuture;
 use orch_common::{
     counter::{Reason, SlotCounters},
+    event::{Event, EventKind},
+    hold::{HeldSyn, Release},
     latency::Histogram,
-    slot::SlotKey,
+    slot::{SlotKey, SlotState},
 };
 use tokio::{
     sync::mpsc,
@@ -23,7 +25,7 @@ use tokio::{
 use super::tables::{Outcome, Tables};
 use crate::{
     config::{BackendConfig, ServiceConfig},
-    dataplane::{DataplaneError, Reach, Reading, SlotEntry, SlotReading},
+    dataplane::{DataplaneError, HoldTerms, Injected, Reach, Reading, SlotEntry, SlotReading},
     health::{
         Answer,
         probe::{Prober, Target},
@@ -48,8 +50,18 @@ pub(super) struct Kernel {
     pub(super) refuses: bool,
     /// Refuses slots that are to be reached directly, so.
     pub(super) refuses_direct: Option<ErrorKind>,
-    /// Slots that answered a SYN with RST, for the next tick.
-    pub(super) refused: Vec<(SlotKey, u32)>,
+    /// What it has to tell, at the next tick.
+    pub(super) alarms: Vec<Event>,
+    /// Slots that picks pass by.
+    pub(super) passed_by: BTreeMap<SlotKey, EventKind>,
+    /// SYNs that wait to be taken.
+    pub(super) held: Vec<HeldSyn>,
+    /// On which terms connections wait.
+    pub(super) holding: BTreeMap<u16, Option<HoldTerms>>,
+    /// What was sent on: by which interface, and how.
+    pub(super) injected: Vec<(u32, Release)>,
+    /// How often SYNs without an answer were looked for.
+    pub(super) replays: u32,
     turn: usize,
 }
 
@@ -86,7 +98,18 @@ impl FakeTables {
 
     /// The slot answers a SYN with RST.
     pub(super) fn refuse(&self, key: SlotKey, generation: u32) {
-        self.kernel().refused.push((key, generation));
+        self.alarm(key, generation, EventKind::Refused);
+    }
+
+    /// The kernel passes a slot by, and tells.
+    pub(super) fn alarm(&self, slot: SlotKey, generation: u32, kind: EventKind) {
+        let mut kernel = self.kernel();
+        kernel.passed_by.insert(slot, kind);
+        kernel.alarms.push(Event {
+            kind,
+            slot,
+            generation,
+        });
     }
 
     pub(super) fn generation(&self, key: SlotKey) -> u32 {
@@ -116,6 +139,9 @@ impl Tables for FakeTables {
             });
         }
         kernel.sets += 1;
+        if entry.state == SlotState::Ready {
+            kernel.passed_by.remove(&key);
+        }
         let new = (entry.clone(), SlotCounters::default(), 0);
         kernel.slots.entry(key).or_insert(new).0 = entry.clone();
         Ok(())
@@ -149,7 +175,7 @@ impl Tables for FakeTables {
                 address: Some(entry.address),
                 generation: entry.generation,
                 live: *live,
-                alive: true,
+                passed_by: kernel.passed_by.get(key).copied(),
                 connections: 0,
                 counters: *counters,
             });
@@ -171,12 +197,35 @@ impl Tables for FakeTables {
         Ok(0)
     }
 
-    fn refused(&mut self) -> Vec<(SlotKey, u32)> {
-        std::mem::take(&mut self.kernel().refused)
+    fn alarms(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.kernel().alarms)
     }
 
     fn bell(&self) -> Option<OwnedFd> {
         None
+    }
+
+    fn held(&mut self) -> Vec<HeldSyn> {
+        std::mem::take(&mut self.kernel().held)
+    }
+
+    fn replay(&mut self) -> Outcome<u32> {
+        self.kernel().replays += 1;
+        Ok(0)
+    }
+
+    fn hold_bell(&self) -> Option<OwnedFd> {
+        None
+    }
+
+    fn set_holding(&mut self, service: u16, terms: Option<HoldTerms>) -> Outcome<()> {
+        self.kernel().holding.insert(service, terms);
+        Ok(())
+    }
+
+    fn inject(&mut self, ifindex: u32, _: &[u8], release: Release) -> Outcome<Injected> {
+        self.kernel().injected.push((ifindex, release));
+        Ok(Injected::Arrived)
     }
 
     fn detach(self) -> Outcome<()> {

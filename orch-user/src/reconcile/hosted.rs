@@ -15,7 +15,7 @@ use crate::{
     config::{BackendConfig, Publish, ServiceConfig, SpareKind},
     delivery::{Choice, Way},
     runtime::{Order, PublishOn, RuntimeKind},
-    scale::Tape,
+    scale::{Tape, rest::Rest},
     state::{FIRST_SPARE, Moment, Wish},
 };
 
@@ -32,6 +32,7 @@ pub(super) struct Hosted {
     pub(super) policy: Tape,
     pub(super) gauge: Gauge,
     pub(super) consult: Consult,
+    pub(super) rest: Rest,
     /// Counts of slots that the kernel has forgotten.
     pub(super) retired: SlotCounters,
     /// Counts of all slots, the forgotten ones included.
@@ -55,6 +56,7 @@ impl Hosted {
             policy: Tape::new(config.scale.min, 0, now, &config.scale),
             gauge: Gauge::default(),
             consult: Consult::default(),
+            rest: Rest::new(now),
             kind,
             config,
             retired: SlotCounters::default(),

@@ -11,6 +11,7 @@ mod execute;
 #[cfg(test)]
 mod fake;
 mod gauge;
+mod hold;
 mod hosted;
 mod observe;
 mod outcome;
@@ -19,6 +20,7 @@ mod reload;
 mod request;
 mod runtimes;
 mod spare;
+mod suspicion;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -38,7 +40,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::{consult::ConsultError, hosted::Hosted, outcome::Done};
+use self::{consult::ConsultError, hold::Holds, hosted::Hosted, outcome::Done, suspicion::Suspect};
 pub use self::{
     deliver::can_deliver,
     runtimes::Runtimes,
@@ -197,6 +199,14 @@ enum Event {
     Tick,
     /// The kernel has seen a backend die or refuse.
     Kernel,
+    /// The kernel holds SYNs.
+    Held,
+    /// A connection of this host waits for this service.
+    Waits(u16),
+    /// The next held SYNs may go.
+    Pace,
+    /// A backend has died a moment ago: SYNs on their way to it have had no answer.
+    Replay,
     /// A runtime noticed something.
     Runtime(RuntimeEvent),
     /// A backend was probed.
@@ -268,7 +278,10 @@ struct Controller<T> {
     /// Backends that ended before their start was reported.
     early_exits: Vec<(BackendId, String)>,
     /// Slots that the kernel passes by, until a probe says that they are well.
-    suspects: BTreeSet<SlotKey>,
+    suspects: BTreeMap<SlotKey, Suspect>,
+    /// Slots whose backend is probed eagerly, because somebody waits for it.
+    eager: BTreeSet<SlotKey>,
+    holds: Holds,
     lost: BTreeSet<RuntimeKind>,
     /// Runtimes that were asked what runs and have not answered.
     listing: BTreeSet<RuntimeKind>,
@@ -332,7 +345,9 @@ impl<T: Tables> Controller<T> {
             prepared: BTreeMap::new(),
             probes: BTreeMap::new(),
             early_exits: Vec::new(),
-            suspects: BTreeSet::new(),
+            suspects: BTreeMap::new(),
+            eager: BTreeSet::new(),
+            holds: Holds::default(),
             lost: BTreeSet::new(),
             listing: BTreeSet::new(),
             trouble: None,
@@ -362,12 +377,16 @@ impl<T: Tables> Controller<T> {
         self.watch();
         loop {
             self.settle();
+            self.release();
             self.release_ports();
             self.publish();
             let event = self.next_event().await;
             match self.handle(event) {
                 Onward::Continue => {}
-                Onward::Leave => return Ok(()),
+                Onward::Leave => {
+                    self.hand_back();
+                    return Ok(());
+                }
                 Onward::Detach => break,
             }
         }
@@ -389,7 +408,11 @@ impl<T: Tables> Controller<T> {
     /// Has every runtime tell what it notices.
     fn watch(&mut self) {
         if let Some(bell) = self.tables.bell() {
-            let ring = ring(bell, self.report.clone());
+            let ring = ring(bell, self.report.clone(), || Event::Kernel);
+            self.watchers.push(Task(tokio::spawn(ring)));
+        }
+        if let Some(bell) = self.tables.hold_bell() {
+            let ring = ring(bell, self.report.clone(), || Event::Held);
             self.watchers.push(Task(tokio::spawn(ring)));
         }
         for runtime in self.runtimes.all() {
@@ -448,6 +471,10 @@ impl<T: Tables> Controller<T> {
         match event {
             Event::Tick => self.tick(),
             Event::Kernel => self.suspect(),
+            Event::Held => self.take_held(),
+            Event::Waits(service) => self.somebody_waits(service),
+            Event::Pace => self.paced(),
+            Event::Replay => self.replay(),
             Event::Runtime(event) => self.noticed(event),
             Event::Probe { key, id, answer } => self.probed(key, &id, answer),
             Event::Done(done) => self.done(done),
@@ -470,13 +497,17 @@ impl<T: Tables> Controller<T> {
     deprecated,
     reason = "the successor is unsafe for descriptors that may close; an owned one does not"
 )]
-async fn ring(bell: OwnedFd, report: mpsc::UnboundedSender<Event>) {
+async fn ring(
+    bell: OwnedFd,
+    report: mpsc::UnboundedSender<Event>,
+    event: impl Fn() -> Event + Send,
+) {
     let Ok(bell) = AsyncFd::with_interest(bell, Interest::READABLE) else {
         return;
     };
     while let Ok(mut ready) = bell.readable().await {
         ready.clear_ready();
-        if report.send(Event::Kernel).is_err() {
+        if report.send(event()).is_err() {
             return;
         }
     }

@@ -3,14 +3,11 @@
 
 use std::collections::VecDeque;
 
-use orch_common::{
-    counter::SlotCounters,
-    flow::SWEEP_SECONDS,
-    slot::{SlotKey, SlotState},
-};
+use orch_common::{counter::SlotCounters, flow::SWEEP_SECONDS, slot::SlotKey};
 
 use super::{Controller, Event, adopt::short, execute::whole, tables::Tables};
 use crate::{
+    dataplane::SlotReading,
     health::{Answer, Verdict, polls::Poll},
     runtime::{Backend, BackendId, RuntimeError, RuntimeEvent, RuntimeKind},
     state::{Cause, FIRST_SPARE, Life, Moment, Next, Stray},
@@ -94,6 +91,7 @@ impl<T: Tables> Controller<T> {
             self.count_replacement(key.service, name);
         }
         self.record(key, kind, text);
+        self.replay_soon();
     }
 
     pub(super) fn noticed(&mut self, event: RuntimeEvent) {
@@ -144,6 +142,8 @@ impl<T: Tables> Controller<T> {
         self.read_counts(now);
         self.observe_policies(now);
         self.suspect();
+        self.retry_held();
+        self.mind_the_gateway();
         let second = now.as_secs();
         if second == self.second {
             return;
@@ -151,6 +151,7 @@ impl<T: Tables> Controller<T> {
         self.second = second;
         self.dirty = true;
         self.sync_host();
+        self.renew_terms();
         for hosted in &mut self.services {
             hosted.remember(now);
         }
@@ -163,35 +164,6 @@ impl<T: Tables> Controller<T> {
         }
         if second.is_multiple_of(RESYNC_SECONDS) {
             self.resync(None);
-        }
-    }
-
-    /// Probes at once where the kernel has seen a connection refused: the next regular probe may be
-    /// a second away. Only a backend that is well otherwise; the others are probed often enough.
-    pub(super) fn suspect(&mut self) {
-        let mut refused = self.tables.refused();
-        refused.dedup();
-        for (key, generation) in refused {
-            let current = self.readings.get(&key).map(|slot| slot.generation);
-            let well = self.slot(key).and_then(|slot| slot.current.as_ref());
-            if current == Some(generation) && well.is_some_and(|one| one.health.since.is_some()) {
-                self.suspects.insert(key);
-                self.begin_probing(key, false);
-            }
-        }
-    }
-
-    /// Has picks consider a slot again that the kernel passes by and that is well.
-    fn clear(&mut self, key: SlotKey) {
-        let to = self.slot(key).and_then(|slot| slot.kernel);
-        if !self.suspects.remove(&key) {
-            return;
-        }
-        if let Some(to) = to
-            && let Err(error) = self.set_slot(key, to)
-        {
-            self.suspects.insert(key);
-            self.troubled(&error);
         }
     }
 
@@ -211,9 +183,7 @@ impl<T: Tables> Controller<T> {
             if let Some(hosted) = self.services.get_mut(usize::from(slot.key.service)) {
                 hosted.totals += slot.counters;
             }
-            if !slot.alive && slot.state == SlotState::Ready {
-                self.suspects.insert(slot.key);
-            }
+            self.recall(&slot, now);
             if let Some(seen) = self.slot_mut(slot.key) {
                 seen.live = slot.live;
             }
@@ -238,6 +208,29 @@ impl<T: Tables> Controller<T> {
                 self.decided(service, decision);
             }
             self.consult(service, now);
+            self.let_rest(service, now);
+        }
+    }
+
+    /// Takes the copies from a service that has had nothing to do for long.
+    fn let_rest(&mut self, service: usize, now: Moment) {
+        let waits = self.waiting(service as u16) > 0;
+        let (Some(hosted), Some(seen)) = (
+            self.services.get_mut(service),
+            self.observed.services.get(service),
+        ) else {
+            return;
+        };
+        let served = seen.ring.as_ref().is_some_and(|ring| !ring.is_empty());
+        let live = seen.slots.values().any(|slot| slot.live > 0);
+        let of_service = |slot: &&SlotReading| usize::from(slot.key.service) == service;
+        let slots = self.readings.values().filter(of_service);
+        let connections: u64 = slots.map(|slot| slot.connections).sum();
+        let traffic = hosted.totals.requests + hosted.totals.excluded + connections;
+        let use_of_it = (traffic, live || waits || !served);
+        let reason = hosted.rest.observe(use_of_it, now, &hosted.config.scale);
+        if let Some(decision) = reason.and_then(|reason| hosted.policy.rest(reason, now)) {
+            self.decided(service, decision);
         }
     }
 

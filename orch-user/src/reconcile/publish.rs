@@ -46,7 +46,8 @@ impl<T: Tables> Controller<T> {
             if hosted.leaving && seen.is_idle() {
                 continue;
             }
-            snapshot.services.push(self.service_row(hosted, seen, now));
+            let row = self.service_row(index as u16, hosted, seen, now);
+            snapshot.services.push(row);
             snapshot.outlooks.push(outlook(hosted));
             let name = &hosted.config.name;
             let counts = |counts: &std::collections::BTreeMap<&'static str, u64>| {
@@ -81,7 +82,13 @@ impl<T: Tables> Controller<T> {
         snapshot
     }
 
-    fn service_row(&self, hosted: &Hosted, seen: &ServiceSeen, now: Moment) -> ServiceRow {
+    fn service_row(
+        &self,
+        index: u16,
+        hosted: &Hosted,
+        seen: &ServiceSeen,
+        now: Moment,
+    ) -> ServiceRow {
         let (request_rate, response_rate) = hosted.rates();
         let end = hosted.policy.scaler().window_end(&hosted.config.scale);
         ServiceRow {
@@ -96,6 +103,7 @@ impl<T: Tables> Controller<T> {
             response_rate,
             requests_total: hosted.totals.requests,
             responses_total: super::hosted::responses(&hosted.totals),
+            waiting: self.waiting(index),
         }
     }
 
@@ -121,6 +129,7 @@ impl<T: Tables> Controller<T> {
             .readings
             .get(&key)
             .map_or(NOTHING, |slot| slot.counters);
+        let suspect = self.suspects.get(&key);
         let current = slot.current.as_ref();
         let healthy = |current: &crate::state::Running| {
             current.fault.is_none() && current.health.last.is_some_and(Answer::is_good)
@@ -151,7 +160,23 @@ impl<T: Tables> Controller<T> {
             responses: counters.responses.iter().sum(),
             errors: counters.responses[5],
             age_s: current.map_or(0.0, age),
-            note: note(slot, state, now),
+            note: self.note(key, slot, state, now),
+            suspect: suspect.map_or("", |suspect| suspect.name()).to_owned(),
+        }
+    }
+
+    /// What is wrong with a slot, for a person.
+    fn note(&self, key: SlotKey, slot: &SlotSeen, state: SlotState, now: Moment) -> String {
+        if state == SlotState::Backoff {
+            let wait = slot.retry_at.saturating_sub(now).as_secs_f64();
+            return format!("{}; next try in {wait:.1} s", slot.note);
+        }
+        match self.suspects.get(&key) {
+            Some(suspect) if state == SlotState::Ready => {
+                let more = if slot.note.is_empty() { "" } else { "; " };
+                format!("passed by, since it {}{more}{}", suspect.deed(), slot.note)
+            }
+            _ => slot.note.clone(),
         }
     }
 
@@ -187,15 +212,6 @@ fn outlook(hosted: &Hosted) -> Outlook {
         window_s: rules.interval.as_secs_f64(),
         errors_total: hosted.totals.responses[5],
     }
-}
-
-/// What is wrong with a slot, for a person.
-fn note(slot: &SlotSeen, state: SlotState, now: Moment) -> String {
-    if state != SlotState::Backoff {
-        return slot.note.clone();
-    }
-    let wait = slot.retry_at.saturating_sub(now).as_secs_f64();
-    format!("{}; next try in {wait:.1} s", slot.note)
 }
 
 /// A listening address as the file says it.

@@ -2,11 +2,16 @@
 
 use std::{net::SocketAddr, os::fd::OwnedFd};
 
-use orch_common::{latency::Histogram, slot::SlotKey};
+use orch_common::{
+    event::Event,
+    hold::{HeldSyn, Release},
+    latency::Histogram,
+    slot::SlotKey,
+};
 
 use crate::{
     config::ServiceConfig,
-    dataplane::{Dataplane, DataplaneError, Reach, Reading, SlotEntry},
+    dataplane::{Dataplane, DataplaneError, HoldTerms, Injected, Reach, Reading, SlotEntry},
 };
 
 /// What a call to the data plane gives.
@@ -28,8 +33,17 @@ pub trait Tables: Send {
     fn latency(&self, key: SlotKey) -> Outcome<Histogram>;
     fn sync_host(&mut self) -> Outcome<Vec<String>>;
     fn sweep(&mut self) -> Outcome<u64>;
-    fn refused(&mut self) -> Vec<(SlotKey, u32)>;
+    fn alarms(&mut self) -> Vec<Event>;
     fn bell(&self) -> Option<OwnedFd>;
+    fn held(&mut self) -> Vec<HeldSyn>;
+    fn replay(&mut self) -> Outcome<u32>;
+    fn hold_bell(&self) -> Option<OwnedFd>;
+    fn set_holding(&mut self, service: u16, terms: Option<HoldTerms>) -> Outcome<()>;
+    fn inject(&mut self, ifindex: u32, frame: &[u8], release: Release) -> Outcome<Injected>;
+    /// Requests that wait for a copy where they are balanced outside of the kernel.
+    fn waiting(&self, _service: u16) -> u64 {
+        0
+    }
     fn detach(self) -> Outcome<()>
     where
         Self: Sized;
@@ -72,12 +86,32 @@ impl Tables for Dataplane {
         Self::sweep(self)
     }
 
-    fn refused(&mut self) -> Vec<(SlotKey, u32)> {
-        Self::refused(self)
+    fn alarms(&mut self) -> Vec<Event> {
+        Self::alarms(self)
     }
 
     fn bell(&self) -> Option<OwnedFd> {
         Self::bell(self)
+    }
+
+    fn held(&mut self) -> Vec<HeldSyn> {
+        Self::held(self)
+    }
+
+    fn replay(&mut self) -> Outcome<u32> {
+        Self::replay(self)
+    }
+
+    fn hold_bell(&self) -> Option<OwnedFd> {
+        Self::hold_bell(self)
+    }
+
+    fn set_holding(&mut self, service: u16, terms: Option<HoldTerms>) -> Outcome<()> {
+        Self::set_holding(self, service, terms)
+    }
+
+    fn inject(&mut self, ifindex: u32, frame: &[u8], release: Release) -> Outcome<Injected> {
+        Self::inject(self, ifindex, frame, release)
     }
 
     fn detach(self) -> Outcome<()> {

@@ -8,7 +8,10 @@ use tokio::time::timeout;
 
 use super::{Controller, Event, outcome::Done, tables::Tables};
 use crate::{
-    health::probe::{self, Target},
+    health::{
+        EAGER_INTERVAL, START_INTERVAL,
+        probe::{self, Target},
+    },
     runtime::{BackendId, Prepared, Runtime, RuntimeKind},
     state::{Life, Next},
 };
@@ -134,7 +137,8 @@ impl<T: Tables> Controller<T> {
         });
     }
 
-    /// Probes the backend in the slot from now on; every 50 ms at first if it is `fresh`.
+    /// Probes the backend in the slot from now on; often at first if it is `fresh`, and more often
+    /// if somebody waits for it.
     pub(super) fn begin_probing(&mut self, key: SlotKey, fresh: bool) {
         let Some(hosted) = self.services.get(usize::from(key.service)) else {
             return;
@@ -146,6 +150,12 @@ impl<T: Tables> Controller<T> {
             address: current.address,
             path: hosted.config.health.path.clone(),
         };
+        let waits = fresh && self.waiting(key.service) > 0;
+        let often = if waits {
+            EAGER_INTERVAL
+        } else {
+            START_INTERVAL
+        };
         let id = current.id.clone();
         let seed = id.0.clone();
         let report = self.report.clone();
@@ -155,8 +165,14 @@ impl<T: Tables> Controller<T> {
         };
         let prober = Arc::clone(&self.prober);
         let when = (self.beats(), seed.as_str());
+        let fresh = fresh.then_some(often);
         let task = probe::spawn(prober, target, &hosted.config.health, fresh, when, report);
         self.probes.insert(key, task);
+        if waits {
+            self.eager.insert(key);
+        } else {
+            self.eager.remove(&key);
+        }
     }
 
     fn take_prepared(&mut self, key: SlotKey) -> Option<(Arc<dyn Runtime>, RuntimeKind, Prepared)> {

@@ -11,6 +11,7 @@ mod history;
 mod learn;
 pub mod outlook;
 mod policy;
+pub mod rest;
 mod scaler;
 pub mod schedule;
 pub mod step;

@@ -49,6 +49,7 @@ mod tests {
             requests_per_replica: 20,
             min: 2,
             max: 4,
+            idle: Duration::ZERO,
             spares: 0,
             spare_kind: SpareKind::Running,
             policy: Policy::Step,

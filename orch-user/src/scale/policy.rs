@@ -56,6 +56,11 @@ impl Policy {
         }
     }
 
+    /// Whether it may want copies of a service that has none, before anybody waits for one.
+    pub(super) const fn wakes(&self) -> bool {
+        matches!(self, Self::Heuristic(_) | Self::Schedule(_))
+    }
+
     /// Between two decisions; zero for one at every reading.
     pub const fn every(&self) -> Duration {
         match self {

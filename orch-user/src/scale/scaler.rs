@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, History, Limits, Metrics, Policy, heuristic::Question, step::Step};
+use super::{
+    Decision, History, Limits, Metrics, Policy,
+    heuristic::Question,
+    step::{self, Step},
+};
 use crate::{config::ScaleConfig, state::Moment};
 
 /// Readings that are further apart say nothing of what was between them: the host slept.
@@ -18,6 +22,10 @@ pub enum Input {
     Hold(Option<u16>),
     /// A person zeroes the window.
     Reset,
+    /// Somebody waits for a service without copies.
+    Wake,
+    /// The service has had nothing to do for long: why it needs no copy.
+    Rest(String),
     /// An external program answered.
     Answer(i32),
     /// The file says something else.
@@ -79,6 +87,8 @@ impl Scaler {
             Input::Read(metrics) => self.observe(metrics, now, rules),
             Input::Hold(to) => Some(self.hold(*to, rules)),
             Input::Reset => Some(self.reset(now, rules)),
+            Input::Wake => self.rouse(now, rules),
+            Input::Rest(reason) => self.rest(reason.clone(), now, rules),
             Input::Answer(delta) => {
                 self.history.answer = Some(*delta);
                 None
@@ -132,10 +142,7 @@ impl Scaler {
     }
 
     fn follow(&mut self, metrics: &Metrics, now: Moment, rules: &ScaleConfig) -> Option<Decision> {
-        let limits = Limits {
-            min: rules.min,
-            max: rules.max,
-        };
+        let limits = self.limits(rules);
         if self.jumped(now) {
             self.history.forget();
         }
@@ -150,7 +157,11 @@ impl Scaler {
             .history
             .decided_at
             .is_none_or(|at| now >= at + rules.policy.every());
-        let unsettled = metrics.ready == 0 || metrics.replacing * 2 > metrics.running;
+        let sleeps = self.history.desired == 0;
+        if sleeps && !rules.policy.wakes() {
+            return None;
+        }
+        let unsettled = metrics.ready == 0 && !sleeps || metrics.replacing * 2 > metrics.running;
         if !due || unsettled || self.history.span_s() <= 0.0 {
             return None;
         }
@@ -164,6 +175,55 @@ impl Scaler {
             return None;
         }
         self.decided(now, advice.desired, advice.reason)
+    }
+
+    /// What a policy may choose from. A service with copies loses the last one when it has had nothing
+    /// to do for long, and not by a policy.
+    fn limits(&self, rules: &ScaleConfig) -> Limits {
+        let min = match self.history.desired {
+            0 => rules.min,
+            _ => rules.min.max(1),
+        };
+        let max = rules.max;
+        Limits { min, max }
+    }
+
+    /// Whether it has no copies by its policy, so that somebody who waits gets it one.
+    pub fn sleeps(&self, rules: &ScaleConfig) -> bool {
+        self.held.is_none() && self.desired(rules) == 0
+    }
+
+    fn rouse(&mut self, now: Moment, rules: &ScaleConfig) -> Option<Decision> {
+        if !self.sleeps(rules) {
+            return None;
+        }
+        let by_step = self.step.wake();
+        self.history.change(now, 1);
+        if rules.policy == Policy::Step {
+            return by_step;
+        }
+        let reason = step::SOMEBODY_WAITS.to_owned();
+        Some(Decision {
+            from: 0,
+            to: 1,
+            reason,
+        })
+    }
+
+    /// A number that a person holds stays.
+    fn rest(&mut self, reason: String, now: Moment, rules: &ScaleConfig) -> Option<Decision> {
+        if self.held.is_some() {
+            return None;
+        }
+        let from = self.desired(rules);
+        let _ = self.step.rest(reason.clone());
+        self.history.forget();
+        self.history.change(now, 0);
+        Some(Decision {
+            from,
+            to: 0,
+            reason,
+        })
     }
 
     /// Whether the clock went back, or so far ahead that nobody knows what was between.
@@ -180,10 +240,7 @@ impl Scaler {
 
     /// What an external program is to be asked.
     pub fn question(&self, interval: std::time::Duration, rules: &ScaleConfig) -> Question {
-        let limits = Limits {
-            min: rules.min,
-            max: rules.max,
-        };
+        let limits = self.limits(rules);
         Question::new(&self.history, interval, limits)
     }
 

@@ -13,6 +13,9 @@ use crate::{
     state::Moment,
 };
 
+/// Why a service without copies gets its first one.
+pub(super) const SOMEBODY_WAITS: &str = "a connection waits";
+
 /// The policy's memory for one service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -61,7 +64,7 @@ impl Step {
     /// Copies that should run, in the ring or warm beside it: `copies`, or what the window's end
     /// will decide at the least.
     pub fn warm(&self, rules: &ScaleConfig) -> u16 {
-        if self.held.is_some() {
+        if self.held.is_some() || self.desired == 0 {
             return self.copies();
         }
         self.copies().max(size_for(self.count(), rules))
@@ -81,7 +84,7 @@ impl Step {
     /// Takes in how many requests there have been in all. Call often: a window is taken to start
     /// at the last call that saw no request, which is never later than its first request.
     pub fn observe(&mut self, total: u64, now: Moment, rules: &ScaleConfig) -> Option<Decision> {
-        if self.window.is_none() && total > self.total {
+        if self.window.is_none() && total > self.total && self.desired > 0 {
             self.window = Some(Window {
                 start: self.read_at,
                 base: self.total,
@@ -99,7 +102,7 @@ impl Step {
         }
         // No request for a whole further interval: that is a window too, one that counted nothing.
         let idle = self.window.is_none() && now >= self.idle_since + rules.interval;
-        if idle && self.desired > rules.min {
+        if idle && self.desired > rules.min.max(1) {
             return self.end_window(now, rules);
         }
         None
@@ -146,6 +149,28 @@ impl Step {
         }
     }
 
+    /// Somebody waits for a service without copies: the first one. A number that a person holds
+    /// stays.
+    pub fn wake(&mut self) -> Option<Decision> {
+        (self.desired == 0 && self.held.is_none()).then(|| {
+            self.desired = 1;
+            Decision {
+                from: 0,
+                to: 1,
+                reason: SOMEBODY_WAITS.to_owned(),
+            }
+        })
+    }
+
+    /// No copies, until somebody waits. A number that a person holds stays.
+    pub fn rest(&mut self, reason: String) -> Option<Decision> {
+        if self.desired == 0 || self.held.is_some() {
+            return None;
+        }
+        self.window = None;
+        self.decide(0, reason)
+    }
+
     /// Zeroes the window. A service whose window counts nothing wants its fewest copies, at once
     /// and not an interval later: whoever resets wants the state from which a test begins.
     /// A number that a person holds stays.
@@ -186,6 +211,7 @@ mod tests {
         spare_kind: SpareKind::Running,
         policy: crate::scale::Policy::Step,
         max_surge: 0,
+        idle: Duration::ZERO,
     };
 
     fn at(seconds: f64) -> Moment {

@@ -125,6 +125,18 @@ impl Tape {
         self.tell(now, Input::Reset)
     }
 
+    /// Somebody waits for a service without copies.
+    pub fn wake(&mut self, now: Moment) -> Option<Decision> {
+        self.scaler.sleeps(&self.rules).then_some(())?;
+        self.tell(now, Input::Wake)
+    }
+
+    /// The service has had nothing to do for long.
+    pub fn rest(&mut self, reason: String, now: Moment) -> Option<Decision> {
+        (self.scaler.desired(&self.rules) > 0).then_some(())?;
+        self.tell(now, Input::Rest(reason))
+    }
+
     /// Takes the answer of an external program.
     pub fn answer(&mut self, delta: i32, now: Moment) {
         self.tell(now, Input::Answer(delta));

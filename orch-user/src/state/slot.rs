@@ -28,6 +28,8 @@ pub struct SlotSeen {
     pub next: Next,
     /// Failures in a row.
     pub failures: u32,
+    /// The last backend failed before it was ever well.
+    pub fruitless: bool,
     /// Nothing is created before.
     pub retry_at: Moment,
     /// Since when the slot has been without a backend that is well, and why.
@@ -80,6 +82,7 @@ impl SlotSeen {
             current: None,
             next: Next::None,
             failures: 0,
+            fruitless: false,
             retry_at: Moment::ZERO,
             broken: None,
             note: String::new(),
@@ -107,6 +110,7 @@ impl SlotSeen {
             .since
             .map(|since| now.saturating_sub(since))
             .unwrap_or_default();
+        self.fruitless = current.health.since.is_none();
         let fault = Fault { at: now, cause };
         self.note = fault.cause.to_string();
         current.fault = Some(fault.clone());
@@ -122,6 +126,7 @@ impl SlotSeen {
     pub fn cannot_start(&mut self, why: String, now: Moment) {
         self.next = Next::None;
         self.failures += 1;
+        self.fruitless = true;
         // Unlike a crash, this rarely helps to repeat at once.
         self.retry_at = now + crash_delay(self.failures + 1);
         self.note = why;
@@ -162,6 +167,15 @@ impl SlotSeen {
                 && current.fault.is_none()
                 && current.health.since.is_some()
         })
+    }
+
+    /// Whether its backend could not be started or never became well, and the next try is not yet.
+    pub fn is_hopeless(&self, now: Moment) -> bool {
+        let over = match &self.current {
+            Some(current) => current.fault.is_some(),
+            None => self.next == Next::None && now < self.retry_at,
+        };
+        self.fruitless && over
     }
 
     /// What a spare is doing.

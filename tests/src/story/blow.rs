@@ -1,6 +1,7 @@
 //! What may befall a copy, and what its clients may notice of it.
 
 use std::{
+    fs,
     net::TcpStream,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -37,10 +38,12 @@ pub enum Blow {
     Close,
     /// One copy fewer is wanted.
     ScaleDown,
+    /// SIGKILL of the process that takes the connections, while its parent holds the listener.
+    Worker,
 }
 
 impl Blow {
-    /// All of them.
+    /// All that there is for containers.
     pub const ALL: [Self; 8] = [
         Self::Sigkill,
         Self::Kill,
@@ -63,6 +66,7 @@ impl Blow {
             Self::Pause => "docker pause",
             Self::Close => "listener closed",
             Self::ScaleDown => "scale-down",
+            Self::Worker => "worker killed",
         }
     }
 
@@ -70,11 +74,14 @@ impl Blow {
     /// blow.
     pub fn strike(self, orch: &Orch, row: &SlotRow, copies: u16) -> Instant {
         let id = row.backend.as_str();
-        let pid = first_process(id);
+        let pid = match self {
+            Self::Worker => only_child(id),
+            _ => first_process(id),
+        };
         let held = (self == Self::Close).then(|| hold(orch, row.slot));
         let struck = Instant::now();
         let client = match self {
-            Self::Sigkill => signal(pid, Signal::SIGKILL),
+            Self::Sigkill | Self::Worker => signal(pid, Signal::SIGKILL),
             Self::Close => signal(pid, Signal::SIGTERM),
             Self::Kill => Some(engine(&["kill", id])),
             Self::Stop => Some(engine(&["stop", id])),
@@ -123,6 +130,13 @@ fn hold(orch: &Orch, slot: u16) -> Client<TcpStream> {
 fn first_process(id: &str) -> Pid {
     let printed = docker(&["inspect", "--format={{.State.Pid}}", id]);
     Pid::from_raw(printed.trim().parse().unwrap())
+}
+
+/// The one child of a backend that is a process: its id begins with its pid.
+fn only_child(id: &str) -> Pid {
+    let pid: String = id.chars().take_while(char::is_ascii_digit).collect();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    Pid::from_raw(children.trim().parse().unwrap())
 }
 
 fn signal(pid: Pid, signal: Signal) -> Option<Child> {

@@ -3,6 +3,7 @@
 pub mod blow;
 pub mod drill;
 pub mod gateway;
+pub mod hold;
 pub mod lifetime;
 pub mod refusals;
 pub mod reload;

@@ -2,10 +2,17 @@
 //! them, with nothing published and the engine's rules in place.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
+    os::unix::process::CommandExt,
     path::PathBuf,
+    process::{Child, Command, Stdio},
     time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
 };
 
 use orch::{
@@ -14,6 +21,7 @@ use orch::{
 };
 use orch_common::{
     counter::Reason,
+    event::EventKind,
     slot::{SlotKey, SlotState},
 };
 use orch_tests::{
@@ -60,8 +68,8 @@ table inet watch {
 }";
 
 /// A backend in a namespace of its own.
-struct Container {
-    netns: NetNs,
+pub(crate) struct Container {
+    pub(crate) netns: NetNs,
     server: Server,
     address: IpAddr,
 }
@@ -105,16 +113,16 @@ impl Container {
 }
 
 /// A host with containers behind port 80, and a client outside.
-struct World {
+pub(crate) struct World {
     dataplane: Option<Dataplane>,
     pin_dir: PathBuf,
-    containers: Vec<Container>,
-    host: NetNs,
-    outside: NetNs,
+    pub(crate) containers: Vec<Container>,
+    pub(crate) host: NetNs,
+    pub(crate) outside: NetNs,
 }
 
 impl World {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self::with(name, &fixture::service())
     }
 
@@ -165,7 +173,7 @@ impl World {
         self.dataplane.as_ref().unwrap().read().unwrap()
     }
 
-    fn reason(&self, reason: Reason) -> u64 {
+    pub(crate) fn reason(&self, reason: Reason) -> u64 {
         self.read().reasons[reason as usize]
     }
 
@@ -475,13 +483,82 @@ fn a_backend_whose_process_has_ended_is_passed_by() {
     assert_eq!(world.requests(), [1, 1, 1]);
     process.kill().unwrap();
     process.wait().unwrap();
-    assert!(!world.read().slots[1].alive);
+    assert_eq!(world.read().slots[1].passed_by, Some(EventKind::Exited));
     assert_eq!(world.reason(Reason::Exited), 1);
     for _ in 0..4 {
         world.outside.within(|| once(VIP, "/api/x"));
         world.host.within(|| once("127.0.0.1:80", "/api/x"));
     }
     assert_eq!(world.requests(), [5, 1, 5]);
-    let told = world.dataplane.as_mut().unwrap().refused();
+    let told = world.dataplane.as_mut().unwrap().alarms();
     assert_eq!(told, [], "nobody was refused");
+}
+
+#[test]
+fn a_backend_that_others_tell_to_end_is_passed_by_while_it_lives() {
+    let mut world = World::new("direct-told");
+    // One ignores the wish, one takes note of it, and the third is not asked.
+    let mut ends = vec![
+        Stubborn::new("''"),
+        Stubborn::new("true"),
+        Stubborn::new("true"),
+    ];
+    for (slot, process) in (0..).zip(&ends) {
+        let mut entry = world.containers[usize::from(slot)].entry(slot, 1);
+        entry.pid = Some(process.0.id());
+        world.set_slot(slot, &entry);
+    }
+    ends[0].signal(Signal::SIGTERM);
+    ends[1].signal(Signal::SIGCHLD);
+    let passed_by = |world: &World| {
+        world
+            .read()
+            .slots
+            .iter()
+            .map(|slot| slot.passed_by)
+            .collect()
+    };
+    let seen: Vec<Option<EventKind>> = passed_by(&world);
+    assert_eq!(seen, [None; 3]);
+    ends[1].signal(Signal::SIGTERM);
+    let seen: Vec<Option<EventKind>> = passed_by(&world);
+    assert_eq!(seen, [None, Some(EventKind::Signalled), None]);
+    assert!(ends[1].0.try_wait().unwrap().is_none(), "it has not ended");
+    assert_eq!(world.reason(Reason::Signalled), 1);
+    let told = world.dataplane.as_mut().unwrap().alarms();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].kind, told[0].slot.slot), (EventKind::Signalled, 1));
+    for _ in 0..4 {
+        world.outside.within(|| once(VIP, "/api/x"));
+        world.host.within(|| once("127.0.0.1:80", "/api/x"));
+    }
+    assert_eq!(world.requests(), [4, 0, 4]);
+}
+
+/// A process that does something else than to end when it is sent SIGTERM.
+struct Stubborn(Child);
+
+impl Stubborn {
+    fn new(trap: &str) -> Self {
+        let script = format!("trap {trap} TERM; echo; while :; do sleep 60 & wait $!; done");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).stdout(Stdio::piped());
+        // A group of its own, so that what it has started ends with it.
+        let mut process = shell.process_group(0).spawn().unwrap();
+        let mut trapped = [0];
+        let mut said = process.stdout.take().unwrap();
+        said.read_exact(&mut trapped).unwrap();
+        Self(process)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
+    }
+}
+
+impl Drop for Stubborn {
+    fn drop(&mut self) {
+        let _ = killpg(Pid::from_raw(self.0.id() as i32), Signal::SIGKILL);
+        let _ = self.0.wait();
+    }
 }

@@ -24,11 +24,14 @@ use orch_tests::{
     wait::until,
 };
 
+mod attachment;
 mod balance;
 mod bulk;
 mod direct;
 mod firewall;
+mod hold;
 mod listen;
+mod mtu;
 mod reuse;
 mod ways;
 

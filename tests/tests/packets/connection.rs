@@ -300,15 +300,15 @@ fn what_an_earlier_connection_left_is_reset_where_it_is() {
 fn a_refused_syn_is_told_to_the_controller() {
     let mut world = World::new();
     world.arrive(&Tcp::new(client(5000), at(80), SYN));
-    assert_eq!(world.plane().refused(), []);
+    assert_eq!(world.refused(), []);
     let refusal = Tcp::new(at(8000), client(5000), RST | ACK).numbers(0, 1001);
     world.expect("RST", EGRESS, &refusal, PASS, &coming_from(&refusal, 80));
     let slot = SlotKey {
         service: 0,
         slot: 0,
     };
-    assert_eq!(world.plane().refused(), [(slot, 1)]);
-    assert_eq!(world.plane().refused(), [], "told once");
+    assert_eq!(world.refused(), [(slot, 1)]);
+    assert_eq!(world.refused(), [], "told once");
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn a_silent_backend_that_lost_its_syn_is_not_heard() {
         world.resets(&talk, 1001, 1);
         assert_eq!(world.live(), [0, 0, 0]);
     }
-    assert_eq!(world.plane().refused(), [], "a late refusal says nothing");
+    assert_eq!(world.refused(), [], "a late refusal says nothing");
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn a_reset_without_ack_refuses_no_syn() {
     println!("bare RST verdict {}", t.verdict);
     println!("{:?} {:?}", world.live(), world.flow(&talk).unwrap().state);
     assert_eq!(
-        world.plane().refused(),
+        world.refused(),
         [],
         "RFC 9293, 3.10.7.3: such a segment is dropped"
     );
@@ -73,7 +73,7 @@ fn a_reset_without_ack_refuses_no_syn_over_port() {
         orch_tests::frame::Tcp::new(super::world::at(8000), super::world::client(5000), RST)
             .numbers(0x7000_0000, 0);
     world.leave(&reset);
-    assert_eq!(world.plane().refused(), []);
+    assert_eq!(world.refused(), []);
     assert_eq!(world.live(), [1, 0, 0]);
 }
 

@@ -6,9 +6,13 @@
 mod connection;
 mod direct;
 mod edges;
+mod flood;
 mod foreign;
 mod guard;
+mod hold;
 mod icmp;
+mod many;
+mod pulse;
 mod random;
 mod rescue;
 mod turns;

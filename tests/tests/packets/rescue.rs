@@ -155,7 +155,7 @@ fn after_three_moves_the_client_hears_the_refusal() {
         }
         assert_eq!(world.live(), [0; SLOTS as usize]);
         assert_eq!(world.connections(), connections);
-        assert_eq!(world.plane().refused(), told, "each is told once");
+        assert_eq!(world.refused(), told, "each is told once");
         assert_eq!(world.flow(&talk).unwrap().state, FlowState::Closed);
         for number in 0..SLOTS {
             world.direct_slot(number, 1);
@@ -179,11 +179,11 @@ fn a_refusal_with_wrong_numbers_is_somebody_elses() {
         }
         assert_eq!(world.flow(&talk).unwrap().state, FlowState::SynSent);
         assert_eq!(world.live(), [1, 0, 0]);
-        assert_eq!(world.plane().refused(), []);
+        assert_eq!(world.refused(), []);
         let refusal = refusal(&talk, 0, &syn);
         let output = rescued(&talk, &syn, 1);
         world.expect("its own", VETH, &refusal, REDIRECT, &output);
-        assert_eq!(world.plane().refused().len(), 1);
+        assert_eq!(world.refused().len(), 1);
         world.resets(&talk, 1001, 1);
         world.direct_slot(0, 1);
     }
@@ -222,7 +222,7 @@ fn what_is_more_than_a_refusal_reaches_the_client() {
             world.comes(&format!("case {case}"), &talk, &refusal);
             assert_eq!(world.flow(&talk).unwrap().state, FlowState::Closed);
             assert_eq!(world.live(), [0, 0, 0], "case {case}");
-            let told = world.plane().refused();
+            let told = world.refused();
             assert_eq!(told.len(), usize::from(early), "case {case}");
             world.direct_slot(0, 1);
         }

@@ -14,6 +14,7 @@ use orch::{
 use orch_common::{
     address,
     counter::Reason,
+    event::EventKind,
     flow::{Flow, FlowKey},
     layout::program::{EGRESS, INGRESS, VETH},
     slot::{SlotKey, SlotState},
@@ -209,6 +210,18 @@ impl World {
     }
 
     fn empty(service: &ServiceConfig) -> Self {
+        Self::empty_with(service, None)
+    }
+
+    /// With delivery `port`, one slot, and room for so many flows.
+    pub(crate) fn sized(flows: u32) -> Self {
+        let mut world = Self::empty_with(&service(false), Some(flows));
+        world.slot(0, SlotState::Ready, 1);
+        world.plane().set_ring(0, &[0]).unwrap();
+        world
+    }
+
+    fn empty_with(service: &ServiceConfig, flows: Option<u32>) -> Self {
         let netns = NetNs::new();
         netns.batch(
             "addr add 10.9.0.1/24 dev lo\n\
@@ -217,7 +230,8 @@ impl World {
         let before = Entry::here();
         netns.entry().enter();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let config = fixture::dataplane(&format!("packets{number}"), Local::Off);
+        let mut config = fixture::dataplane(&format!("packets{number}"), Local::Off);
+        config.flows = flows.unwrap_or(config.flows);
         let mut world = Self {
             dataplane: None,
             pin_dir: config.pin_dir.clone(),
@@ -355,6 +369,15 @@ impl World {
     pub(crate) fn live(&mut self) -> Vec<u64> {
         let slots = self.plane().read().unwrap().slots;
         slots.iter().map(|slot| slot.live).collect()
+    }
+
+    /// Slots that have refused a SYN since the last call.
+    pub(crate) fn refused(&mut self) -> Vec<(SlotKey, u32)> {
+        let alarms = self.plane().alarms().into_iter();
+        let refused = alarms.filter(|alarm| alarm.kind == EventKind::Refused);
+        refused
+            .map(|alarm| (alarm.slot, alarm.generation))
+            .collect()
     }
 
     pub(crate) fn connections(&mut self) -> Vec<u64> {

@@ -33,9 +33,7 @@ fn judge(dataplane: &DataplaneConfig, host: Host) -> Finding {
     if dataplane.delivery == Delivery::Port {
         return Finding::ok(what, meaning);
     }
-    let cure = if !host.tcx {
-        "use Linux 6.6 or later where you can"
-    } else if dataplane.local == Local::Off {
+    let cure = if dataplane.local == Local::Off {
         "write local = \"auto\" in [dataplane]"
     } else {
         "mount -t cgroup2 none /sys/fs/cgroup"
@@ -50,11 +48,8 @@ mod tests {
 
     #[test]
     fn the_way_is_judged_by_what_the_file_wants() {
-        let able = Host {
-            tcx: true,
-            cgroup2: true,
-        };
-        let old = Host { tcx: false, ..able };
+        let able = Host { cgroup2: true };
+        let bare = Host { cgroup2: false };
         for (delivery, host, level, says) in [
             (Delivery::Auto, able, Level::Ok, "direct: "),
             (Delivery::Direct, able, Level::Ok, "direct: "),
@@ -66,11 +61,16 @@ mod tests {
             ),
             (
                 Delivery::Auto,
-                old,
+                bare,
                 Level::Warn,
-                "port, not direct: this kernel",
+                "port, not direct: there is no cgroup2",
             ),
-            (Delivery::Direct, old, Level::Fail, "cannot be: this kernel"),
+            (
+                Delivery::Direct,
+                bare,
+                Level::Fail,
+                "cannot be: there is no",
+            ),
         ] {
             let config = Source::Image("acts:demo".to_owned()).load().unwrap();
             let dataplane = DataplaneConfig {

@@ -5,14 +5,17 @@ use std::{fs, path::Path};
 use nix::{sys::utsname::uname, unistd::geteuid};
 
 use super::Finding;
+use crate::dataplane::{SignalHook, signal_hook};
 
 /// First with TCX links (Linux 6.6).
 const TCX: (u32, u32) = (6, 6);
+/// The oldest on which `cargo xtask test vm` runs.
+const TESTED: (u32, u32) = (6, 1);
 /// First with everything else that is used: `bpf_get_netns_cookie` in TC programs.
 const LEAST: (u32, u32) = (5, 15);
 
 pub(super) fn examine() -> Vec<Finding> {
-    vec![root(), version(), btf(), jit(), lockdown()]
+    vec![root(), version(), btf(), signals(), jit(), lockdown()]
 }
 
 fn root() -> Finding {
@@ -39,9 +42,14 @@ fn judge(release: &str) -> Finding {
             let meaning = format!("{release}: TCX, so other programs on the uplink do no harm");
             Finding::ok(what, meaning)
         }
-        Some(version) if version >= LEAST => {
-            let meaning =
-                format!("{release}: no TCX before 6.6; clsact is used, which others can remove");
+        Some(version) if version >= LEAST && version < TESTED => {
+            let meaning = format!("{release}: older than 6.1, the oldest kernel that is tested");
+            Finding::warn(what, meaning, "use Linux 6.6 or later where you can")
+        }
+        Some(version) if version >= TESTED => {
+            let meaning = format!(
+                "{release}: no TCX before 6.6: filters of clsact instead, which others can remove"
+            );
             Finding::warn(what, meaning, "use Linux 6.6 or later where you can")
         }
         Some(_) => {
@@ -65,6 +73,22 @@ fn btf() -> Finding {
     }
     let meaning = "the kernel does not describe its types (no /sys/kernel/btf/vmlinux)";
     Finding::warn("btf", meaning, "use a kernel with CONFIG_DEBUG_INFO_BTF=y")
+}
+
+fn signals() -> Finding {
+    let what = "signals";
+    match signal_hook() {
+        SignalHook::Sent => Finding::ok(
+            what,
+            "seen as they are sent: `docker stop` takes a container out of its turns at once",
+        ),
+        SignalHook::Taken => Finding::warn(
+            what,
+            "seen as they are handled: a container that waits for signals (tini, dumb-init) is in \
+             its turns until its end",
+            "use a kernel with CONFIG_DEBUG_INFO_BTF=y",
+        ),
+    }
 }
 
 fn jit() -> Finding {
@@ -106,6 +130,7 @@ mod tests {
             ("6.18.4", Level::Ok),
             ("6.6.0-rc1+deb13", Level::Ok),
             ("6.1.0-25-amd64", Level::Warn),
+            ("5.15.0-91-generic", Level::Warn),
             ("5.10.0", Level::Fail),
             ("odd", Level::Warn),
         ] {

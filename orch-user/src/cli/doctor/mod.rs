@@ -3,6 +3,7 @@
 mod delivery;
 mod docker;
 mod firewall;
+mod hold;
 mod kernel;
 mod mounts;
 mod network;
@@ -114,5 +115,6 @@ fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(network::examine(config));
     findings.extend(firewall::examine(config));
     findings.extend(ports::examine(config));
+    findings.extend(hold::examine(config));
     findings
 }

@@ -23,6 +23,8 @@ const NAME_BYTES: usize = 40;
 const MOST_WEIGHT: i64 = 100;
 /// Longest path of a probe.
 const PROBE_BYTES: usize = 1024;
+/// Most connections of a service that may wait: the controller keeps a copy of each SYN.
+const MOST_HELD: i64 = 16_384;
 
 pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
     let publish = [
@@ -46,6 +48,8 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
         start_port: value::number(&raw.start_port, 1, 65535, sink),
         publish: value::choice(&raw.publish, &publish, &[], Publish::None, sink),
         expose_slots: raw.expose_slots.value,
+        hold: value::duration(&raw.hold, sink).unwrap_or_default(),
+        hold_limit: value::number(&raw.hold_limit, 1, MOST_HELD, sink),
         backend: backend(&raw.backend, sink),
         health: health(&raw.health, sink),
         count: count(&raw.count, sink),
@@ -62,6 +66,7 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
     if service.scale.spares > 0 {
         can_have_spares(raw, &service, sink);
     }
+    can_sleep(raw, &service, sink);
     service
 }
 
@@ -277,7 +282,7 @@ fn scale(raw: &RawScale, sink: &Sink) -> ScaleConfig {
             );
         }
     }
-    not_yet_above_zero(raw, sink);
+    let idle = idle(raw, sink);
     let most = SLOTS_PER_SERVICE as i64;
     let (min, max) = (raw.min.value, raw.max.value);
     if min >= 1 && (1..=most).contains(&max) && min > max {
@@ -289,26 +294,28 @@ fn scale(raw: &RawScale, sink: &Sink) -> ScaleConfig {
         max_surge: value::number(&raw.max_surge, 0, most, sink),
         interval: value::positive_duration(&raw.interval, sink).unwrap_or_default(),
         requests_per_replica: value::number(&raw.requests_per_replica, 1, i64::MAX, sink),
-        min: if min == 0 {
-            0
-        } else {
-            value::number(&raw.min, 1, most, sink)
-        },
+        min: value::number(&raw.min, 0, most, sink),
         max: value::number(&raw.max, 1, most, sink),
         spares: value::number(&raw.spares, 0, most, sink),
         spare_kind,
+        idle,
     }
 }
 
-/// Scaling to zero: keys that are there for a later version.
-fn not_yet_above_zero(raw: &RawScale, sink: &Sink) {
-    if raw.min.value == 0 {
-        let text = "scaling to zero is not in this version yet: at least 1";
-        sink.at(&raw.min, text);
-    }
-    let idle = value::duration(&raw.idle, sink);
-    if idle.is_some_and(|idle| idle > Duration::ZERO) {
-        let text = "scaling to zero is not in this version yet: leave it at \"0s\"";
+/// How long a service without a request keeps its copies.
+fn idle(raw: &RawScale, sink: &Sink) -> Duration {
+    let idle = value::duration(&raw.idle, sink).unwrap_or_default();
+    if !idle.is_zero() && raw.min.value > 0 {
+        let text = "is for services that may have no copy: write min = 0 as well, or idle = \"0s\"";
         sink.at(&raw.idle, text);
+    }
+    idle
+}
+
+/// Whoever scales to zero needs connections to wait: nothing else starts a copy.
+fn can_sleep(raw: &RawService, service: &ServiceConfig, sink: &Sink) {
+    if service.scale.min == 0 && service.hold.is_zero() {
+        let text = "with min = 0 a copy starts when somebody connects and waits: give hold a time, as \"30s\"";
+        sink.at(&raw.hold, text);
     }
 }

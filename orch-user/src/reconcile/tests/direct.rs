@@ -201,21 +201,18 @@ async fn an_adopted_container_is_told_to_the_data_plane_again() {
 #[test]
 fn a_demand_for_direct_delivery_is_met_or_refused_at_the_start() {
     let mut config = containers();
-    let able = Host {
-        tcx: true,
-        cgroup2: true,
-    };
-    let old = Host { tcx: false, ..able };
-    assert!(can_deliver(&config, old).is_ok(), "auto falls back");
+    let able = Host { cgroup2: true };
+    let bare = Host { cgroup2: false };
+    assert!(can_deliver(&config, bare).is_ok(), "auto falls back");
     config.services[0].scale.spares = 1;
     assert!(can_deliver(&config, able).is_ok());
-    let error = can_deliver(&config, old).unwrap_err().to_string();
+    let error = can_deliver(&config, bare).unwrap_err().to_string();
     assert!(error.contains("cannot have spares here"), "{error}");
     config.dataplane.delivery = Delivery::Direct;
     assert!(can_deliver(&config, able).is_ok());
-    let error = can_deliver(&config, old).unwrap_err().to_string();
+    let error = can_deliver(&config, bare).unwrap_err().to_string();
     assert!(
-        error.contains("acts") && error.contains("no TCX"),
+        error.contains("acts") && error.contains("no cgroup2"),
         "{error}"
     );
 }

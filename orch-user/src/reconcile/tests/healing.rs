@@ -1,5 +1,7 @@
 //! What breaks is replaced.
 
+use orch_common::event::EventKind;
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -218,4 +220,134 @@ async fn random_lives_recover() {
         life.end(false).await;
         assert_eq!(runtime.engine().backends.len(), 0, "nothing is left");
     }
+}
+
+/// Two copies that have been well for a while, and the key of the second.
+async fn two_copies() -> (Life, SlotKey) {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    life.scale(Some(2)).await.unwrap();
+    life.until_ring(&[0, 1]).await;
+    sleep(Duration::from_secs(3)).await;
+    let key = SlotKey {
+        service: 0,
+        slot: 1,
+    };
+    (life, key)
+}
+
+fn passed_by(life: &Life) -> bool {
+    !life.tables.kernel().passed_by.is_empty()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_suspected_wrongly_is_back_with_its_next_probe() {
+    for kind in [EventKind::Silent, EventKind::Failing] {
+        let (life, key) = two_copies().await;
+        life.tables.alarm(key, life.tables.generation(key), kind);
+        let suspected = Instant::now();
+        life.until("back", |life| !passed_by(life)).await;
+        let took = suspected.elapsed();
+        assert!(took < Duration::from_millis(600), "two ticks: {took:?}");
+        // A probe that comes before the silence has lasted a tick ends it untold.
+        let kinds = life.kinds();
+        let told = kinds.ends_with(&["suspect".into(), "cleared".into()]);
+        assert!(told || kind == EventKind::Silent, "{kinds:?}");
+        assert_eq!(life.tables.ring(0), [0, 1]);
+        assert_eq!(life.snapshot().replacements, []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_was_silent_for_a_moment_is_not_told() {
+    let (life, key) = two_copies().await;
+    let before = life.kinds();
+    life.tables
+        .alarm(key, life.tables.generation(key), EventKind::Silent);
+    sleep(Duration::from_millis(260)).await;
+    // Its next answer.
+    life.tables.kernel().passed_by.clear();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(life.kinds(), before);
+    assert!(life.row(1).unwrap().suspect.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_suspected_rightly_is_replaced_by_its_probe() {
+    let (life, key) = two_copies().await;
+    life.runtime.set_answer(8001, Answer::Status(500));
+    let generation = life.tables.generation(key);
+    life.tables.alarm(key, generation, EventKind::Failing);
+    let took = life.until_ring(&[0]).await;
+    assert!(took < Duration::from_millis(300), "a tick: {took:?}");
+    life.until_ring(&[0, 1]).await;
+    assert_ne!(life.tables.generation(key), generation);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_told_to_end_is_back_only_when_it_has_outlived_its_grace() {
+    let (life, key) = two_copies().await;
+    life.tables
+        .alarm(key, life.tables.generation(key), EventKind::Signalled);
+    let told = Instant::now();
+    life.until("shown", |life| {
+        life.row(1).is_some_and(|row| row.suspect == "signalled")
+    })
+    .await;
+    let note = life.row(1).unwrap().note;
+    assert_eq!(note, "passed by, since it was told to end");
+    life.until("back", |life| !passed_by(life)).await;
+    let took = told.elapsed();
+    let grace = Duration::from_secs(10);
+    assert!(
+        took >= grace && took < grace + Duration::from_millis(1300),
+        "{took:?}"
+    );
+    life.until("no longer shown", |life| {
+        life.row(1)
+            .is_some_and(|row| row.suspect.is_empty() && row.note.is_empty())
+    })
+    .await;
+    assert_eq!(life.tables.ring(0), [0, 1]);
+}
+
+/// The kernel has seen its process end, and a probe that was answered before is read after.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_has_ended_is_not_back_with_an_answer_from_before() {
+    let (life, key) = two_copies().await;
+    life.tables
+        .alarm(key, life.tables.generation(key), EventKind::Exited);
+    // Several probes, all of them good.
+    sleep(Duration::from_secs(5)).await;
+    assert!(passed_by(&life));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_we_stop_is_no_suspect() {
+    let (life, key) = two_copies().await;
+    let generation = life.tables.generation(key);
+    life.scale(Some(1)).await.unwrap();
+    life.until_ring(&[0]).await;
+    life.tables.alarm(key, generation, EventKind::Signalled);
+    sleep(Duration::from_secs(2)).await;
+    assert!(
+        !life.kinds().contains(&"suspect".to_owned()),
+        "{:?}",
+        life.kinds()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_copy_is_not_suspected_for_the_one_before() {
+    let (life, key) = two_copies().await;
+    life.tables
+        .alarm(key, life.tables.generation(key), EventKind::Signalled);
+    life.runtime.kill(8001, true);
+    life.until_ring(&[0]).await;
+    life.until_ring(&[0, 1]).await;
+    life.until("well", |life| {
+        life.row(1)
+            .is_some_and(|row| row.suspect.is_empty() && row.healthy)
+    })
+    .await;
 }

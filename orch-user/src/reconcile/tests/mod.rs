@@ -3,6 +3,7 @@
 mod beginning;
 mod direct;
 mod healing;
+mod holding;
 mod reloading;
 mod scaling;
 mod spares;
@@ -55,6 +56,8 @@ fn service(name: &str, port: u16, start_port: u16) -> ServiceConfig {
         balance: Balance::RoundRobin,
         weights: Vec::new(),
         expose_slots: false,
+        hold: Duration::from_secs(30),
+        hold_limit: 1024,
         backend: BackendConfig {
             runtime: RuntimeChoice::Auto,
             image: None,
@@ -87,6 +90,7 @@ fn service(name: &str, port: u16, start_port: u16) -> ServiceConfig {
             spare_kind: SpareKind::Running,
             policy: crate::scale::Policy::Step,
             max_surge: 0,
+            idle: Duration::ZERO,
         },
     }
 }
@@ -157,10 +161,7 @@ impl Life {
             runtimes,
             claims,
             prober: Arc::new(runtime.clone()),
-            host: Host {
-                tcx: true,
-                cgroup2: true,
-            },
+            host: Host { cgroup2: true },
         };
         let controller = Controller::new(config, tables.clone(), edges, door, receiver);
         Self {

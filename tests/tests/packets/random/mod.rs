@@ -18,6 +18,7 @@ use super::world::{PORT, REDIRECT, World, at, at6, backend, backend6, client, cl
 
 mod oracle;
 
+/// How many, unless `ORCH_FRAMES` says so.
 const FRAMES: u64 = 1_000_000;
 const THREADS: u64 = 2;
 const SEED: u64 = 0x0001_0c7e_57ab_1e5d;
@@ -218,10 +219,12 @@ fn share(seed: u64, frames: u64) -> Share {
 
 #[test]
 fn a_million_random_frames() {
+    let frames = std::env::var("ORCH_FRAMES").ok();
+    let frames: u64 = frames.map_or(FRAMES, |number| number.parse().unwrap());
     let shares: Vec<_> = (0..THREADS)
         .map(|number| {
             let seed = SEED ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            thread::spawn(move || share(seed, FRAMES / THREADS))
+            thread::spawn(move || share(seed, frames / THREADS))
         })
         .collect();
     let (mut seen, mut redirected) = ([0; Ours::COUNT], [0; 2]);
@@ -238,9 +241,9 @@ fn a_million_random_frames() {
     }
     println!("not ours, service, slot, reply, answer: {seen:?}");
     println!("to backends, to clients or from backend to backend: {redirected:?}");
-    assert!(seen.iter().all(|&count| count > FRAMES / 100), "{seen:?}");
+    assert!(seen.iter().all(|&count| count > frames / 100), "{seen:?}");
     assert!(
-        redirected.iter().all(|&count| count > FRAMES / 500),
+        redirected.iter().all(|&count| count > frames / 500),
         "{redirected:?}"
     );
 }

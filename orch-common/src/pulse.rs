@@ -1,0 +1,496 @@
+//! Passive health: what a slot's own traffic says of its backend, and what of that is suspicious.
+//!
+//! A backend is suspected by comparison with its peers alone. One that is slow, or that answers
+//! with errors, as all others do, has done nothing wrong.
+
+/// Requests without an answer that are more than chance.
+pub const UNANSWERED: u64 = 8;
+/// How many times the longest row of unanswered requests of a peer a suspect's must be.
+pub const TIMES_PEERS: u64 = 4;
+/// Shortest silence that is suspicious.
+pub const SILENCE_NS: u64 = 20_000_000;
+/// How many times the usual response time a silence must last.
+pub const TIMES_USUAL: u64 = 2;
+/// Server errors in a row, on as many connections, that are suspicious where peers have almost none.
+pub const ERRORS: u32 = 3;
+/// Server errors in a row that are suspicious where peers have some.
+pub const MANY_ERRORS: u32 = 8;
+/// The whole of [`Pulse::share`].
+pub const WHOLE: u32 = 1 << 16;
+/// A share of errors that is almost none: one in twenty.
+pub const FEW: u32 = WHOLE / 20;
+/// A share that is some: one in four.
+pub const SOME: u32 = WHOLE / 4;
+/// A share of which the backend itself must be the cause if peers have few: one in two.
+pub const HALF: u32 = WHOLE / 2;
+/// How often limits are doubled at the most, after false alarms.
+pub const MOST_PATIENCE: u32 = 6;
+/// So long after the last false alarm it is forgotten.
+pub const FORGIVEN_NS: u64 = 60_000_000_000;
+/// Peers are looked at no more often than this.
+pub const PAUSE_NS: u64 = 5_000_000;
+
+/// What the traffic of a slot says. Several CPUs change it at the same time: all but `unanswered`
+/// may lose a change, which makes it no more than a little inexact.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// Requests since the last beginning of a response. Changed atomically.
+    pub unanswered: u64,
+    /// When the first of them came, in nanoseconds of the monotonic clock, as all times here.
+    pub asked_ns: u64,
+    /// When the last response began.
+    pub answered_ns: u64,
+    /// A response time that few exceed: rises by a quarter of what a longer one is longer, and falls
+    /// by a 256th with each shorter one. 0: none is known.
+    pub usual_ns: u64,
+    /// When peers were last looked at.
+    pub looked_ns: u64,
+    /// When a false alarm was last taken back.
+    pub cleared_ns: u64,
+    /// When the first of `errors` came.
+    pub failing_ns: u64,
+    /// Server errors (5xx) in a row, each on another connection than the one before.
+    pub errors: u32,
+    /// Initial sequence number of the connection that had the last of them.
+    pub connection: u32,
+    /// Share of server errors among the last sixteen or so responses, of [`WHOLE`].
+    pub share: u32,
+    /// How often the limits are doubled.
+    pub patience: u32,
+    /// Why picks pass the slot by: the number of an [`crate::event::EventKind`]; 0 if they do not.
+    pub why: u32,
+    /// Always zero.
+    pub pad: u32,
+}
+
+/// What the other slots of the ring look like.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peers {
+    /// How many picks consider.
+    pub alive: u32,
+    /// How many they pass by because of what is judged here.
+    pub suspects: u32,
+    /// How many have answered since the trouble began.
+    pub answering: u32,
+    /// The sum of their shares of errors.
+    pub shares: u32,
+    /// The longest row of unanswered requests.
+    pub unanswered: u64,
+    /// The longest of their usual response times.
+    pub usual_ns: u64,
+}
+
+impl Pulse {
+    /// A response has begun, `taken_ns` after its request. `error` if it is a server's (5xx), on the
+    /// connection with this initial sequence number.
+    #[inline(always)]
+    pub fn answered(&mut self, now: u64, taken_ns: u64, error: bool, connection: u32) {
+        self.answered_ns = now;
+        let usual = self.usual_ns;
+        self.usual_ns = if usual == 0 {
+            taken_ns
+        } else if taken_ns > usual {
+            usual + ((taken_ns - usual) >> 2)
+        } else {
+            usual - (usual >> 8)
+        };
+        if !error {
+            self.errors = 0;
+            self.share -= self.share >> 4;
+            return;
+        }
+        // One client that asks for the impossible again and again says nothing of the backend.
+        if self.connection == connection {
+            return;
+        }
+        self.connection = connection;
+        if self.errors == 0 {
+            self.failing_ns = now;
+        }
+        self.errors = self.errors.saturating_add(1);
+        self.share += WHOLE.saturating_sub(self.share) >> 4;
+    }
+
+    /// How often the limits are doubled now.
+    #[must_use]
+    #[inline(always)]
+    pub const fn doublings(&self, now: u64) -> u32 {
+        if now.saturating_sub(self.cleared_ns) > FORGIVEN_NS {
+            return 0;
+        }
+        self.patience & 7
+    }
+
+    /// Whether it has said nothing for longer than is usual for it. Cheap; if it holds, ask
+    /// [`Self::is_silent`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn may_be_silent(&self, now: u64) -> bool {
+        let doublings = self.doublings(now);
+        self.unanswered > UNANSWERED << doublings && self.is_overdue(now, self.usual_ns, doublings)
+    }
+
+    #[inline(always)]
+    const fn is_overdue(&self, now: u64, usual_ns: u64, doublings: u32) -> bool {
+        let silence = now.saturating_sub(self.asked_ns);
+        let enough = SILENCE_NS << doublings;
+        silence > enough && silence >> doublings > TIMES_USUAL.wrapping_mul(usual_ns)
+    }
+
+    /// Whether it has stopped answering while its peers go on: the sign of a frozen process, or of a
+    /// listener behind which nobody accepts.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_silent(&self, peers: &Peers, now: u64) -> bool {
+        peers.answering > 0
+            && self.unanswered > TIMES_PEERS.wrapping_mul(peers.unanswered)
+            && self.is_overdue(now, peers.usual_ns, self.doublings(now))
+    }
+
+    /// Whether it has more server errors than happen. Cheap; if it holds, ask [`Self::is_failing`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn may_be_failing(&self, now: u64) -> bool {
+        let doublings = self.doublings(now);
+        self.errors > 0
+            && (self.errors >= ERRORS << doublings || doublings == 0 && self.share >= HALF)
+    }
+
+    /// Whether it has far more server errors than its peers.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_failing(&self, peers: &Peers, now: u64) -> bool {
+        let many = self.errors >= MANY_ERRORS << self.doublings(now);
+        let limit = if many { SOME } else { FEW };
+        peers.answering > 0 && peers.shares < limit.wrapping_mul(peers.answering)
+    }
+
+    /// It is well after all: its limits are doubled, since it was suspected wrongly.
+    #[inline(always)]
+    pub fn clear(&mut self, now: u64, wrongly: bool) {
+        let patience = self.doublings(now);
+        self.why = 0;
+        self.looked_ns = 0;
+        self.unanswered = 0;
+        self.errors = 0;
+        self.share = 0;
+        if wrongly {
+            self.patience = if patience < MOST_PATIENCE {
+                patience + 1
+            } else {
+                MOST_PATIENCE
+            };
+            self.cleared_ns = now;
+        }
+    }
+}
+
+impl Peers {
+    /// Looks at one of them. `since` is when the trouble began; `suspected` says whether it is itself
+    /// passed by because of what is judged here.
+    #[inline(always)]
+    pub const fn see(&mut self, peer: &Pulse, since: u64, suspected: bool) {
+        if peer.why != 0 {
+            self.suspects += suspected as u32;
+            return;
+        }
+        self.alive += 1;
+        if peer.answered_ns > since {
+            self.answering += 1;
+            self.shares += peer.share;
+        }
+        if peer.unanswered > self.unanswered {
+            self.unanswered = peer.unanswered;
+        }
+        if peer.usual_ns > self.usual_ns {
+            self.usual_ns = peer.usual_ns;
+        }
+    }
+
+    /// Whether one more of a ring of `len` may be passed by: never the last, and never more than a
+    /// third of them by suspicion.
+    #[must_use]
+    #[inline(always)]
+    pub const fn spare_one(&self, len: u32) -> bool {
+        let third = if len < 6 { 1 } else { len / 3 };
+        self.alive > 0 && self.suspects < third
+    }
+}
+
+const _: () = assert!(size_of::<Pulse>() == 80);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+    /// A moment at which no false alarm is remembered.
+    const LATE: u64 = 2 * FORGIVEN_NS;
+
+    /// Three peers that answer at once.
+    fn brisk() -> Peers {
+        Peers {
+            alive: 3,
+            answering: 3,
+            usual_ns: MS,
+            ..Peers::default()
+        }
+    }
+
+    /// A slot that has been asked so often since a moment, and is usually so slow.
+    fn asked(unanswered: u64, asked_ns: u64, usual_ns: u64) -> Pulse {
+        Pulse {
+            unanswered,
+            asked_ns,
+            usual_ns,
+            ..Pulse::default()
+        }
+    }
+
+    fn silent(pulse: &Pulse, peers: &Peers, now: u64) -> bool {
+        pulse.may_be_silent(now) && pulse.is_silent(peers, now)
+    }
+
+    #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
+    fn silence_is_judged_by_number_time_and_peers() {
+        let now = LATE;
+        let rows = [
+            ("nine for 21 ms", asked(9, now - 21 * MS, MS), brisk(), true),
+            (
+                "no more than eight",
+                asked(8, now - 90 * MS, MS),
+                brisk(),
+                false,
+            ),
+            (
+                "no longer than 20 ms",
+                asked(500, now - 20 * MS, MS),
+                brisk(),
+                false,
+            ),
+            (
+                "peers are silent as well",
+                asked(500, now - 500 * MS, MS),
+                Peers {
+                    answering: 0,
+                    ..brisk()
+                },
+                false,
+            ),
+            (
+                "a peer has nearly as many to answer",
+                asked(40, now - 500 * MS, MS),
+                Peers {
+                    unanswered: 10,
+                    ..brisk()
+                },
+                false,
+            ),
+            (
+                "it has four times as many as any peer",
+                asked(41, now - 500 * MS, MS),
+                Peers {
+                    unanswered: 10,
+                    ..brisk()
+                },
+                true,
+            ),
+            (
+                "it is slow",
+                asked(90, now - 990 * MS, 500 * MS),
+                brisk(),
+                false,
+            ),
+            (
+                "too slow even for itself",
+                asked(90, now - 1010 * MS, 500 * MS),
+                brisk(),
+                true,
+            ),
+            (
+                "it is new, and peers are slow",
+                asked(90, now - 990 * MS, 0),
+                Peers {
+                    usual_ns: 500 * MS,
+                    ..brisk()
+                },
+                false,
+            ),
+        ];
+        for (what, pulse, peers, expected) in rows {
+            assert_eq!(silent(&pulse, &peers, now), expected, "{what}");
+        }
+    }
+
+    /// Servers that take half a second for one request after the other, each with ever more that
+    /// wait: whoever looks at whom, at whatever moment, none is silent.
+    #[test]
+    fn slow_servers_with_long_queues_are_never_silent() {
+        let step = 500 * MS;
+        for offset in [0, 10 * MS, 250 * MS, 490 * MS] {
+            let mut slots = [Pulse::default(); 2];
+            let queued = |at: u64| at / (20 * MS);
+            for at in (LATE..LATE + 60 * step).step_by(10 * MS as usize) {
+                for (index, slot) in slots.iter_mut().enumerate() {
+                    let shift = offset * index as u64;
+                    if at > LATE + shift && (at - LATE - shift).is_multiple_of(step) {
+                        slot.unanswered = 0;
+                        let waited = (at - LATE).min(queued(at - LATE) * step);
+                        slot.answered(at, waited.max(step), false, 1);
+                    }
+                    if slot.unanswered == 0 {
+                        slot.asked_ns = at;
+                    }
+                    slot.unanswered += 1;
+                }
+                for (one, other) in [(0, 1), (1, 0)] {
+                    let mut peers = Peers::default();
+                    peers.see(&slots[other], slots[one].asked_ns, false);
+                    assert!(!silent(&slots[one], &peers, at), "{offset} {at} {slots:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_few_slow_requests_among_fast_ones_make_the_usual_time_long() {
+        let mut pulse = Pulse::default();
+        for number in 0..10_000_u32 {
+            let slow = number % 50 == 0;
+            let taken = if slow { 500 * MS } else { MS };
+            pulse.answered(LATE, taken, false, number);
+            assert!(
+                number < 500 || TIMES_USUAL * pulse.usual_ns > 500 * MS,
+                "{pulse:?}"
+            );
+        }
+        for number in 0..4000 {
+            pulse.answered(LATE, MS, false, number);
+        }
+        assert!(pulse.usual_ns < 2 * MS, "and it is forgotten: {pulse:?}");
+    }
+
+    /// A slot that has answered like this, each on another connection.
+    fn answering(errors: &[bool]) -> Pulse {
+        let mut pulse = Pulse::default();
+        for (number, error) in (1..).zip(errors) {
+            pulse.answered(LATE, MS, *error, number);
+        }
+        pulse
+    }
+
+    fn failing(pulse: &Pulse, peers: &Peers) -> bool {
+        pulse.may_be_failing(LATE) && pulse.is_failing(peers, LATE)
+    }
+
+    #[test]
+    fn errors_are_judged_by_those_of_peers() {
+        let well = brisk();
+        let some = Peers {
+            shares: 3 * (WHOLE / 10),
+            ..well
+        };
+        let bad = Peers {
+            shares: 3 * (WHOLE / 2),
+            ..well
+        };
+        let idle = Peers {
+            answering: 0,
+            ..well
+        };
+        let every_other: Vec<bool> = (0..61).map(|number| number % 2 == 0).collect();
+        let rows: [(&str, &[bool], Peers, bool); 9] = [
+            ("three in a row", &[true; 3], well, true),
+            ("two", &[true; 2], well, false),
+            (
+                "two, one good, two",
+                &[true, true, false, true, true],
+                well,
+                false,
+            ),
+            (
+                "three in a row where peers have some",
+                &[true; 3],
+                some,
+                false,
+            ),
+            (
+                "eight in a row where peers have some",
+                &[true; 8],
+                some,
+                true,
+            ),
+            ("all have them", &[true; 100], bad, false),
+            ("nobody to compare with", &[true; 100], idle, false),
+            ("every other one", &every_other, well, true),
+            (
+                "one in three",
+                &[true, false, false].repeat(30),
+                well,
+                false,
+            ),
+        ];
+        for (what, errors, peers, expected) in rows {
+            assert_eq!(failing(&answering(errors), &peers), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn one_connection_that_only_gets_errors_says_little() {
+        let mut pulse = Pulse::default();
+        for _ in 0..100 {
+            pulse.answered(LATE, MS, true, 7);
+        }
+        assert!(!failing(&pulse, &brisk()), "{pulse:?}");
+    }
+
+    #[test]
+    fn false_alarms_double_the_limits_for_a_minute() {
+        let mut pulse = answering(&[true; 3]);
+        let mut now = LATE;
+        for doublings in 0..10 {
+            let limit = ERRORS << doublings.min(MOST_PATIENCE);
+            pulse.errors = limit - 1;
+            pulse.share = 0;
+            assert!(!pulse.may_be_failing(now), "{doublings}");
+            pulse.errors = limit;
+            assert!(pulse.may_be_failing(now), "{doublings}");
+            let many = UNANSWERED << doublings.min(MOST_PATIENCE);
+            pulse.unanswered = many;
+            pulse.asked_ns = 0;
+            assert!(!pulse.may_be_silent(now), "{doublings}");
+            pulse.unanswered = many + 1;
+            assert!(pulse.may_be_silent(now), "{doublings}");
+            now += FORGIVEN_NS;
+            pulse.clear(now, true);
+        }
+        assert_eq!(pulse.doublings(now + FORGIVEN_NS + 1), 0);
+        pulse.clear(now + FORGIVEN_NS + 1, true);
+        assert_eq!(pulse.doublings(now + FORGIVEN_NS + 1), 1);
+    }
+
+    #[test]
+    fn never_the_last_and_never_more_than_a_third() {
+        for (alive, suspects, len, allowed) in [
+            (0, 0, 1, false),
+            (1, 0, 2, true),
+            (0, 0, 2, false),
+            (2, 0, 3, true),
+            (1, 1, 3, false),
+            (4, 1, 6, true),
+            (3, 2, 6, false),
+            (40, 20, 64, true),
+            (40, 21, 64, false),
+        ] {
+            let peers = Peers {
+                alive,
+                suspects,
+                ..Peers::default()
+            };
+            assert_eq!(peers.spare_one(len), allowed, "{alive} {suspects} {len}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Passive health: what a slot's traffic says of its backend.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use orch_common::{
+    event::EventKind,
+    flow::Flow,
+    pulse::{PAUSE_NS, Pulse},
+    slot::SlotKey,
+};
+
+use crate::{atomic, maps};
+
+/// A request goes to a slot. Says whether the slot has to be compared with its peers.
+#[inline(always)]
+pub fn asked(key: SlotKey, now: u64) -> bool {
+    let Some(pulse) = maps::pulse(key) else {
+        return false;
+    };
+    if atomic::fetch_add(&raw mut pulse.unanswered, 1) == 0 {
+        pulse.asked_ns = now;
+        return false;
+    }
+    pulse.may_be_silent(now) && is_due(pulse, now)
+}
+
+/// A slot sends the first bytes of a response, of whatever kind.
+#[inline(always)]
+pub fn spoke(flow: &Flow) {
+    let key = SlotKey {
+        service: flow.service,
+        slot: flow.slot,
+    };
+    let Some(pulse) = maps::pulse(key) else {
+        return;
+    };
+    pulse.unanswered = 0;
+    // It was behind, and no more than that: its limits stay as they are.
+    if pulse.why == EventKind::Silent as u32
+        && let Some(slot) = maps::slot(&key)
+        && slot.generation == flow.generation
+    {
+        pulse.clear(0, false);
+        slot.alive = 1;
+    }
+}
+
+/// A slot has answered on the connection with this initial sequence number; `at` is when, and after
+/// which time. Says whether the slot has to be compared with its peers.
+#[inline(always)]
+pub fn answered(key: SlotKey, connection: u32, error: bool, at: (u64, u64)) -> bool {
+    let Some(pulse) = maps::pulse(key) else {
+        return false;
+    };
+    let (now, taken) = at;
+    pulse.answered(now, taken, error, connection);
+    error && pulse.may_be_failing(now) && is_due(pulse, now)
+}
+
+/// Whether it may be compared again.
+#[inline(always)]
+const fn is_due(pulse: &Pulse, now: u64) -> bool {
+    pulse.why == 0 && now.wrapping_sub(pulse.looked_ns) >= PAUSE_NS
+}
+
+/// Another backend is in the slot.
+#[inline(always)]
+pub fn begin(key: SlotKey) {
+    if let Some(pulse) = maps::pulse(key) {
+        *pulse = Pulse::default();
+    }
+}
+
+/// Picks consider the slot again.
+#[inline(always)]
+pub fn clear(key: SlotKey) {
+    if let Some(pulse) = maps::pulse(key)
+        && pulse.why != 0
+    {
+        // SAFETY: the helper has no preconditions.
+        let now = unsafe { bpf_ktime_get_ns() };
+        pulse.clear(now, is_compared(pulse.why));
+    }
+}
+
+/// Whether a slot is passed by because of such a comparison.
+#[inline(always)]
+pub const fn is_compared(why: u32) -> bool {
+    why == EventKind::Silent as u32 || why == EventKind::Failing as u32
+}

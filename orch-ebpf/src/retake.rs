@@ -1,0 +1,74 @@
+//! A SYN that the only backend has refused: taken back, and held as if it had just come.
+
+use orch_common::{
+    flow::{Flow, FlowKey},
+    hold,
+    syn::Syn,
+};
+
+use crate::{backend, flow, hold::terms, maps};
+
+/// Holds the SYN of a flow that the only backend has refused; the flow is forgotten. Says whether it
+/// could be held.
+#[inline(always)]
+pub fn take_back(key: &FlowKey, flow: &mut Flow) -> bool {
+    if orch_take_back(key) != 0 {
+        return false;
+    }
+    backend::discount(flow);
+    flow::forget(key, flow);
+    true
+}
+
+/// Checked once by itself (`choice`); answers 0, or 1 if it cannot be held.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn orch_take_back(key: *const FlowKey) -> i32 {
+    // SAFETY: the verifier knows the key's size and lets nobody call with less; it may be null.
+    let Some(key) = (unsafe { key.as_ref() }) else {
+        return 1;
+    };
+    let key = *key;
+    let (Some(flow), Some(syn)) = (maps::flow(&key), maps::syn(&key)) else {
+        return 1;
+    };
+    i32::from(keep(&key, flow, syn).is_none())
+}
+
+/// Hands what is remembered of the SYN over, and has its repetitions known.
+#[inline(always)]
+fn keep(key: &FlowKey, flow: &Flow, syn: &Syn) -> Option<()> {
+    let terms = terms(u32::from(flow.service))?;
+    let signature = hold::signature(key, flow.isn, terms.session);
+    let place = maps::signature(signature)?;
+    hand_over(key, flow, syn)?;
+    *place = signature;
+    Some(())
+}
+
+/// Hands what is remembered of the SYN to the controller, which makes a frame of it.
+#[inline(always)]
+#[expect(
+    clippy::cast_ptr_alignment,
+    reason = "the frame lies 48 bytes into a record that is aligned to eight"
+)]
+pub fn hand_over(key: &FlowKey, flow: &Flow, syn: &Syn) -> Option<()> {
+    let isn = u32::from_be_bytes([syn.header[4], syn.header[5], syn.header[6], syn.header[7]]);
+    if isn != flow.isn {
+        return None;
+    }
+    let mut entry = maps::held()?;
+    let record = entry.as_mut_ptr();
+    // SAFETY: the record is whole and ours until it is submitted, and its frame has room for a SYN,
+    // at an offset that is aligned for it.
+    unsafe {
+        (&raw mut (*record).key).write(*key);
+        (&raw mut (*record).seq).write(isn);
+        (&raw mut (*record).ifindex).write(flow.uplink);
+        (&raw mut (*record).service).write(flow.service);
+        (&raw mut (*record).len).write(0);
+        (&raw mut (*record).frame).cast::<Syn>().write(*syn);
+    }
+    entry.submit(0);
+    Some(())
+}

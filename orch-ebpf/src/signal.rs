@@ -1,0 +1,65 @@
+//! A backend that is told to end: no connection goes there while it shuts down, so that none meets
+//! a listener that closes.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
+    programs::RawTracePointContext,
+};
+use orch_common::{counter::Reason, event::EventKind};
+
+use crate::{backend, maps, verdict::count};
+
+/// Where a process's number is in the kernel's `task_struct`, in bytes. The controller writes it.
+#[unsafe(no_mangle)]
+static TASK_TGID: u32 = 0;
+
+/// Signals that ask a process to end (signal(7)), one bit each: SIGINT, SIGQUIT, SIGTERM. After
+/// SIGKILL there is no time to pass anything by: `exit` sees its end.
+const ENDING: u64 = 1 << 2 | 1 << 3 | 1 << 15;
+/// `TRACE_SIGNAL_DELIVERED`: the process has not chosen to ignore it.
+const DELIVERED: u64 = 0;
+
+/// A signal is sent: `signal_generate(sig, info, task, group, result)`.
+#[inline(always)]
+pub fn generated(ctx: &RawTracePointContext) {
+    if !ends(argument(ctx, 0)) || argument(ctx, 4) != DELIVERED {
+        return;
+    }
+    // SAFETY: the loader has written the constant, so the compiler must not know it.
+    let offset = unsafe { core::ptr::read_volatile(&raw const TASK_TGID) };
+    let task = argument(ctx, 2) + u64::from(offset);
+    // SAFETY: the helper checks the address.
+    if let Ok(process) = unsafe { bpf_probe_read_kernel(task as *const u32) } {
+        told(process);
+    }
+}
+
+/// The current process takes a signal: `signal_deliver(sig, info, action)`.
+#[inline(always)]
+pub fn delivered(ctx: &RawTracePointContext) {
+    if ends(argument(ctx, 0)) {
+        told((bpf_get_current_pid_tgid() >> 32) as u32);
+    }
+}
+
+#[inline(always)]
+fn argument(ctx: &RawTracePointContext, at: usize) -> u64 {
+    // SAFETY: the context is the kernel's: one word for each argument of the tracepoint, and the
+    // verifier lets none be read that is not there.
+    unsafe { ctx.as_ptr().cast::<u64>().add(at).read_volatile() }
+}
+
+#[inline(always)]
+const fn ends(signal: u64) -> bool {
+    ENDING >> (signal & 63) & 1 == 1
+}
+
+#[inline(always)]
+fn told(process: u32) {
+    if let Some(owner) = maps::process(process)
+        && backend::pass_by(owner.slot, owner.generation, EventKind::Signalled)
+    {
+        count(Reason::Signalled);
+    }
+}

@@ -1,0 +1,271 @@
+//! Where connections of this host wait. The kernel leads a socket that connects to a service without
+//! a backend to a listener of the controller; once there is one, the controller connects as the
+//! socket would have, and joins the two. Such a connection ends with the controller.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use orch_common::hold::LET_GO;
+use socket2::SockRef;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{Semaphore, watch},
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::{config::Listen, health::probe::Task};
+
+/// Between two tries while a backend is thought to be there.
+const RETRY: Duration = Duration::from_millis(100);
+/// Between two tries to accept when the process has no descriptor left.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Longest time of a connect on this host.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// What those who wait are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Word {
+    /// There is a backend.
+    pub ready: bool,
+    /// How often one has come: whoever hears of another tries again at once.
+    pub times: u64,
+    /// How often all were sent away.
+    pub refusals: u64,
+}
+
+/// On which terms one waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Where the service listens.
+    pub listen: Listen,
+    /// How long one may wait.
+    pub hold: Duration,
+    /// How many may.
+    pub limit: u32,
+}
+
+/// The listeners of a service. They go when this is dropped; who waits is sent away then.
+#[derive(Debug)]
+pub struct Porch {
+    /// Their port, on both families' loopback.
+    pub port: u16,
+    /// The terms.
+    pub rules: Rules,
+    waiting: Arc<AtomicUsize>,
+    word: watch::Sender<Word>,
+    _accepting: Vec<Task>,
+}
+
+impl Porch {
+    /// Opens one; `tell` is called for everybody who comes. Fails if no port can be bound.
+    pub fn open(rules: Rules, tell: impl Fn() + Clone + Send + 'static) -> io::Result<Self> {
+        let (word, heard) = watch::channel(Word::default());
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let room = Arc::new(Semaphore::new(rules.limit as usize));
+        let (port, listeners) = listen()?;
+        let mut accepting = Vec::new();
+        for listener in listeners {
+            let desk = Desk {
+                rules,
+                heard: heard.clone(),
+                waiting: Arc::clone(&waiting),
+                room: Arc::clone(&room),
+            };
+            accepting.push(Task(tokio::spawn(desk.accept(listener, tell.clone()))));
+        }
+        Ok(Self {
+            port,
+            rules,
+            waiting,
+            _accepting: accepting,
+            word,
+        })
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// There is a backend: all try.
+    pub fn ready(&self) {
+        self.word.send_modify(|word| {
+            word.ready = true;
+            word.times += 1;
+        });
+    }
+
+    /// There is none any more.
+    pub fn not_ready(&self) {
+        self.word
+            .send_if_modified(|word| std::mem::take(&mut word.ready));
+    }
+
+    /// Sends all away that wait.
+    pub fn refuse(&self) {
+        if self.waiting() > 0 {
+            self.word.send_modify(|word| word.refusals += 1);
+        }
+    }
+}
+
+/// A free port, on both families where there are two.
+fn listen() -> io::Result<(u16, Vec<TcpListener>)> {
+    let bind = |ip: IpAddr, port| {
+        let listener = std::net::TcpListener::bind((ip, port))?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    let mut tries = 0;
+    loop {
+        let four = bind(Ipv4Addr::LOCALHOST.into(), 0)?;
+        let port = four.local_addr()?.port();
+        match bind(Ipv6Addr::LOCALHOST.into(), port) {
+            Ok(six) => return Ok((port, vec![four, six])),
+            // Somebody has it on the other family: another one, then.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < 16 => tries += 1,
+            // A host without IPv6.
+            Err(_) => return Ok((port, vec![four])),
+        }
+    }
+}
+
+/// What a listener works with.
+#[derive(Clone)]
+struct Desk {
+    rules: Rules,
+    heard: watch::Receiver<Word>,
+    waiting: Arc<AtomicUsize>,
+    room: Arc<Semaphore>,
+}
+
+impl Desk {
+    /// Beyond the limit nobody is accepted: the listener's queue holds some more, and then their own
+    /// repetitions have to do.
+    async fn accept(self, listener: TcpListener, tell: impl Fn()) {
+        loop {
+            let Ok(place) = Arc::clone(&self.room).acquire_owned().await else {
+                return;
+            };
+            let Ok((client, _)) = listener.accept().await else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            let guest = Guest::new(&self.waiting);
+            let mut desk = self.clone();
+            desk.heard.mark_unchanged();
+            tell();
+            tokio::spawn(async move {
+                let backend = desk.wait(&client).await;
+                drop((guest, place));
+                match backend {
+                    Some(backend) => join(client, backend).await,
+                    None => reset(&client),
+                }
+            });
+        }
+    }
+
+    /// Connects as soon as there is a backend. `None` if it is not to be, or the client has gone.
+    async fn wait(&mut self, client: &TcpStream) -> Option<TcpStream> {
+        let until = Instant::now() + self.rules.hold;
+        let refusals = self.heard.borrow().refusals;
+        let target = self.target(client)?;
+        loop {
+            let word = *self.heard.borrow_and_update();
+            if word.refusals != refusals {
+                return None;
+            }
+            if word.ready
+                && let Ok(Ok(backend)) = timeout(CONNECT, connect(target)).await
+            {
+                return Some(backend);
+            }
+            let again = if word.ready {
+                until.min(Instant::now() + RETRY)
+            } else {
+                until
+            };
+            tokio::select! {
+                changed = self.heard.changed() => changed.ok()?,
+                () = sleep_until(again) => {}
+                () = left(client) => return None,
+            }
+            if Instant::now() >= until {
+                return None;
+            }
+        }
+    }
+
+    /// Where the service listens, in the client's family.
+    fn target(&self, client: &TcpStream) -> Option<SocketAddr> {
+        let own = client.local_addr().ok()?.ip().to_canonical();
+        let ip = match self.rules.listen.address {
+            Some(ip) if !ip.is_unspecified() => ip,
+            _ => own,
+        };
+        Some(SocketAddr::new(ip, self.rules.listen.port))
+    }
+}
+
+/// Counts one who waits.
+struct Guest(Arc<AtomicUsize>);
+
+impl Guest {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Ends once the client has closed or reset its connection; what it has sent stays unread.
+async fn left(client: &TcpStream) {
+    let mut byte = [0];
+    if let Ok(1..) = client.peek(&mut byte).await {
+        // It has sent something and waits for the answer.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Connects to the service as any client of this host, with the mark by which the kernel knows who
+/// must not wait here again.
+async fn connect(target: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if target.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    SockRef::from(&socket).set_mark(LET_GO)?;
+    socket.set_nodelay(true)?;
+    socket.connect(target).await
+}
+
+/// Carries bytes both ways until both ends have finished. One that breaks off breaks the other off.
+async fn join(mut client: TcpStream, mut backend: TcpStream) {
+    // Only latency is at stake.
+    let _ = client.set_nodelay(true);
+    if copy_bidirectional(&mut client, &mut backend).await.is_err() {
+        reset(&client);
+        reset(&backend);
+    }
+}
+
+/// Has the connection end with RST when it is dropped.
+fn reset(stream: &TcpStream) {
+    // Where that fails it ends with FIN.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
