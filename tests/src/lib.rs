@@ -8,6 +8,7 @@
 
 pub mod browser;
 pub mod client;
+pub mod engine;
 pub mod fixture;
 pub mod frame;
 pub mod load;
