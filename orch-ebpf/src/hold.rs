@@ -14,7 +14,7 @@ use orch_common::{
     hold::{self, FRAME_BYTES, Holding, LET_GO, SOURCE_SHARE},
 };
 
-use crate::{maps, opaque::opaque, packet::Located, segment::Segment};
+use crate::{maps, opaque::length, packet::Located, segment::Segment};
 
 /// `PACKET_HOST`.
 const TO_HOST: u32 = 0;
@@ -116,10 +116,10 @@ fn admits(bucket: u32, cost: u64) -> bool {
 fn copy(skb: *mut __sk_buff, key: &FlowKey, service: u32, seq: u32) -> Option<()> {
     // SAFETY: the context is the kernel's.
     let (len, ifindex) = unsafe { ((*skb).len as usize, (*skb).ifindex) };
-    let len = opaque(len);
-    if len == 0 || len > FRAME_BYTES {
+    if len > FRAME_BYTES {
         return None;
     }
+    let len = length(len, FRAME_BYTES)?;
     let mut entry = maps::held()?;
     let record = entry.as_mut_ptr();
     // SAFETY: the record is whole and ours until it is submitted; the helper writes `len` bytes of

@@ -9,6 +9,7 @@
 pub mod browser;
 pub mod client;
 pub mod cna;
+pub mod engine;
 pub mod fixture;
 pub mod frame;
 pub mod load;

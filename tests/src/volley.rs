@@ -76,6 +76,8 @@ pub struct Tally {
     pub connections: u64,
     /// Those that are not good, in the order of their ends.
     pub losses: Vec<Loss>,
+    /// The longest time without a whole answer.
+    pub gap: Duration,
     /// The longest that the client was behind its schedule: what it sees is late by as much.
     pub lag: Duration,
 }
@@ -91,6 +93,7 @@ impl Tally {
         self.connections += other.connections;
         self.losses.extend(other.losses);
         self.lag = self.lag.max(other.lag);
+        self.gap = self.gap.max(other.gap);
     }
 }
 
@@ -131,6 +134,7 @@ impl Volley {
 
 async fn fire(address: SocketAddr, request: Arc<str>, pace: Duration, stop: &AtomicBool) -> Tally {
     let losses = Arc::new(Mutex::new(Vec::new()));
+    let answers = Arc::new(Mutex::new(Answers::new()));
     let mut tally = Tally::default();
     let mut open = JoinSet::new();
     // Ticks that are missed are made good at once: the rate is what was asked for.
@@ -140,9 +144,13 @@ async fn fire(address: SocketAddr, request: Arc<str>, pace: Duration, stop: &Ato
         tally.lag = tally.lag.max(due.elapsed());
         tally.connections += 1;
         let (request, losses) = (Arc::clone(&request), Arc::clone(&losses));
+        let answers = Arc::clone(&answers);
         open.spawn(async move {
             let begun = Instant::now();
             let (fate, how) = one(address, &request).await;
+            if matches!(fate, Fate::Good | Fate::Stalled) {
+                answers.lock().unwrap().another();
+            }
             if fate != Fate::Good {
                 let ended = Instant::now();
                 losses.lock().unwrap().push(Loss {
@@ -157,7 +165,28 @@ async fn fire(address: SocketAddr, request: Arc<str>, pace: Duration, stop: &Ato
     }
     while open.join_next().await.is_some() {}
     tally.losses = std::mem::take(&mut losses.lock().unwrap());
+    tally.gap = answers.lock().unwrap().gap;
     tally
+}
+
+/// When whole answers came.
+struct Answers {
+    last: Instant,
+    gap: Duration,
+}
+
+impl Answers {
+    fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            gap: Duration::ZERO,
+        }
+    }
+
+    fn another(&mut self) {
+        self.gap = self.gap.max(self.last.elapsed());
+        self.last = Instant::now();
+    }
 }
 
 /// One connection, from its SYN to its end.

@@ -1,19 +1,13 @@
 //! The whole program with containers of the host's Docker engine.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::{
-    io,
-    net::Shutdown,
-    os::unix::net::{UnixListener, UnixStream},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-    thread,
-};
-
 use nix::sys::signal::Signal;
 use orch_tests::{
+    engine::Way,
     orch::{Kind::Docker, Orch, Settings, docker},
-    story::{drill, gateway, hold, lifetime, refusals, reload, replace, scale, spare, volume},
+    story::{
+        drill, gateway, hold, lifetime, refusals, reload, replace, scale, spare, trouble, volume,
+    },
 };
 use serde_json::{Value, json};
 
@@ -45,6 +39,11 @@ fn clients_outside_notice_no_death() {
 #[test]
 fn local_clients_notice_no_death() {
     drill::local_clients();
+}
+
+#[test]
+fn troubles_of_the_host_are_outlived() {
+    trouble::all();
 }
 
 #[test]
@@ -218,61 +217,6 @@ fn an_end_without_the_engine_can_be_made_good() {
     way.mend();
     assert!(orch.down().status.success());
     assert_eq!(orch.remains(), Vec::<String>::new());
-}
-
-/// A way to the engine that can be cut.
-struct Way {
-    path: PathBuf,
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    cut: bool,
-    streams: Vec<UnixStream>,
-}
-
-impl Way {
-    fn open(path: PathBuf) -> Self {
-        let listener = UnixListener::bind(&path).unwrap();
-        let state = Arc::new(Mutex::new(State::default()));
-        let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let mut state = shared.lock().unwrap();
-                if !state.cut {
-                    join(stream, &mut state.streams);
-                }
-            }
-        });
-        Self { path, state }
-    }
-
-    fn cut(&self) {
-        let mut state = self.state.lock().unwrap();
-        state.cut = true;
-        for stream in state.streams.drain(..) {
-            // One that has ended already is cut, too.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-
-    fn mend(&self) {
-        self.state.lock().unwrap().cut = false;
-    }
-}
-
-/// Copies both ways until either end closes.
-fn join(near: UnixStream, streams: &mut Vec<UnixStream>) {
-    let far = UnixStream::connect(Path::new("/var/run/docker.sock")).unwrap();
-    for (from, to) in [(&near, &far), (&far, &near)] {
-        let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-        thread::spawn(move || {
-            let _ = io::copy(&mut from, &mut to);
-            let _ = to.shutdown(Shutdown::Write);
-        });
-    }
-    streams.extend([near, far]);
 }
 
 #[test]

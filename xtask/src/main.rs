@@ -8,6 +8,7 @@ mod ci;
 mod cna;
 mod digest;
 mod docker;
+mod drill;
 mod error;
 mod host;
 mod instructions;
@@ -45,6 +46,8 @@ enum Verb {
     Screenshot,
     /// Ask the API of a running controller what its description allows, and what it does not.
     Schemathesis(schemathesis::Args),
+    /// Strike copies and host under load, and report what clients notice.
+    Drill(drill::Args),
     /// Measure orch beside its peers on this machine.
     Bench(bench::Args),
     /// Build the kernel programs into the object that is committed.
@@ -69,6 +72,7 @@ fn perform(verb: Verb) -> Result<(), Error> {
         Verb::Test(args) => test::test(&args),
         Verb::Screenshot => screenshot::screenshot(),
         Verb::Schemathesis(args) => schemathesis::schemathesis(&args),
+        Verb::Drill(args) => drill::drill(&args),
         Verb::Bench(args) => bench::bench(&args),
         Verb::BuildEbpf(args) => build_ebpf::build_ebpf(&args),
         Verb::Ci => ci::ci(),

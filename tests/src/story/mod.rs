@@ -10,4 +10,5 @@ pub mod reload;
 pub mod replace;
 pub mod scale;
 pub mod spare;
+pub mod trouble;
 pub mod volume;
