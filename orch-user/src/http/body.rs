@@ -61,7 +61,7 @@ enum Kind {
 struct Answer {
     inner: Incoming,
     /// The connection; gone once it is kept for another request.
-    link: Option<Link>,
+    link: Option<Box<Link>>,
     flight: Flight,
     thread: usize,
     patience: Patience,
@@ -79,7 +79,7 @@ impl Body {
     /// The body that comes by this connection, which is kept for the next request behind its end.
     pub(super) fn copy(
         inner: Incoming,
-        link: Link,
+        link: Box<Link>,
         flight: Flight,
         thread: usize,
         limit: Duration,
