@@ -48,6 +48,8 @@ pub(super) struct Shared {
     control: RwLock<PathBuf>,
     /// Connections of clients, of all services.
     clients: AtomicUsize,
+    /// How often one of them was silent for long enough to go to a lot.
+    parked: AtomicUsize,
 }
 
 impl Shared {
@@ -68,6 +70,11 @@ impl Shared {
 
     pub(super) fn set_control(&self, path: PathBuf) {
         *self.control.write().unwrap_or_else(PoisonError::into_inner) = path;
+    }
+
+    /// How often a client has gone to a lot.
+    pub(super) fn parked(&self) -> usize {
+        self.parked.load(Relaxed)
     }
 
     /// Connections that are open.
@@ -228,6 +235,7 @@ fn park(thread: &Thread, rest: Option<Rest<TcpStream>>, address: IpAddr, guest: 
     let Some(Rest { stream, patience }) = rest else {
         return;
     };
+    thread.shared.parked.fetch_add(1, Relaxed);
     match stream.into_std() {
         Ok(stream) => thread.lot.park(Waiting {
             stream,
