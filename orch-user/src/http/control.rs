@@ -128,6 +128,7 @@ struct State {
 /// Runs the gateway behind this socket until it is told to end. One that answers there already is
 /// asked for its listening sockets and finishes what it has begun.
 pub fn run(path: &Path) -> Result<(), GatewayError> {
+    orch_common::heap::keep_little();
     // Every client is a descriptor, and every request in flight another.
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
