@@ -56,7 +56,6 @@ pub(crate) fn script() -> Result<PathBuf, Error> {
 fn is_right(script: &PathBuf) -> bool {
     fs::read(script).is_ok_and(|bytes| {
         let digest = Sha256::digest(bytes);
-        let text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        text == DIGEST
+        format!("{digest:x}") == DIGEST
     })
 }

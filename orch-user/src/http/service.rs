@@ -40,6 +40,7 @@ pub(super) struct Slot {
     refused: AtomicBool,
     live: AtomicUsize,
     /// Connections that wait for a request, by thread.
+    #[expect(clippy::vec_box, reason = "a link is large, and handed on many times")]
     links: Vec<Mutex<Vec<Box<Link>>>>,
 }
 
