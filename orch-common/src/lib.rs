@@ -10,6 +10,8 @@ pub mod command;
 pub mod counter;
 pub mod event;
 pub mod flow;
+#[cfg(feature = "user")]
+pub mod heap;
 pub mod hold;
 pub mod http;
 pub mod latency;

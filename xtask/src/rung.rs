@@ -4,7 +4,7 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
-use crate::{docker, error::Error, host, host::Need, paths, shell, vm};
+use crate::{axe, docker, error::Error, host, host::Need, paths, shell, vm};
 
 /// A rung: each needs more of the host than the one before.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -93,10 +93,13 @@ impl Rung {
         if self != Self::Unit && self.files().is_empty() {
             return Some("is not written yet".to_owned());
         }
-        self.needs()
-            .iter()
-            .find_map(|need| need.missing())
-            .map(String::from)
+        let needs = self.needs().iter();
+        let missing = needs.map(|need| need.missing()).find(Option::is_some);
+        missing.flatten().map(String::from).or_else(|| {
+            let axe = (self == Self::Browser).then(axe::script);
+            axe.and_then(Result::err)
+                .map(|error| format!("cannot get axe-core: {error}"))
+        })
     }
 
     /// Runs it.
@@ -116,6 +119,9 @@ impl Rung {
         cargo.env("ACTS_BIN", paths::acts());
         cargo.env("CNA_BIN", paths::example("cna"));
         cargo.env("ORCH_REAL_TIME", if real_time { "1" } else { "0" });
+        if self == Self::Browser {
+            cargo.env("AXE_SCRIPT", axe::script()?);
+        }
         as_root(&mut cargo);
         // They share port 80, cgroups and the engine. What they measure is shown also when they pass.
         cargo.args(["--", "--test-threads=1", "--show-output"]);
@@ -135,8 +141,7 @@ impl Rung {
 /// Has the test programs, but not Cargo, run by root.
 pub(crate) fn as_root(cargo: &mut Command) {
     if !host::is_root() {
-        let runner =
-            "sudo --preserve-env=ORCH_BIN,ACTS_BIN,CNA_BIN,ORCH_REAL_TIME,ORCH_SCREENSHOTS,CI";
+        let runner = "sudo --preserve-env=ORCH_BIN,ACTS_BIN,CNA_BIN,ORCH_REAL_TIME,ORCH_SCREENSHOTS,AXE_SCRIPT,CI";
         cargo.args([
             "--config",
             &format!("target.'cfg(all())'.runner = {runner:?}"),

@@ -36,7 +36,7 @@ pub struct HttpConfig {
     pub waiting: usize,
     /// For the whole head of a request.
     pub header_timeout: Duration,
-    /// Between two pieces of a body, either way.
+    /// Between two pieces of a body, either way, and for each 256 bytes of a client's.
     pub body_timeout: Duration,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,

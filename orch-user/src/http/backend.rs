@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use hyper::{
     Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -62,7 +63,15 @@ pub(super) struct Switched {
 }
 
 impl Link {
-    pub(super) async fn connect(to: SocketAddr, limit: Duration) -> Result<Self, Failure> {
+    /// Boxed, since it is handed on many times.
+    pub(super) fn connect(
+        to: SocketAddr,
+        limit: Duration,
+    ) -> BoxFuture<'static, Result<Box<Self>, Failure>> {
+        Box::pin(Self::open(to, limit))
+    }
+
+    async fn open(to: SocketAddr, limit: Duration) -> Result<Box<Self>, Failure> {
         let stream = match timeout(limit, TcpStream::connect(to)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
@@ -80,12 +89,12 @@ impl Link {
         };
         let connected = http1::Builder::new().handshake(TokioIo::new(tap)).await;
         let (sender, connection) = connected.map_err(|_| Failure::Refused)?;
-        Ok(Self {
+        Ok(Box::new(Self {
             sender,
             connection: Some(connection),
             heard,
             used_at: Instant::now(),
-        })
+        }))
     }
 
     /// Lets the connection do what it can do now.

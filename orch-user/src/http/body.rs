@@ -17,6 +17,10 @@ use super::{
     service::{Flight, locked},
 };
 
+/// Bytes of a request's body that a client has to send within each `body_timeout`: what drips more
+/// slowly holds a copy for nothing.
+const LEAST: usize = 256;
+
 /// A timer that is made when something first has to wait, and begins anew with every piece.
 #[derive(Debug)]
 struct Patience {
@@ -61,7 +65,7 @@ enum Kind {
 struct Answer {
     inner: Incoming,
     /// The connection; gone once it is kept for another request.
-    link: Option<Link>,
+    link: Option<Box<Link>>,
     flight: Flight,
     thread: usize,
     patience: Patience,
@@ -79,7 +83,7 @@ impl Body {
     /// The body that comes by this connection, which is kept for the next request behind its end.
     pub(super) fn copy(
         inner: Incoming,
-        link: Link,
+        link: Box<Link>,
         flight: Flight,
         thread: usize,
         limit: Duration,
@@ -198,6 +202,8 @@ pub(super) struct Upload(Option<Arc<Mutex<Source>>>);
 struct Source {
     inner: Incoming,
     pieces: u64,
+    /// Bytes since the timer was last set.
+    lately: usize,
     ended: bool,
     slow: bool,
     patience: Patience,
@@ -211,6 +217,7 @@ impl Upload {
         Self(Some(Arc::new(Mutex::new(Source {
             inner,
             pieces: 0,
+            lately: 0,
             ended: false,
             slow: false,
             patience: Patience::new(limit),
@@ -260,8 +267,13 @@ impl HttpBody for Upload {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(frame)) => {
-                source.patience.begin_anew();
                 source.pieces += 1;
+                let data = frame.as_ref().ok().and_then(Frame::data_ref);
+                source.lately += data.map_or(0, Bytes::len);
+                if source.lately >= LEAST {
+                    source.lately = 0;
+                    source.patience.begin_anew();
+                }
                 source.ended = source.inner.is_end_stream();
                 Poll::Ready(Some(frame.map_err(io::Error::other)))
             }

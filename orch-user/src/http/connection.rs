@@ -6,6 +6,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     net::IpAddr,
+    path::Path,
     pin::{Pin, pin},
     sync::{Arc, Mutex},
     task::{Context, Poll},
@@ -40,12 +41,12 @@ use super::{
     problem::Problem,
     route::Route,
     service::{Flight, Service, Settings, locked},
-    worker::Shared,
+    worker::{Shared, Thread},
 };
 
-/// A connection without a request gives up its buffers after this time.
-const PARK: Duration = Duration::from_millis(200);
-/// Between two looks at a connection that is busy.
+/// A connection without a request gives up its buffers after this time, and then its task.
+const PARK: Duration = Duration::from_millis(100);
+/// Between two looks at a connection of HTTP/2.
 const LOOK: Duration = Duration::from_millis(200);
 /// For the last words to a client.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -63,7 +64,7 @@ const STREAMS: u32 = 200;
 pub(super) struct Client {
     pub(super) shared: Arc<Shared>,
     pub(super) service: Arc<Service>,
-    pub(super) thread: usize,
+    pub(super) thread: Arc<Thread>,
     pub(super) asker: Asker,
 }
 
@@ -71,6 +72,8 @@ pub(super) struct Client {
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Whether its end has to be said before it is closed.
     const SAYS_GOODBYE: bool;
+    /// Whether it is nothing but its descriptor while nothing is on its way.
+    const IS_BARE: bool;
 
     /// Ready when there is something to read; what had to be read for that is added to `early`.
     fn poll_arrival(&mut self, cx: &mut Context<'_>, early: &mut Vec<u8>) -> Poll<io::Result<()>>;
@@ -78,6 +81,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 
 impl Stream for TcpStream {
     const SAYS_GOODBYE: bool = false;
+    const IS_BARE: bool = true;
 
     fn poll_arrival(&mut self, cx: &mut Context<'_>, _early: &mut Vec<u8>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
@@ -86,6 +90,7 @@ impl Stream for TcpStream {
 
 impl<S: Stream> Stream for tokio_rustls::server::TlsStream<S> {
     const SAYS_GOODBYE: bool = true;
+    const IS_BARE: bool = false;
 
     fn poll_arrival(&mut self, cx: &mut Context<'_>, early: &mut Vec<u8>) -> Poll<io::Result<()>> {
         let mut one = [0];
@@ -99,6 +104,13 @@ impl<S: Stream> Stream for tokio_rustls::server::TlsStream<S> {
     }
 }
 
+/// What a request came over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    H1 { may_switch: bool },
+    H2,
+}
+
 /// How a stretch of requests ended.
 enum End<S> {
     /// Nothing is on its way.
@@ -108,41 +120,62 @@ enum End<S> {
     Closed,
 }
 
+/// A connection that has been silent for a while, and how long it may go on so.
+pub(super) struct Rest<S> {
+    pub(super) stream: S,
+    pub(super) patience: Duration,
+}
+
+/// What has come of waiting for a client.
+enum Arrival {
+    Bytes,
+    /// Nothing yet.
+    Nothing,
+    /// The client is gone, or has taken too long.
+    End,
+}
+
 impl Client {
-    /// Serves a connection to its end. `early` was read of it already.
-    pub(super) async fn serve<S: Stream>(self, mut stream: S, mut early: Vec<u8>) {
-        let settings = self.service.settings();
-        let mut framer = Framer::new(2 * settings.http.max_header);
-        let mut patience = settings.http.header_timeout;
-        drop(settings);
+    /// Serves a connection until its end, or until it rests. `early` was read of it already.
+    pub(super) async fn serve<S: Stream>(
+        self,
+        mut stream: S,
+        mut early: Vec<u8>,
+    ) -> Option<Rest<S>> {
+        let mut framer = Framer::new(2 * self.service.settings().http.max_header);
+        let mut patience = self.service.settings().http.header_timeout;
         loop {
-            if early.is_empty()
-                && self
-                    .arrival(&mut stream, &mut early, patience)
-                    .await
-                    .is_none()
-            {
-                return;
+            if early.is_empty() {
+                match self.arrival(&mut stream, &mut early, patience).await {
+                    Arrival::Bytes => {}
+                    Arrival::Nothing => return Some(Rest { stream, patience }),
+                    Arrival::End => return None,
+                }
             }
             if PREFACE.starts_with(early.get(..PREFACE.len()).unwrap_or(&early)) {
-                let limit = self.service.settings().http.header_timeout;
-                let read = read_preface(&mut stream, &mut early);
-                match timeout(limit, read).await {
-                    Ok(Ok(true)) => return self.boxed_h2(stream, early).await,
-                    Ok(Ok(false)) => {}
-                    _ => return,
+                match self.boxed_preface(&mut stream, &mut early).await {
+                    Some(true) => {
+                        self.boxed_h2(stream, early).await;
+                        return None;
+                    }
+                    Some(false) => {}
+                    None => return None,
                 }
             }
             // Boxed by functions of their own, so that a connection that only waits is small: what an
             // async function makes and boxes itself has a place in its state.
             match self.boxed_h1(stream, early, framer).await {
-                End::Closed => return,
+                End::Closed => return None,
                 End::Tunnel(stream, early, other) => {
-                    return boxed_tunnel(stream, early, *other).await;
+                    boxed_tunnel(stream, early, *other).await;
+                    return None;
                 }
                 End::Parked(back, rest, framing) => {
                     (stream, early, framer) = (back, rest, framing);
                     patience = self.service.settings().http.idle_timeout;
+                    if S::IS_BARE && early.is_empty() {
+                        return Some(Rest { stream, patience });
+                    }
                 }
             }
         }
@@ -154,9 +187,29 @@ impl Client {
         stream: &mut S,
         early: &mut Vec<u8>,
         patience: Duration,
-    ) -> Option<()> {
-        let arrived = poll_fn(|cx| stream.poll_arrival(cx, early));
-        timeout(patience, arrived).await.ok()?.ok()?;
+    ) -> Arrival {
+        let begun = Instant::now();
+        let mut pulse = pin!(self.thread.pulse.notified());
+        let arrived = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(ready) = stream.poll_arrival(cx, early) {
+                    let end = ready.map_or(Arrival::End, |()| Arrival::Bytes);
+                    return Poll::Ready(end);
+                }
+                std::task::ready!(pulse.as_mut().poll(cx));
+                if begun.elapsed() >= patience {
+                    return Poll::Ready(Arrival::End);
+                }
+                if S::IS_BARE && begun.elapsed() >= PARK {
+                    return Poll::Ready(Arrival::Nothing);
+                }
+                pulse.set(self.thread.pulse.notified());
+            }
+        })
+        .await;
+        if !matches!(arrived, Arrival::Bytes) {
+            return arrived;
+        }
         early.reserve(FIRST_READ);
         match poll_fn(|cx| {
             let mut read = pin!(stream.read_buf(early));
@@ -168,10 +221,23 @@ impl Client {
         })
         .await
         {
-            Ok(0) if early.is_empty() => None,
-            Ok(_) => Some(()),
-            Err(_) => None,
+            Ok(0) if early.is_empty() => Arrival::End,
+            Ok(_) => Arrival::Bytes,
+            Err(_) => Arrival::End,
         }
+    }
+
+    /// Whether the connection begins as one of HTTP/2; `None` if it ends before that is known.
+    fn boxed_preface<'a, S: Stream>(
+        &self,
+        stream: &'a mut S,
+        early: &'a mut Vec<u8>,
+    ) -> BoxFuture<'a, Option<bool>> {
+        let limit = self.service.settings().http.header_timeout;
+        Box::pin(async move {
+            let read = timeout(limit, read_preface(stream, early)).await;
+            read.ok()?.ok()
+        })
     }
 
     fn boxed_h1<S: Stream>(
@@ -199,15 +265,13 @@ impl Client {
         });
         let mut connection = h1(http).serve_connection(TokioIo::new(guarded), serve);
         let mut parked = false;
-        let mut timer = pin!(sleep_until(Instant::now() + PARK));
+        let mut pulse = pin!(self.thread.pulse.notified());
         let ended = poll_fn(|cx| {
             loop {
                 if let Poll::Ready(ended) = connection.poll_without_shutdown(cx) {
                     return Poll::Ready(ended.is_ok());
                 }
-                if timer.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
+                std::task::ready!(pulse.as_mut().poll(cx));
                 if is_late(&watch, http) {
                     return Poll::Ready(false);
                 }
@@ -215,7 +279,7 @@ impl Client {
                     parked = true;
                     Pin::new(&mut connection).graceful_shutdown();
                 }
-                timer.as_mut().reset(Instant::now() + LOOK);
+                pulse.set(self.thread.pulse.notified());
             }
         })
         .await;
@@ -245,7 +309,7 @@ impl Client {
         tunnel: &Mutex<Option<(Switched, Flight)>>,
     ) -> Result<Response<Body>, Infallible> {
         let asks = headers::upgrade(request.headers()).is_some();
-        let (mut answer, switched) = self.answer(request, asks).await;
+        let (mut answer, switched) = self.answer(request, Over::H1 { may_switch: asks }).await;
         if let Some(switched) = switched {
             *locked(tunnel) = Some(switched);
         } else {
@@ -279,7 +343,7 @@ impl Client {
             let busy = watched.begin();
             let client = client.clone();
             async move {
-                let (mut answer, _) = client.answer(request, false).await;
+                let (mut answer, _) = client.answer(request, Over::H2).await;
                 answer.body_mut().hold(busy);
                 Ok::<_, Infallible>(answer)
             }
@@ -309,12 +373,16 @@ impl Client {
     async fn answer(
         &self,
         request: Request<Incoming>,
-        may_switch: bool,
+        over: Over,
     ) -> (Response<Body>, Option<(Switched, Flight)>) {
         let settings = self.service.settings();
-        match self.try_answer(&settings, request).await {
+        // Requests of HTTP/2 are tasks of their own, which the connection's look does not reach.
+        let looked_at = over != Over::H2;
+        match self.try_answer(&settings, request, looked_at).await {
             Ok(Outcome::Answer(answer)) => (answer, None),
-            Ok(Outcome::Switched(answer, switched, flight)) if may_switch => {
+            Ok(Outcome::Switched(answer, switched, flight))
+                if over == (Over::H1 { may_switch: true }) =>
+            {
                 (answer, Some((switched, flight)))
             }
             // It was not asked for.
@@ -337,13 +405,14 @@ impl Client {
         &self,
         settings: &Settings,
         request: Request<Incoming>,
+        looked_at: bool,
     ) -> Result<Outcome, Problem> {
         check(&request)?;
         match settings.rules.route(request.uri().path()) {
             Route::Nothing => Err(Problem::NoRoute),
             Route::Page => {
                 let control = self.shared.control();
-                let answer = page::answer(&control, &request).await?;
+                let answer = boxed_page(&control, &request).await?;
                 Ok(Outcome::Answer(answer))
             }
             Route::Forward { counted } => {
@@ -351,13 +420,21 @@ impl Client {
                     service: &self.service,
                     settings,
                     asker: &self.asker,
-                    thread: self.thread,
+                    thread: self.thread.number,
                     counted,
+                    looked_at,
                 };
                 forward::forward(&wanted, request).await
             }
         }
     }
+}
+
+fn boxed_page<'a>(
+    control: &'a Path,
+    request: &'a Request<Incoming>,
+) -> BoxFuture<'a, Result<Response<Body>, Problem>> {
+    Box::pin(page::answer(control, request))
 }
 
 fn h1(http: &HttpConfig) -> http1::Builder {
@@ -450,6 +527,8 @@ pub(super) struct Early<S> {
 
 impl<S: Stream> Stream for Early<S> {
     const SAYS_GOODBYE: bool = S::SAYS_GOODBYE;
+    // What is early would be lost.
+    const IS_BARE: bool = false;
 
     fn poll_arrival(&mut self, cx: &mut Context<'_>, early: &mut Vec<u8>) -> Poll<io::Result<()>> {
         if self.early.is_empty() {

@@ -39,7 +39,9 @@ use super::{
 use crate::config::TlsConfig;
 
 /// Between two looks at certificates and unused connections.
-const TIDY: Duration = Duration::from_secs(2);
+const TIDY: Duration = Duration::from_secs(1);
+/// Clients gone to rest, for which the heap is walked.
+const WORTH_IT: usize = 64;
 /// How long one that has finished waits to be asked for its last counts.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// What clients that wait get told before the end.
@@ -79,6 +81,26 @@ pub(super) fn version() -> &'static str {
             },
         )
     })
+}
+
+/// Sees when clients have fallen silent. What they had on the heap lies between what stays there, and
+/// the allocator would keep it as it was when most of them were busy.
+#[derive(Default)]
+struct Rest {
+    seen: usize,
+    trimmed: usize,
+}
+
+impl Rest {
+    /// Whether enough clients have gone to rest since this was last so, and none lately.
+    fn begins(&mut self, parked: usize) -> bool {
+        let quiet = std::mem::replace(&mut self.seen, parked) == parked;
+        let begins = quiet && parked.wrapping_sub(self.trimmed) >= WORTH_IT;
+        if begins {
+            self.trimmed = parked;
+        }
+        begins
+    }
 }
 
 struct Gateway {
@@ -136,9 +158,13 @@ pub fn run(path: &Path) -> Result<(), GatewayError> {
     });
     let tidying = Arc::clone(&gateway);
     thread::spawn(move || {
+        let mut rest = Rest::default();
         loop {
             thread::sleep(TIDY);
             tidying.tidy();
+            if rest.begins(tidying.shared.parked()) {
+                orch_common::heap::trim();
+            }
         }
     });
     for stream in listener.incoming().flatten() {
@@ -449,4 +475,20 @@ fn sockets(
         tls,
         thread,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rest_begins_once_when_clients_have_fallen_silent() {
+        let mut rest = Rest::default();
+        assert!(!rest.begins(0));
+        assert!(!rest.begins(WORTH_IT), "they still go");
+        assert!(rest.begins(WORTH_IT));
+        assert!(!rest.begins(WORTH_IT), "it was done");
+        assert!(!rest.begins(WORTH_IT + 1));
+        assert!(!rest.begins(WORTH_IT + 1), "one is not worth it");
+    }
 }

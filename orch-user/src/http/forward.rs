@@ -1,17 +1,20 @@
 //! One request: whose turn it is, and what is done where a copy does not answer.
 
 use std::{
+    future::{Future, poll_fn},
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
     body::Incoming,
     header::{HOST, HeaderValue},
     http::uri::{Authority, PathAndQuery},
 };
-use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
     backend::{Failure, Link, Switched},
@@ -31,6 +34,8 @@ pub(super) struct Wanted<'a> {
     pub(super) asker: &'a Asker,
     pub(super) thread: usize,
     pub(super) counted: bool,
+    /// Somebody looks at the request every `PULSE`, so that it needs no timer.
+    pub(super) looked_at: bool,
 }
 
 /// What a request came to.
@@ -114,7 +119,7 @@ pub(super) async fn forward(
     let mut counted = false;
     loop {
         let Some(flight) = wanted.service.pick(&tried) else {
-            wait(wanted, begun, !tried.is_empty()).await?;
+            boxed_wait(wanted, begun, !tried.is_empty()).await?;
             tried.clear();
             continue;
         };
@@ -144,6 +149,15 @@ pub(super) async fn forward(
         }
         tried.push(Arc::clone(&flight.0));
     }
+}
+
+/// Boxed, since most requests need no place for it.
+fn boxed_wait<'a>(
+    wanted: &'a Wanted<'_>,
+    begun: Instant,
+    refused: bool,
+) -> BoxFuture<'a, Result<(), Problem>> {
+    Box::pin(wait(wanted, begun, refused))
 }
 
 /// Waits for another slot, or for those that refused to be there again.
@@ -191,7 +205,7 @@ async fn attempt(
     parts: &Parts,
     flight: &Flight,
     counted: &mut bool,
-) -> Result<(Response<Incoming>, Link), Failure> {
+) -> Result<(Response<Incoming>, Box<Link>), Failure> {
     let slot = &flight.0;
     while let Some(mut link) = slot.take_link(wanted.thread) {
         if !link.is_alive() {
@@ -228,25 +242,39 @@ async fn ask(
 ) -> Result<Response<Incoming>, Failure> {
     let limit = wanted.settings.http.answer_timeout;
     let mut answer = std::pin::pin!(link.ask(parts.request(wanted.asker)));
-    let mut timer: std::pin::Pin<&mut Sleep> = std::pin::pin!(sleep(limit));
+    let mut timer = (!wanted.looked_at).then(|| Box::pin(sleep(limit)));
+    let mut deadline = Instant::now() + limit;
     let mut pieces = 0;
-    loop {
-        tokio::select! {
-            biased;
-            answer = &mut answer => return answer,
-            () = &mut timer => {
-                let now = parts.upload.pieces();
-                if !parts.upload.is_open() && now == pieces {
-                    return Err(Failure::Silent);
-                }
-                pieces = now;
-                timer.as_mut().reset(Instant::now() + limit);
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(answer);
+            }
+            match &mut timer {
+                Some(timer) => std::task::ready!(timer.as_mut().poll(cx)),
+                None if Instant::now() < deadline => return Poll::Pending,
+                None => {}
+            }
+            let now = parts.upload.pieces();
+            if !parts.upload.is_open() && now == pieces {
+                return Poll::Ready(Err(Failure::Silent));
+            }
+            pieces = now;
+            deadline = Instant::now() + limit;
+            if let Some(timer) = &mut timer {
+                timer.as_mut().reset(deadline);
             }
         }
-    }
+    })
+    .await
 }
 
-fn finish(wanted: &Wanted<'_>, answer: Response<Incoming>, link: Link, flight: Flight) -> Outcome {
+fn finish(
+    wanted: &Wanted<'_>,
+    answer: Response<Incoming>,
+    link: Box<Link>,
+    flight: Flight,
+) -> Outcome {
     let limit = wanted.settings.http.body_timeout;
     let (mut head, body) = answer.into_parts();
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;

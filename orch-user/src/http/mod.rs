@@ -13,6 +13,7 @@ mod guard;
 mod headers;
 mod keeper;
 mod listen;
+mod lot;
 mod page;
 mod plane;
 mod predecessor;

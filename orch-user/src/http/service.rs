@@ -40,7 +40,8 @@ pub(super) struct Slot {
     refused: AtomicBool,
     live: AtomicUsize,
     /// Connections that wait for a request, by thread.
-    links: Vec<Mutex<Vec<Link>>>,
+    #[expect(clippy::vec_box, reason = "a link is large, and handed on many times")]
+    links: Vec<Mutex<Vec<Box<Link>>>>,
 }
 
 /// A request on its way through a slot; it counts as in flight until this is dropped.
@@ -78,12 +79,12 @@ impl Slot {
     }
 
     /// A connection that waits.
-    pub(super) fn take_link(&self, thread: usize) -> Option<Link> {
+    pub(super) fn take_link(&self, thread: usize) -> Option<Box<Link>> {
         self.links.get(thread).and_then(|links| locked(links).pop())
     }
 
     /// Keeps a connection for the next request, unless the slot leaves.
-    pub(super) fn keep_link(&self, thread: usize, link: Link) {
+    pub(super) fn keep_link(&self, thread: usize, link: Box<Link>) {
         let Some(links) = self.links.get(thread) else {
             return;
         };

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     path::PathBuf,
     sync::{
         Arc, PoisonError, RwLock,
@@ -14,20 +14,21 @@ use std::{
         },
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::BoxFuture;
 use tokio::{
     net::TcpStream,
     runtime::Builder,
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{interval, sleep, timeout},
 };
 
 use super::{
-    connection::{Client, asker},
+    connection::{Client, Rest, asker},
+    lot::{Lot, Waiting},
     proxy_protocol,
     service::Service,
     tls::Certificate,
@@ -37,6 +38,9 @@ use super::{
 /// Out of descriptors: the next try to accept.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// Between two looks at each connection that is not in the lot.
+pub(super) const PULSE: Duration = Duration::from_millis(100);
+
 /// What all threads know.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -44,6 +48,8 @@ pub(super) struct Shared {
     control: RwLock<PathBuf>,
     /// Connections of clients, of all services.
     clients: AtomicUsize,
+    /// How often one of them was silent for long enough to go to a lot.
+    parked: AtomicUsize,
 }
 
 impl Shared {
@@ -66,6 +72,11 @@ impl Shared {
         *self.control.write().unwrap_or_else(PoisonError::into_inner) = path;
     }
 
+    /// How often a client has gone to a lot.
+    pub(super) fn parked(&self) -> usize {
+        self.parked.load(Relaxed)
+    }
+
     /// Connections that are open.
     pub(super) fn clients(&self) -> usize {
         self.clients.load(SeqCst)
@@ -80,6 +91,16 @@ pub(super) enum Order {
     Close(Socket),
 }
 
+/// What the connections of one thread share, so that none needs a timer of its own.
+#[derive(Debug)]
+pub(super) struct Thread {
+    pub(super) number: usize,
+    /// Rung every `PULSE`.
+    pub(super) pulse: Notify,
+    lot: Arc<Lot>,
+    shared: Arc<Shared>,
+}
+
 /// Starts a thread.
 pub(super) fn spawn(
     number: usize,
@@ -87,13 +108,21 @@ pub(super) fn spawn(
 ) -> io::Result<mpsc::UnboundedSender<Order>> {
     let (orders, receiver) = mpsc::unbounded_channel();
     let runtime = Builder::new_current_thread().enable_all().build()?;
+    let this = Arc::new(Thread {
+        number,
+        pulse: Notify::new(),
+        lot: Lot::new()?,
+        shared,
+    });
     thread::Builder::new()
         .name(format!("worker {number}"))
-        .spawn(move || runtime.block_on(obey(number, shared, receiver)))?;
+        .spawn(move || runtime.block_on(obey(this, receiver)))?;
     Ok(orders)
 }
 
-async fn obey(thread: usize, shared: Arc<Shared>, mut orders: mpsc::UnboundedReceiver<Order>) {
+async fn obey(this: Arc<Thread>, mut orders: mpsc::UnboundedReceiver<Order>) {
+    tokio::spawn(attend(Arc::clone(&this)));
+    tokio::spawn(beat(Arc::clone(&this)));
     let mut accepting: BTreeMap<Socket, JoinHandle<()>> = BTreeMap::new();
     while let Some(order) = orders.recv().await {
         match order {
@@ -112,11 +141,41 @@ async fn obey(thread: usize, shared: Arc<Shared>, mut orders: mpsc::UnboundedRec
                         continue;
                     }
                 };
-                let shared = Arc::clone(&shared);
-                let accept = accept(listener, service, certificate, shared, thread);
+                let accept = accept(listener, service, certificate, Arc::clone(&this));
                 accepting.insert(socket, tokio::spawn(accept));
             }
         }
+    }
+}
+
+async fn beat(this: Arc<Thread>) {
+    let mut pulse = interval(PULSE);
+    loop {
+        pulse.tick().await;
+        this.pulse.notify_waiters();
+    }
+}
+
+/// Clients of the lot that say something are served again.
+async fn attend(this: Arc<Thread>) {
+    let lot = Arc::clone(&this.lot);
+    let ended = lot.attend(move |waiting| {
+        let Waiting {
+            stream,
+            address,
+            guest,
+            ..
+        } = waiting;
+        match TcpStream::from_std(stream) {
+            Ok(stream) => {
+                let client = client(&this, &guest, address, false);
+                tokio::spawn(resume(client, stream, address, guest));
+            }
+            Err(error) => log::warn!("a client of {} is lost: {error}", guest.service.name),
+        }
+    });
+    if let Err(error) = ended.await {
+        log::error!("clients that wait are not heard any more: {error}");
     }
 }
 
@@ -124,8 +183,7 @@ async fn accept(
     listener: tokio::net::TcpListener,
     service: Arc<Service>,
     certificate: Option<Arc<Certificate>>,
-    shared: Arc<Shared>,
-    thread: usize,
+    this: Arc<Thread>,
 ) {
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -136,16 +194,20 @@ async fn accept(
                 continue;
             }
         };
-        let Some(guest) = Guest::admit(&shared, &service) else {
+        let Some(guest) = Guest::admit(&this.shared, &service) else {
             continue;
         };
-        let client = Client {
-            shared: Arc::clone(&shared),
-            service: Arc::clone(&service),
-            thread,
-            asker: asker(peer.ip(), certificate.is_some()),
-        };
+        let client = client(&this, &guest, peer.ip(), certificate.is_some());
         tokio::spawn(serve(client, stream, peer, certificate.clone(), guest));
+    }
+}
+
+fn client(this: &Arc<Thread>, guest: &Guest, address: IpAddr, secure: bool) -> Client {
+    Client {
+        shared: Arc::clone(&guest.shared),
+        service: Arc::clone(&guest.service),
+        thread: Arc::clone(this),
+        asker: asker(address, secure),
     }
 }
 
@@ -154,12 +216,35 @@ async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     certificate: Option<Arc<Certificate>>,
-    _guest: Guest,
+    guest: Guest,
 ) {
     if certificate.is_none() && !client.service.settings().http.proxy_protocol {
-        return client.serve(stream, Vec::new()).await;
+        return resume(client, stream, peer.ip(), guest).await;
     }
-    boxed_greeting(client, stream, peer, certificate).await;
+    boxed_greeting(client, stream, peer, certificate, guest).await;
+}
+
+/// Serves a client until it goes, or has been silent for long enough to wait elsewhere.
+async fn resume(client: Client, stream: TcpStream, address: IpAddr, guest: Guest) {
+    let thread = Arc::clone(&client.thread);
+    let rest = client.serve(stream, Vec::new()).await;
+    park(&thread, rest, address, guest);
+}
+
+fn park(thread: &Thread, rest: Option<Rest<TcpStream>>, address: IpAddr, guest: Guest) {
+    let Some(Rest { stream, patience }) = rest else {
+        return;
+    };
+    thread.shared.parked.fetch_add(1, Relaxed);
+    match stream.into_std() {
+        Ok(stream) => thread.lot.park(Waiting {
+            stream,
+            address,
+            guest,
+            until: Instant::now() + patience,
+        }),
+        Err(error) => log::debug!("a client cannot wait: {error}"),
+    }
 }
 
 fn boxed_greeting(
@@ -167,8 +252,9 @@ fn boxed_greeting(
     stream: TcpStream,
     peer: SocketAddr,
     certificate: Option<Arc<Certificate>>,
+    guest: Guest,
 ) -> BoxFuture<'static, ()> {
-    Box::pin(greet(client, stream, peer, certificate))
+    Box::pin(greet(client, stream, peer, certificate, guest))
 }
 
 /// What comes before HTTP: the PROXY protocol, TLS.
@@ -177,10 +263,12 @@ async fn greet(
     mut stream: TcpStream,
     peer: SocketAddr,
     certificate: Option<Arc<Certificate>>,
+    guest: Guest,
 ) {
     let settings = client.service.settings();
     let limit = settings.http.header_timeout;
     let mut early = Vec::new();
+    let mut address = peer.ip();
     if settings.http.proxy_protocol {
         let told = proxy_protocol::read(&mut stream, &mut early);
         let Ok(Ok(source)) = timeout(limit, told).await else {
@@ -188,11 +276,14 @@ async fn greet(
             return;
         };
         if let Some(source) = source {
-            client.asker = asker(source.ip(), certificate.is_some());
+            address = source.ip();
+            client.asker = asker(address, certificate.is_some());
         }
     }
     let Some(certificate) = certificate else {
-        return client.serve(stream, early).await;
+        let thread = Arc::clone(&client.thread);
+        let rest = client.serve(stream, early).await;
+        return park(&thread, rest, address, guest);
     };
     if let Some(stream) = certificate.accept(stream, early, limit).await {
         client.serve(stream, Vec::new()).await;
@@ -200,7 +291,8 @@ async fn greet(
 }
 
 /// A client's place among those that may be there.
-struct Guest {
+#[derive(Debug)]
+pub(super) struct Guest {
     shared: Arc<Shared>,
     service: Arc<Service>,
 }
