@@ -111,13 +111,11 @@ impl Trouble {
     fn allowed(self, rate: u32) -> usize {
         let share = (rate / u32::from(COPIES)) as usize;
         match self {
-            // What was inside the copy.
-            Self::BackendKilled | Self::EngineAway => share,
+            // What was inside the copy; and a flood fills its backends' own queues, too.
+            Self::BackendKilled | Self::EngineAway | Self::Flood => share,
             // Until its silence is told from that of its peers; and it may be that the machine is busy.
             Self::BackendFrozen | Self::InterfaceRemoved => 3 * share,
             Self::ControllerKilled => 0,
-            // Its backends' own queues are full, too: SYN cookies are theirs to send.
-            Self::Flood => share,
         }
     }
 }
