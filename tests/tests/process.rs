@@ -80,6 +80,11 @@ fn what_one_copy_stores_every_other_serves() {
 }
 
 #[test]
+fn a_request_waits_for_the_first_copy_in_mode_http() {
+    hold::from_zero_in_mode_http(Process);
+}
+
+#[test]
 fn a_file_is_read_again() {
     reload::a_file_is_read_again(Process);
 }

@@ -234,3 +234,25 @@ pub fn a_failed_start_refuses() {
     let error = client::once(orch.address(), "GET", PATH, "").unwrap_err();
     println!("local: {error}");
 }
+
+/// In mode http the gateway has requests wait, and the first of them starts a copy.
+pub fn from_zero_in_mode_http(kind: Kind) {
+    let mut settings = Settings::new(kind).copies(0);
+    "mode = \"http\"".clone_into(&mut settings.service);
+    "idle = \"1ms\"".clone_into(&mut settings.scale);
+    let orch = Orch::start(settings);
+    for round in 0..3 {
+        orch.until("no copy", || {
+            let none = orch.services().pop()?.desired == 0;
+            let gone = orch.slots().iter().all(|row| row.backend.is_empty());
+            (none && gone).then_some(())
+        });
+        let answer = client::once(orch.address(), "GET", PATH, "").unwrap();
+        assert_eq!(answer.status, 200, "round {round}");
+    }
+    let events = orch.events();
+    let woken = events
+        .iter()
+        .filter(|event| event.text.contains("a connection waits"));
+    assert!(woken.count() >= 3, "{events:#?}");
+}
