@@ -40,6 +40,9 @@ impl Session {
         let host = host();
         reconcile::can_deliver(&config, host)?;
         let dataplane = Dataplane::open(&config.dataplane).map_err(RunError::from)?;
+        // To load the kernel programs took the kernel's types and copies of the object: megabytes
+        // that are free now, and that nothing later needs.
+        orch_common::heap::trim();
         let keeper = Keeper::new(&config.control, &config.state_dir);
         log::info!("{}", balanced(&dataplane.uplinks(), config.status));
         let (mut control, door) = reconcile::door();
