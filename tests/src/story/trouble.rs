@@ -134,15 +134,12 @@ impl Host {
         });
     }
 
-    /// The copy that has been well for longest, once all have been for long enough.
+    /// The copy that has been well for longest, once it has been for long enough.
     fn oldest(&self) -> SlotRow {
-        self.orch.until("all copies have been well for long", || {
-            let rows = self.orch.wait_ready(COPIES);
-            let all = rows.iter().all(|row| row.age_s > WELL);
-            let oldest = rows
-                .into_iter()
-                .max_by(|one, other| one.age_s.total_cmp(&other.age_s));
-            oldest.filter(|_| all)
+        self.orch.until("a copy has been well for long", || {
+            let rows = self.orch.wait_ready(COPIES).into_iter();
+            rows.filter(|row| row.age_s > WELL)
+                .max_by(|one, other| one.age_s.total_cmp(&other.age_s))
         })
     }
 }

@@ -110,6 +110,13 @@ class Page {
       }
     }
     if (first) return;
+    // Often quicker than two pictures of the states.
+    for (const one of picture.events) {
+      if (one.kind !== "replaced") continue;
+      const key = `${one.service} ${nameOf(one)}`;
+      this.news = this.news.filter((said) => !said.startsWith(key + " "));
+      this.news.push(`${key}: ${one.text}`);
+    }
     for (const one of picture.decisions)
       if (one.from !== one.to) this.news.push(`${one.service}: ${one.from} to ${one.to} copies`);
   }
