@@ -242,7 +242,10 @@ impl Script {
         });
         println!("replaced within {:?}", crashed.elapsed());
         assert_ne!(after.backend, before.backend, "another identity");
-        assert!(!self.stage.exists(&before.backend), "the crashed copy");
+        // A container that is reached directly is in the ring before the engine has removed the other.
+        within(Duration::from_secs(2), "the crashed copy is gone", || {
+            (!self.stage.exists(&before.backend)).then_some(())
+        });
     }
 
     /// The last decision must give the count and the formula.
