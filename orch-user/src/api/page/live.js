@@ -5,6 +5,8 @@ const EVENTS = 100;
 const SILENCE_MS = 5000;
 const AGAIN_MS = 2000;
 const NEWS_MS = 3000;
+/** Events that end a backend before its time. */
+const ENDS = ["exited", "unhealthy", "replaced"];
 
 class Page {
   constructor() {
@@ -67,12 +69,12 @@ class Page {
     this.plain.hidden = true;
     say(this.uptime, "up " + age(picture.uptime_s));
     document.title = title(picture);
-    this.draw(picture);
+    this.draw(picture, whole ? new Set() : struck(picture.events));
     this.list(picture.events);
     this.compare(picture, whole);
   }
 
-  draw(picture) {
+  draw(picture, hit) {
     const names = new Set(picture.services.map((row) => row.service));
     for (const [name, service] of this.services) {
       if (names.has(name)) continue;
@@ -86,7 +88,7 @@ class Page {
         this.sections.append(service.root);
       }
       const own = (one) => one.service === row.service;
-      service.update(row, picture.slots.filter(own), picture.decisions.filter(own));
+      service.update(row, picture.slots.filter(own), picture.decisions.filter(own), hit);
     }
   }
 
@@ -112,7 +114,7 @@ class Page {
     if (first) return;
     // Often quicker than two pictures of the states.
     for (const one of picture.events) {
-      if (one.kind !== "replaced") continue;
+      if (!ENDS.includes(one.kind)) continue;
       const key = `${one.service} ${nameOf(one)}`;
       this.news = this.news.filter((said) => !said.startsWith(key + " "));
       this.news.push(`${key}: ${one.text}`);
@@ -125,6 +127,12 @@ class Page {
     if (!this.news.length) return;
     this.newsroom.textContent = this.news.splice(0).slice(-4).join(". ");
   }
+}
+
+/** The slots whose backend had to go since the picture before. */
+function struck(events) {
+  const ended = events.filter((one) => ENDS.includes(one.kind) && one.slot !== null);
+  return new Set(ended.map((one) => `${one.service} ${one.slot}`));
 }
 
 /** What a tab in the background should show. */

@@ -1,6 +1,8 @@
 // The parts of a service that are not its chart.
 
 const SPARES = 64;
+/** A crash is often mended between two pictures: its tile shows it for this long all the same. */
+const STRUCK_MS = 1000;
 const isSpare = (row) => row.slot >= SPARES;
 const nameOf = (row) => (isSpare(row) ? `spare ${row.slot - SPARES + 1}` : `slot ${row.slot}`);
 
@@ -34,13 +36,24 @@ class Tile {
       make("div", { class: "id" }, this.id, this.runtime), this.dots, list, this.note);
   }
 
-  update(row) {
+  state(state) {
+    if (this.root.dataset.state === state) return;
+    this.root.dataset.state = state;
+    this.use.setAttribute("href", "#s-" + state);
+    say(this.word, state);
+  }
+
+  update(row, hit) {
     const tile = this.root;
-    if (tile.dataset.state !== row.state) {
-      tile.dataset.state = row.state;
-      this.use.setAttribute("href", "#s-" + row.state);
-    }
-    say(this.word, row.state);
+    this.now = row.state;
+    if (hit && row.state === "ready" && tile.dataset.state === "ready") {
+      this.state("failed");
+      clearTimeout(this.later);
+      this.later = setTimeout(() => {
+        this.later = 0;
+        this.state(this.now);
+      }, STRUCK_MS);
+    } else if (!this.later || row.state !== "ready") this.state(row.state);
     say(this.port, isSpare(row) ? "" : ":" + row.port);
     if (tile.dataset.backend !== row.backend) {
       tile.classList.toggle("fresh", Boolean(tile.dataset.backend !== undefined && row.backend));
@@ -98,7 +111,7 @@ class Service {
       this.chart.root, this.tiles);
   }
 
-  update(row, slots, decisions) {
+  update(row, slots, decisions, hit) {
     say(this.where, `listens at ${row.listen}, mode ${row.mode}`);
     this.copies.replaceChildren(String(row.ready), make("small", {}, ` of ${row.desired}`));
     say(this.requests, rate(row.request_rate));
@@ -113,10 +126,10 @@ class Service {
     this.bar.hidden = !open;
     if (open) this.fill.style.width = Math.min(100, (100 * row.window_count) / row.next_step) + "%";
     this.chart.update(row.samples, decisions);
-    this.slots(slots);
+    this.slots(slots, hit);
   }
 
-  slots(rows) {
+  slots(rows, hit) {
     const there = new Set(rows.map((row) => row.slot));
     for (const [slot, tile] of this.bySlot) {
       if (there.has(slot)) continue;
@@ -127,7 +140,7 @@ class Service {
       let tile = this.bySlot.get(row.slot);
       if (!tile) this.bySlot.set(row.slot, (tile = new Tile(row)));
       if (this.tiles.children[at] !== tile.root) this.tiles.insertBefore(tile.root, this.tiles.children[at] || null);
-      tile.update(row);
+      tile.update(row, hit.has(`${row.service} ${row.slot}`));
     });
   }
 }
