@@ -137,6 +137,7 @@ fn agrees(kind: Kind, name: &str) -> bool {
         simulated.lost,
         simulated.copy_s
     );
+    println!("    starts {:.2?}", real.starts_s);
     let too_long = (copy_s / simulated.copy_s - 1.0).abs() > 0.1;
     let too_many = (lost as f64 - simulated.lost).abs() > 5.0;
     if too_long || too_many {
