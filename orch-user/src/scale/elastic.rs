@@ -110,21 +110,26 @@ impl Elastic {
         let now = rate(history, dispersion, start);
         // What chance or a fraction of a copy would explain is not worth a change.
         let notable = (SURE * (now * dispersion).sqrt()).max(service_rate);
-        let season = season(history, start).filter(|season| season.rate > now + notable);
-        let rate = season.map_or(now, |season| season.rate);
-        let unsure = season.map_or(0.0, |season| SURE * season.error / service_rate);
-        let load = rate / service_rate;
+        let forecast = season(history, start).filter(|season| season.rate > now);
+        let season = forecast.filter(|season| season.rate > now + notable);
         let cover = (start * start / COVER_S2).min(1.0) / service_rate;
         let rises = cover * cover * rises(history, start, dispersion);
-        let chance = (load * dispersion + rises).sqrt() + unsure;
-        let margin = (chance - f64::from(last.spares)).max(0.0);
-        let working = load * (service_rate * last.alone_s).max(1.0);
-        let waiting = (last.in_flight as f64 - working).max(0.0);
-        let backlog = waiting / (service_rate * DRAIN_S);
-        let wanted = load + margin + backlog;
+        let with = |season: Option<Season>| {
+            let rate = season.map_or(now, |season| season.rate);
+            let unsure = season.map_or(0.0, |season| SURE * season.error / service_rate);
+            let load = rate / service_rate;
+            let chance = (load * dispersion + rises).sqrt() + unsure;
+            let margin = (chance - f64::from(last.spares)).max(0.0);
+            let working = load * (service_rate * last.alone_s).max(1.0);
+            let waiting = (last.in_flight as f64 - working).max(0.0);
+            let backlog = waiting / (service_rate * DRAIN_S);
+            (rate, margin, waiting, load + margin + backlog)
+        };
+        let (rate, margin, waiting, wanted) = with(season);
+        let (.., kept) = with(forecast);
         Some(Need {
             copies: limits.clamp(wanted.round()),
-            keep: limits.clamp((wanted + STAYS).round()),
+            keep: limits.clamp((wanted.max(kept) + STAYS).round()),
             rate,
             service_rate,
             margin,
