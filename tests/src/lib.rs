@@ -21,5 +21,6 @@ pub mod scenario;
 pub mod server;
 pub mod story;
 pub mod tcp_info;
+pub mod terminal;
 pub mod volley;
 pub mod wait;

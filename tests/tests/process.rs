@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use orch_tests::{
     orch::{Kind::Process, Orch, Settings},
     outside::Outside,
-    story::{drill, gateway, hold, lifetime, refusals, reload, replace, scale, volume},
+    story::{drill, gateway, hold, lifetime, refusals, reload, replace, scale, top, volume},
 };
 use serde_json::Value;
 
@@ -122,6 +122,11 @@ fn an_interface_that_does_not_exist_is_refused() {
 #[test]
 fn a_second_controller_is_refused() {
     refusals::two_controllers(Process);
+}
+
+#[test]
+fn top_shows_a_crash_and_gives_the_terminal_back() {
+    top::a_crash_is_seen();
 }
 
 /// An interface that goes while it is balanced takes nobody else with it.

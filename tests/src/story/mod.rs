@@ -10,5 +10,6 @@ pub mod reload;
 pub mod replace;
 pub mod scale;
 pub mod spare;
+pub mod top;
 pub mod trouble;
 pub mod volume;
