@@ -19,7 +19,8 @@
 //! - If counts repeat, and the last period says notably more of the time until a copy ordered now is
 //!   ready, that is the rate, and two standard errors of such forecasts are added. They count as repeating
 //!   if the period's forecasts, over all that is known and at least one whole period, were twice as
-//!   good as "as it was when a copy ordered then would have come".
+//!   good as "as it was when a copy ordered then would have come". What comes as forecast is no longer
+//!   notably less than the forecast: copies there are stay for any forecast above the rate.
 //!
 //! Down: to the most that was needed within the hold, `service rate * start² / 2` seconds: while a
 //! copy that is missing starts, so many request-seconds are spent waiting for it, and a copy held

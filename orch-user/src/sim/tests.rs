@@ -95,6 +95,19 @@ fn elastic_loses_few_of_the_predefined_client_s_requests_for_little() {
     assert!(score.copy_seconds.mean <= 165.0, "{score:?}");
 }
 
+/// A load begins at any moment between two readings. What is found out a quarter of a second later
+/// costs five requests, and their share of the copies that were missing.
+#[test]
+fn elastic_does_little_worse_whenever_its_readings_fall() {
+    for ms in (0..250).step_by(10) {
+        let mut study = study(predefined(), 0.7, 1);
+        study.world.phase = Duration::from_millis(ms);
+        let score = study.score(&ELASTIC);
+        assert!(score.unanswered.mean <= 16.0, "{ms} ms: {score:?}");
+        assert!(score.copy_seconds.mean <= 165.0, "{ms} ms: {score:?}");
+    }
+}
+
 /// No other policy is both cheaper and has no more late requests. Where next to none are late, ours
 /// may cost up to so many times as much.
 fn on_the_front(study: &Study, dearer: f64) {
