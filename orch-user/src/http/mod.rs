@@ -21,6 +21,7 @@ mod problem;
 mod proxy_protocol;
 mod route;
 mod service;
+mod stream;
 mod tally;
 mod tls;
 mod wire;

@@ -18,7 +18,7 @@ use tokio_rustls::{
     server::TlsStream,
 };
 
-use super::{connection::Early, service::locked};
+use super::{service::locked, stream::Early};
 use crate::config::TlsConfig;
 
 /// Why there is no certificate.
