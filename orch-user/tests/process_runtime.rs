@@ -40,6 +40,7 @@ fn config(command: &[&str]) -> BackendConfig {
 
 fn order_of(backend: BackendConfig) -> Order {
     Order {
+        gated: false,
         service: "web".to_owned(),
         slot: Some(2),
         slot_port: free_port(),

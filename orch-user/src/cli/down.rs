@@ -140,7 +140,7 @@ async fn remove(place: &Place, control: &Path) -> Result<Vec<String>, CliError> 
     let mut removed = Vec::new();
     let processes = ProcessRuntime::new(&place.state_dir, &instance);
     stop_all(&processes, &mut removed).await?;
-    match DockerRuntime::connect(&instance).await {
+    match DockerRuntime::connect(&instance, &place.state_dir).await {
         Ok(docker) => stop_all(&docker, &mut removed).await?,
         // Most often there never was one; else its containers are out of reach, too.
         Err(error) => removed.push(format!("containers were not looked for: {error}")),

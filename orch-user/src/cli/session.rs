@@ -122,7 +122,7 @@ async fn runtimes(config: &Config) -> Result<Runtimes, RuntimeError> {
     let runtimes = Runtimes::new().with(process);
     let mut services = config.services.iter();
     let wanted = services.any(|one| Runtimes::kind_for(&one.backend) == RuntimeKind::Docker);
-    match DockerRuntime::connect(&instance).await {
+    match DockerRuntime::connect(&instance, &config.state_dir).await {
         Ok(docker) => Ok(runtimes.with(Arc::new(docker))),
         Err(error) if wanted => Err(error),
         // An engine that nobody needs may be away.

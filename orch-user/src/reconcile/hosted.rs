@@ -108,7 +108,7 @@ impl Hosted {
             spec: self.spec.clone(),
             overlap,
             spares: unless(ends || !overlap, self.config.scale.spares),
-            freeze: self.config.scale.spare_kind == SpareKind::Frozen,
+            spare_kind: self.config.scale.spare_kind,
             drain_limit: patience(backend.drain_limit),
             stop_grace: patience(backend.stop_grace),
         }
@@ -128,6 +128,7 @@ impl Hosted {
         Order {
             service: self.config.name.clone(),
             slot,
+            gated: slot.is_none() && self.config.scale.spare_kind == SpareKind::Gated,
             slot_port: slot.map_or(0, |slot| self.config.start_port.saturating_add(slot)),
             backend: Arc::clone(&self.backend),
             direct: self.delivery.way == Way::Direct,

@@ -17,13 +17,17 @@ impl<T: Tables> Controller<T> {
     pub(super) fn take_spare(&mut self, key: SlotKey, spare: SlotKey, grace: Duration) {
         let now = self.now();
         let first = self.first_generation;
-        if !self.freeze(spare, false) {
+        if !self.freeze(spare, false) || !self.open(spare) {
             return;
         }
         let taken = self.slot_mut(spare).and_then(|spare| spare.current.take());
-        let Some(running) = taken else {
+        let Some(mut running) = taken else {
             return;
         };
+        let begins = running.gated;
+        if begins {
+            running.begin(now);
+        }
         self.probes.remove(&spare);
         if let Some(place) = self.slot_mut(spare) {
             *place = SlotSeen::new(first);
@@ -37,7 +41,7 @@ impl<T: Tables> Controller<T> {
         slot.current = Some(running);
         slot.touched_at = now;
         self.record(key, "spare", text);
-        self.begin_probing(key, false);
+        self.begin_probing(key, begins);
     }
 
     /// Has the data plane do beforehand what takes long. Where it cannot, the slot's turn will tell.
@@ -74,6 +78,26 @@ impl<T: Tables> Controller<T> {
             self.begin_probing(key, false);
         }
         true
+    }
+
+    /// Has a spare that waits at its gate become its program; false, and it is condemned, where it
+    /// cannot.
+    fn open(&mut self, key: SlotKey) -> bool {
+        let current = self.slot(key).and_then(|slot| slot.current.as_ref());
+        let Some(current) = current.filter(|current| current.gated) else {
+            return true;
+        };
+        let opened = match (self.runtimes.get(current.runtime), current.pid) {
+            (Some(runtime), Some(pid)) => runtime.open(&current.id, pid),
+            _ => Err(RuntimeError::Gate {
+                id: current.id.clone(),
+                source: std::io::ErrorKind::NotFound.into(),
+            }),
+        };
+        if let Err(error) = &opened {
+            self.condemn(key, Cause::Gate(whole(error)));
+        }
+        opened.is_ok()
     }
 
     pub(super) fn set_frozen(

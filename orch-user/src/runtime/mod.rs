@@ -1,6 +1,7 @@
 //! Runtimes: what creates, stops and lists backends. One trait; `docker` and `process` implement it.
 
 pub mod docker;
+mod gate;
 pub mod process;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -8,7 +9,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::config::BackendConfig;
+use crate::config::{BackendConfig, ScaleConfig};
 
 /// Identity of a backend: the container's id, or the pid.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +49,8 @@ pub struct Order {
     pub slot: Option<u16>,
     /// The slot's port on this host; a spare has none, and none is published for it.
     pub slot_port: u16,
+    /// Whether its program is to wait until it is let go on by [`Runtime::open`].
+    pub gated: bool,
     /// What to run.
     pub backend: Arc<BackendConfig>,
     /// Whether connections are to go straight to its own address.
@@ -86,6 +89,8 @@ pub struct Backend {
     pub netns: Option<PathBuf>,
     /// Whether it runs now.
     pub running: bool,
+    /// Whether it waits at its gate, its program not begun.
+    pub gated: bool,
     /// How long it has existed.
     pub age: Duration,
     /// The digest it was ordered with.
@@ -176,6 +181,34 @@ pub enum RuntimeError {
         #[source]
         source: std::io::Error,
     },
+    /// A spare cannot become its program.
+    #[error("cannot open the gate of {id}")]
+    Gate {
+        /// Which.
+        id: BackendId,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// This build has no gate.
+    #[error(
+        "this orch was built without gated spares: install the static C library (glibc-static) and build it again, or write spare_kind = \"running\" or \"frozen\""
+    )]
+    NoGate,
+    /// The gate's file is where no program may be run.
+    #[error(
+        "gated spares run {path}, which is on a file system mounted noexec: set state_dir elsewhere, or write spare_kind = \"running\" or \"frozen\""
+    )]
+    GateNotExecutable {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// An image names no program, and neither does the file.
+    #[error("image {image} says nothing of what to run: set command in [service.backend]")]
+    NoProgram {
+        /// Its name.
+        image: String,
+    },
     /// The engine refused.
     #[error("the Docker engine could not {verb} {object}")]
     Engine {
@@ -201,6 +234,12 @@ pub trait Runtime: Send + Sync {
     /// program can be executed. Called once per service before anything is started.
     fn check<'a>(&'a self, service: &'a str, backend: &'a BackendConfig) -> Answer<'a, ()>;
 
+    /// Whether spares of this kind can be had: called as `check` is, where the file wants some.
+    fn check_spares(&self, scale: &ScaleConfig) -> Result<(), RuntimeError> {
+        let _ = scale;
+        Ok(())
+    }
+
     /// Prepares a backend so far that `start` is short, without holding its port. The Docker
     /// runtime creates the container.
     fn create<'a>(&'a self, order: &'a Order) -> Answer<'a, Prepared>;
@@ -216,6 +255,15 @@ pub trait Runtime: Send + Sync {
     fn set_frozen(&self, id: &BackendId, pid: u32, frozen: bool) -> Result<(), RuntimeError> {
         let _ = (pid, frozen);
         Err(RuntimeError::Freezer {
+            id: id.clone(),
+            source: std::io::ErrorKind::Unsupported.into(),
+        })
+    }
+
+    /// Lets a gated backend become its program. `pid` is its first process, and stays that.
+    fn open(&self, id: &BackendId, pid: u32) -> Result<(), RuntimeError> {
+        let _ = pid;
+        Err(RuntimeError::Gate {
             id: id.clone(),
             source: std::io::ErrorKind::Unsupported.into(),
         })

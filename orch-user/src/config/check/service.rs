@@ -270,18 +270,6 @@ fn scale(raw: &RawScale, sink: &Sink) -> ScaleConfig {
         ("gated", SpareKind::Gated),
     ];
     let spare_kind = value::choice(&raw.spare_kind, &kinds, &[], SpareKind::Gated, sink);
-    if raw.spares.value > 0 && spare_kind == SpareKind::Gated {
-        let text =
-            "\"gated\" is not in this version yet: write spare_kind = \"running\" or \"frozen\"";
-        if raw.spare_kind.line.is_some() {
-            sink.at(&raw.spare_kind, text);
-        } else {
-            sink.at(
-                &raw.spares,
-                format!("spare_kind is \"gated\" by default, and {text}"),
-            );
-        }
-    }
     let idle = idle(raw, sink);
     let most = SLOTS_PER_SERVICE as i64;
     let (min, max) = (raw.min.value, raw.max.value);

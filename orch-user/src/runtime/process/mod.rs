@@ -230,6 +230,7 @@ fn backend(record: &Record, running: bool) -> Backend {
         pid: u32::try_from(record.pid).ok().filter(|_| running),
         netns: None,
         running,
+        gated: false,
         age: record.age(),
         spec: record.spec.clone(),
     }
