@@ -10,10 +10,17 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::{
+    signal::{SigSet, SigmaskHow, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
 
 /// What opens it: a signal that no image names as the one that stops it. `orch` knows it as well.
-const OPEN: Signal = Signal::SIGIO;
+const OPEN: u32 = Signal::SIGIO as u32;
+/// What nobody sends to end a program.
+const CHILD: u32 = Signal::SIGCHLD as u32;
+const CONTINUE: u32 = Signal::SIGCONT as u32;
+const URGENT: u32 = Signal::SIGURG as u32;
 /// Exit codes of a shell for a program that is not there, and for one that cannot be executed.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
@@ -29,7 +36,6 @@ fn main() -> ExitCode {
     if let Err(end) = wait() {
         return end;
     }
-    // This gives the program the signal mask of a new process, too.
     let error = Command::new(&program).args(words).exec();
     eprintln!("orch-gate: cannot run {}: {error}", program.display());
     ExitCode::from(match error.kind() {
@@ -39,22 +45,28 @@ fn main() -> ExitCode {
 }
 
 /// Until the gate is opened; how to end if it is told to before. The first process of a container
-/// is spared the signals that it has no handler for, so all are blocked and taken one by one.
+/// is spared the signals that it has no handler for, so all are blocked and read one by one. That
+/// they are blocked is also how `orch` sees that it waits (`sigwait` would unblock them meanwhile).
 fn wait() -> Result<(), ExitCode> {
-    let all = SigSet::all();
     let failed = |error| {
         eprintln!("orch-gate: cannot wait for signals: {error}");
         ExitCode::FAILURE
     };
-    all.thread_block().map_err(failed)?;
+    let all = SigSet::all();
+    let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC).map_err(failed)?;
+    let usual = all
+        .thread_swap_mask(SigmaskHow::SIG_SETMASK)
+        .map_err(failed)?;
     loop {
-        match all.wait() {
-            Ok(OPEN) => return Ok(()),
-            // What nobody sends to end a program.
-            Ok(Signal::SIGCHLD | Signal::SIGCONT | Signal::SIGURG) => {}
-            Ok(signal) => return Err(ExitCode::from(SIGNALLED + signal as u8)),
-            // A real-time signal, which has no name here: some images name one to be stopped by.
-            Err(_) => return Err(ExitCode::from(SIGNALLED)),
+        // Empty only of a descriptor that does not block.
+        let Some(signal) = signals.read_signal().map_err(failed)? else {
+            continue;
+        };
+        match signal.ssi_signo {
+            // The program inherits the mask.
+            OPEN => return usual.thread_set_mask().map_err(failed),
+            CHILD | CONTINUE | URGENT => {}
+            number => return Err(ExitCode::from(SIGNALLED.saturating_add(number as u8))),
         }
     }
 }

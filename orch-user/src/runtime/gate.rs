@@ -158,8 +158,10 @@ mod tests {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let begin = std::time::Instant::now();
         while !waits(child.id()) {
-            std::thread::yield_now();
+            assert!(begin.elapsed() < WAIT_LIMIT, "it does not wait");
+            std::thread::sleep(WAIT_PAUSE);
         }
         child
     }

@@ -1,6 +1,10 @@
 //! Spares take the place of what is killed.
 
-use std::{collections::BTreeSet, env, fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    time::{Duration, Instant},
+};
 
 use nix::sys::signal::Signal;
 use orch_common::layout::program;
@@ -159,4 +163,50 @@ fn host_interfaces() -> BTreeSet<String> {
     let interfaces = fs::read_dir("/sys/class/net").unwrap().flatten();
     let indices = interfaces.filter_map(|one| fs::read_to_string(one.path().join("ifindex")).ok());
     indices.map(|index| index.trim().to_owned()).collect()
+}
+
+/// Spares of the kind that is the default: their program begins when it is needed, and the next
+/// controller leaves them at their gates.
+pub fn gated_spares() {
+    let mut settings = Settings::new(Kind::Docker);
+    settings.scale = "spares = 2".to_owned();
+    let mut orch = Orch::start(settings);
+    until_spares(&orch, 2);
+    assert_eq!(at_gates(&orch), 2);
+    let took = replace(&orch);
+    println!("a gated spare, from detection to in the ring: {took:?}");
+    until_spares(&orch, 2);
+    let mut before = orch.ids();
+    orch.end(Signal::SIGTERM);
+    orch.launch();
+    until_spares(&orch, 2);
+    let mut after = orch.ids();
+    for ids in [&mut before, &mut after] {
+        ids.sort_unstable();
+    }
+    assert_eq!(after, before);
+    assert_eq!(at_gates(&orch), 2);
+
+    orch.scale(3);
+    let rows = orch.wait_ready(3);
+    assert!(rows.iter().all(|row| before.contains(&row.backend)));
+    orch.until("the next two spares", || {
+        (at_gates(&orch) == 2).then_some(())
+    });
+    let begun = Instant::now();
+    assert!(orch.end(Signal::SIGINT).success());
+    println!("ended with two at their gates in {:?}", begun.elapsed());
+    assert_eq!(orch.remains(), Vec::<String>::new());
+}
+
+/// How many spares run their gate and nothing else.
+fn at_gates(orch: &Orch) -> usize {
+    let rows = orch.slots().into_iter();
+    let spares = rows.filter(|row| row.state == "spare");
+    let gated = spares.filter(|row| {
+        let pid = crate::orch::docker(&["inspect", "--format={{.State.Pid}}", &row.backend]);
+        let program = fs::read_link(format!("/proc/{}/exe", pid.trim()));
+        program.is_ok_and(|program| program.ends_with(".orch-gate"))
+    });
+    gated.count()
 }
