@@ -33,7 +33,7 @@ fn frozen_spares_take_over_and_are_found_again() {
 
 #[test]
 fn gated_spares_begin_when_they_are_needed() {
-    spare::gated_spares();
+    spare::gated_spares(Docker);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use orch_tests::{
     orch::{Kind::Process, Orch, Settings},
     outside::Outside,
-    story::{drill, gateway, hold, lifetime, refusals, reload, replace, scale, volume},
+    story::{drill, gateway, hold, lifetime, refusals, reload, replace, scale, spare, volume},
 };
 use serde_json::Value;
 
@@ -17,6 +17,11 @@ fn a_crashed_copy_is_replaced_on_its_port() {
 #[test]
 fn a_killed_copy_is_out_of_the_ring_at_once() {
     replace::killed_copies(Process);
+}
+
+#[test]
+fn gated_spares_begin_when_they_are_needed() {
+    spare::gated_spares(Process);
 }
 
 #[test]

@@ -267,7 +267,7 @@ fn spares_need_containers_that_are_reached_directly() {
     check(
         &format!("[[service]]\nbackend.command = [\"/bin/a\"]\n{spares}"),
         &[
-            "orch.toml:3: service[0].scale.spares: spares are containers: this service runs processes, so leave it at 0",
+            "orch.toml:3: service[0].scale.spare_kind: a process listens on its slot's port as soon as it runs, so a spare can only wait to begin: write \"gated\"",
         ],
     );
 }

@@ -10,9 +10,6 @@ impl Planner<'_> {
     /// Which spare goes into which slot, now: the one that has been well for longest first, and one
     /// whose program has yet to start last.
     pub(super) fn hand_out(&self) -> BTreeMap<u16, u16> {
-        if !self.wish.overlap {
-            return BTreeMap::new();
-        }
         let spares = self.seen.slots.range(FIRST_SPARE..);
         let mut ready: Vec<_> = spares
             .filter(|(_, spare)| self.fits(spare))
@@ -37,14 +34,21 @@ impl Planner<'_> {
         taken
     }
 
+    /// Whether a spare waits for a slot to be empty, or will do once that has waited.
+    pub(super) fn has_gated_spare(&self) -> bool {
+        let mut spares = self.seen.slots.range(FIRST_SPARE..);
+        spares.any(|(_, spare)| spare.is_gated() && self.fits(spare))
+    }
+
     fn backs_off(&self, number: u16) -> bool {
         let slot = self.seen.slots.get(&number);
         slot.is_some_and(|slot| self.now < slot.retry_at)
     }
 
+    /// What runs has its port; where that is the slot's, only what has yet to begin can take it.
     fn fits(&self, spare: &SlotSeen) -> bool {
         let current = spare.current.as_ref();
-        let usable = spare.can_serve() || spare.is_gated();
+        let usable = spare.is_gated() || (self.wish.overlap && spare.can_serve());
         usable && current.is_some_and(|current| current.spec == self.wish.spec)
     }
 

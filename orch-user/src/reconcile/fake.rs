@@ -495,7 +495,7 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    fn open(&self, id: &BackendId, _: u32) -> Result<(), RuntimeError> {
+    fn open(&self, id: &BackendId, _: u32, order: &Order) -> Result<(), RuntimeError> {
         let mut engine = self.engine();
         if engine.lacks == Some(Lack::Gate) {
             return Err(RuntimeError::Gate {
@@ -508,6 +508,10 @@ impl Runtime for FakeRuntime {
         let mut backends = engine.backends.iter_mut();
         let fake = backends.find(|fake| fake.backend.id == *id).unwrap();
         fake.backend.gated = false;
+        if fake.backend.netns.is_none() {
+            fake.backend.slot = order.slot;
+            fake.backend.address.set_port(order.slot_port);
+        }
         fake.started = Instant::now();
         if let Some(code) = ends {
             fake.backend.running = false;

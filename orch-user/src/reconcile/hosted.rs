@@ -99,6 +99,8 @@ impl Hosted {
         let hurry = closing.is_some_and(|closing| closing.hurry);
         let ends = closing.is_some() || self.leaving;
         let overlap = self.publish_on() == PublishOn::Nowhere;
+        // A process has its port from when it begins: gated, it has none yet.
+        let spared = overlap || self.kind == RuntimeKind::Process;
         let unless = |not: bool, value: u16| if not { 0 } else { value };
         let patience = |limit: Duration| if hurry { Duration::ZERO } else { limit };
         Wish {
@@ -107,7 +109,7 @@ impl Hosted {
             limit: self.config.scale.max,
             spec: self.spec.clone(),
             overlap,
-            spares: unless(ends || !overlap, self.config.scale.spares),
+            spares: unless(ends || !spared, self.config.scale.spares),
             spare_kind: self.config.scale.spare_kind,
             drain_limit: patience(backend.drain_limit),
             stop_grace: patience(backend.stop_grace),

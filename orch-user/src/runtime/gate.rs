@@ -60,6 +60,11 @@ impl Gate {
         Ok(&self.path)
     }
 
+    /// Where it is, or will be.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether it can be run from where it is.
     pub(super) fn check(&self) -> Result<(), RuntimeError> {
         let path = self.install()?;
@@ -73,15 +78,15 @@ impl Gate {
     }
 }
 
-/// Whether this process waits at a gate.
-pub(super) fn is_closed(pid: u32) -> bool {
-    runs_gate(pid) && waits(pid)
+/// Whether this process waits at a gate, which has this path for it.
+pub(super) fn is_closed(pid: u32, gate: &Path) -> bool {
+    runs(pid, gate) && waits(pid)
 }
 
 /// Waits until the process waits at its gate: only then can that be opened.
-pub(super) async fn until_closed(pid: u32) -> io::Result<()> {
+pub(super) async fn until_closed(pid: u32, gate: &Path) -> io::Result<()> {
     let begin = Instant::now();
-    while !is_closed(pid) {
+    while !is_closed(pid, gate) {
         if !Path::new(&format!("/proc/{pid}")).exists() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "it has ended"));
         }
@@ -94,22 +99,22 @@ pub(super) async fn until_closed(pid: u32) -> io::Result<()> {
 }
 
 /// Lets the process become its program. One that has done so already is left alone.
-pub(super) fn open(pid: u32) -> io::Result<()> {
+pub(super) fn open(pid: u32, gate: &Path) -> io::Result<()> {
     let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid_or_none = number.ok_or(io::ErrorKind::InvalidInput)?;
     // First the descriptor, then the look: the signal goes to what was looked at.
     let pidfd = pidfd_open(pid_or_none, PidfdFlags::empty())?;
-    if runs_gate(pid) {
+    if runs(pid, gate) {
         pidfd_send_signal(&pidfd, OPEN)?;
     }
     Ok(())
 }
 
-fn runs_gate(pid: u32) -> bool {
+fn runs(pid: u32, gate: &Path) -> bool {
     let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let program = program.to_string_lossy();
     // Of another version, its file is gone from this host.
-    program.trim_end_matches(" (deleted)") == INSIDE
+    Path::new(program.trim_end_matches(" (deleted)")) == gate
 }
 
 fn waits(pid: u32) -> bool {
@@ -141,18 +146,20 @@ mod tests {
     #[test]
     fn what_runs_something_else_is_no_gate_and_is_not_signalled() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        assert!(!is_closed(child.id()));
-        open(child.id()).unwrap();
+        let gate = Path::new(INSIDE);
+        assert!(!is_closed(child.id(), gate));
+        open(child.id(), gate).unwrap();
         assert_eq!(child.try_wait().unwrap(), None);
         child.kill().unwrap();
         child.wait().unwrap();
-        let error = open(child.id()).unwrap_err();
+        let error = open(child.id(), gate).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(nix::libc::ESRCH));
     }
 
     /// A gate of this host rather than of a container: its path is another.
     fn start(gate: &Gate, words: &[&str]) -> std::process::Child {
         let child = Command::new(gate.install().unwrap())
+            .arg("--")
             .args(words)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -260,9 +260,10 @@ pub trait Runtime: Send + Sync {
         })
     }
 
-    /// Lets a gated backend become its program. `pid` is its first process, and stays that.
-    fn open(&self, id: &BackendId, pid: u32) -> Result<(), RuntimeError> {
-        let _ = pid;
+    /// Lets a gated backend become its program, as `order` has it now that there is a slot for it.
+    /// `pid` is its first process, and stays that.
+    fn open(&self, id: &BackendId, pid: u32, order: &Order) -> Result<(), RuntimeError> {
+        let _ = (pid, order);
         Err(RuntimeError::Gate {
             id: id.clone(),
             source: std::io::ErrorKind::Unsupported.into(),

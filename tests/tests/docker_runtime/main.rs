@@ -282,7 +282,7 @@ async fn a_gate_is_waited_at_and_opened() {
     let resident = status.lines().find(|line| line.starts_with("VmRSS"));
 
     let begin = Instant::now();
-    bench.runtime.open(&backend.id, pid).unwrap();
+    bench.runtime.open(&backend.id, pid, &order).unwrap();
     ready(backend.address).await;
     println!("opened in {:?}, {resident:?} before", begin.elapsed());
     let log = bench.runtime.log_tail(&backend.id, 10).await.unwrap();
@@ -291,7 +291,7 @@ async fn a_gate_is_waited_at_and_opened() {
     let listed = bench.runtime.list().await.unwrap();
     assert_eq!((listed[0].gated, listed[0].pid), (false, Some(pid)));
     // A second time it is no gate any more, and not disturbed.
-    bench.runtime.open(&backend.id, pid).unwrap();
+    bench.runtime.open(&backend.id, pid, &order).unwrap();
     ready(backend.address).await;
     bench.kill_now(&backend.id).await;
     assert_eq!(exit_of(&mut events, &backend.id).await, "exit code 137");
@@ -301,7 +301,7 @@ async fn a_gate_is_waited_at_and_opened() {
     order.backend = Arc::new(config);
     let backend = bench.start(&order).await;
     let pid = backend.pid.unwrap();
-    bench.runtime.open(&backend.id, pid).unwrap();
+    bench.runtime.open(&backend.id, pid, &order).unwrap();
     ready(backend.address).await;
     let log = bench.runtime.log_tail(&backend.id, 10).await.unwrap();
     assert!(log.contains("out [\"own\"] Some(\"value\")"), "{log}");

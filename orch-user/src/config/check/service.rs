@@ -85,11 +85,13 @@ fn weights(raw: &RawService, sink: &Sink) -> Vec<u8> {
     given.iter().map(weight).collect()
 }
 
-/// A spare goes into whichever slot needs it, so it can have no port of its own on this host.
+/// A spare goes into whichever slot needs it, so it can have no port of this host before.
 fn can_have_spares(raw: &RawService, service: &ServiceConfig, sink: &Sink) {
     if service.backend.is_process() {
-        let text = "spares are containers: this service runs processes, so leave it at 0";
-        sink.at(&raw.scale.spares, text);
+        if service.scale.spare_kind != SpareKind::Gated {
+            let text = "a process listens on its slot's port as soon as it runs, so a spare can only wait to begin: write \"gated\"";
+            sink.at(&raw.scale.spare_kind, text);
+        }
     } else if service.publish != Publish::None {
         let text = "spares need publish = \"none\": Docker cannot publish a slot's port for a container that has no slot yet";
         sink.at(&raw.scale.spares, text);

@@ -326,3 +326,26 @@ fn spares_of_another_kind_are_replaced() {
     assert_eq!(world.actions("Stop"), [FIRST_SPARE], "its program runs");
     assert!(world.current(FIRST_SPARE).gated);
 }
+
+#[test]
+fn a_gated_process_begins_once_its_slot_is_empty() {
+    let mut world = World::serving(2);
+    world.wish().spares = 1;
+    world.wish().spare_kind = SpareKind::Gated;
+    world.finish_all();
+    assert_eq!(world.actions("Create"), [FIRST_SPARE]);
+    let spare = id(&mut world, FIRST_SPARE);
+    world.log.clear();
+    world.fail(0);
+    world.settle();
+    assert_eq!(world.actions("Stop"), [0], "it has the port");
+    assert_eq!(world.actions("Create"), Vec::<u16>::new(), "one is at hand");
+    assert!(world.finish(0));
+    world.settle();
+    assert_eq!(world.actions("TakeSpare"), [0]);
+    assert_eq!(id(&mut world, 0), spare);
+    world.well(0);
+    world.finish_all();
+    assert_eq!(world.ring(), [0, 1]);
+    assert_eq!(world.actions("Create"), [FIRST_SPARE], "the next spare");
+}

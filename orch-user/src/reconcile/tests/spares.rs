@@ -418,3 +418,33 @@ async fn a_program_that_fails_at_its_start_does_not_use_up_gated_spares() {
     life.until_ring(&[0]).await;
     life.until_spares(3).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_waits_at_its_gate_begins_on_the_slot_s_port() {
+    let mut config = acts();
+    config.services[0].scale.spares = 1;
+    config.services[0].scale.spare_kind = SpareKind::Gated;
+    let life = Life::begin(config);
+    life.until_ring(&[0]).await;
+    life.until_spares(1).await;
+    let spare = life.spares()[0].backend.clone();
+    life.scale(Some(2)).await.unwrap();
+    life.until_ring(&[0, 1]).await;
+    assert_eq!(life.runtime.at(8001), Some(spare));
+    life.until_spares(1).await;
+    let spare = life.spares()[0].backend.clone();
+    life.runtime.kill(8000, true);
+    life.until_ring(&[1]).await;
+    life.until_ring(&[0, 1]).await;
+    assert_eq!(life.runtime.at(8000), Some(spare));
+    assert_ring_answers(&life);
+    let key = SlotKey {
+        service: 0,
+        slot: 0,
+    };
+    assert_eq!(life.tables.generation(key), 2, "told before it began");
+    life.until_spares(1).await;
+    let runtime = life.runtime.clone();
+    life.end(false).await;
+    assert_eq!(runtime.engine().backends.len(), 0);
+}

@@ -60,7 +60,7 @@ pub(super) fn behind(
     mut body: ContainerCreateBody,
 ) -> ContainerCreateBody {
     body.entrypoint = Some(vec![gate::INSIDE.to_owned()]);
-    body.cmd = Some(words);
+    body.cmd = Some([vec!["--".to_owned()], words].concat());
     let host = body.host_config.get_or_insert_default();
     // `z`: where SELinux labels files, containers may read this one.
     let bind = format!("{}:{}:ro,z", gate.display(), gate::INSIDE);
@@ -227,7 +227,7 @@ mod tests {
         let words = vec!["/entry".to_owned(), "/acts".to_owned()];
         let gated = behind(Path::new("/state/gate"), words.clone(), plain.clone());
         assert_eq!(gated.entrypoint, Some(vec!["/.orch-gate".to_owned()]));
-        assert_eq!(gated.cmd, Some(words));
+        assert_eq!(gated.cmd.as_deref().unwrap()[1..], words);
         let mut host = gated.host_config.clone().unwrap();
         let binds = host.binds.as_mut().unwrap();
         assert_eq!(binds.pop().unwrap(), "/state/gate:/.orch-gate:ro,z");

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -96,7 +96,7 @@ impl DockerRuntime {
         backend.address = labels.address(inside.address);
         (backend.pid, backend.netns) = (inside.pid, inside.netns.clone());
         // Once it is open it is open: not to be remembered.
-        backend.gated = labels.slot.is_none() && inside.pid.is_some_and(gate::is_closed);
+        backend.gated = labels.slot.is_none() && inside.pid.is_some_and(is_closed);
         self.insides().insert(backend.id.clone(), inside);
         backend
     }
@@ -126,6 +126,10 @@ impl DockerRuntime {
             Err(error) => Err(self.failed("read the log of", &id.0, error)),
         }
     }
+}
+
+fn is_closed(pid: u32) -> bool {
+    gate::is_closed(pid, Path::new(gate::INSIDE))
 }
 
 /// `None` for a container that is being removed, or whose labels are not ours.

@@ -129,8 +129,8 @@ impl Runtime for DockerRuntime {
         })
     }
 
-    fn open(&self, id: &BackendId, pid: u32) -> Result<(), RuntimeError> {
-        gate::open(pid).map_err(|source| RuntimeError::Gate {
+    fn open(&self, id: &BackendId, pid: u32, _: &Order) -> Result<(), RuntimeError> {
+        gate::open(pid, Path::new(gate::INSIDE)).map_err(|source| RuntimeError::Gate {
             id: id.clone(),
             source,
         })

@@ -1,6 +1,6 @@
 //! Creating containers and starting them on their port.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
 use tokio::time::{Instant, sleep};
@@ -79,7 +79,7 @@ impl DockerRuntime {
     async fn see(&self, prepared: &Prepared) -> Result<Backend, RuntimeError> {
         let mut backend = self.look(prepared).await?;
         if let Some(pid) = backend.pid.filter(|_| prepared.order.gated) {
-            let closed = gate::until_closed(pid).await;
+            let closed = gate::until_closed(pid, Path::new(gate::INSIDE)).await;
             closed.map_err(|source| RuntimeError::Gate {
                 id: backend.id.clone(),
                 source,
