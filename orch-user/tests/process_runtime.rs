@@ -418,8 +418,10 @@ async fn a_host_that_cannot_limit_still_starts() {
 /// A spare that waits, and becomes what the slot that it is put in makes of it.
 #[tokio::test]
 async fn a_gate_is_waited_at_and_opened() {
-    let state = tempfile::tempdir().unwrap();
-    let runtime = runtime(state.path());
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("a link");
+    std::os::unix::fs::symlink(dir.path(), &state).unwrap();
+    let runtime = runtime(&state);
     let mut backend = config(&[
         "sh",
         "-c",
@@ -434,7 +436,7 @@ async fn a_gate_is_waited_at_and_opened() {
     let waiting = start(&runtime, &spare).await;
     assert!(waiting.gated && waiting.running, "{waiting:?}");
     // The next controller finds it as it is.
-    let next = self::runtime(state.path());
+    let next = self::runtime(&state);
     let listed = next.list().await.unwrap();
     assert_eq!(
         (listed.len(), listed[0].gated, listed[0].slot),
@@ -472,8 +474,6 @@ async fn a_gate_is_waited_at_and_opened() {
     runtime.stop(&waiting.id, GRACE).await.unwrap();
     assert_eq!(exit_of(&mut events, &waiting.id).await, "exit code 143");
     assert_eq!(runtime.list().await.unwrap(), []);
-    let left: Vec<_> = fs::read_dir(state.path().join("backends"))
-        .unwrap()
-        .collect();
+    let left: Vec<_> = fs::read_dir(state.join("backends")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }

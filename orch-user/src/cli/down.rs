@@ -19,7 +19,7 @@ use crate::config::{Config, DEFAULT_PIN_DIR, DEFAULT_STATE_DIR, DataplaneConfig}
 use crate::{
     dataplane::Dataplane,
     http,
-    runtime::{Backend, Runtime, docker::DockerRuntime, process::ProcessRuntime},
+    runtime::{self, Backend, Runtime, docker::DockerRuntime, process::ProcessRuntime},
 };
 
 /// How long a controller may take to end.
@@ -148,6 +148,7 @@ async fn remove(place: &Place, control: &Path) -> Result<Vec<String>, CliError> 
     if http::end(control) {
         removed.push("the gateway has ended".to_owned());
     }
+    runtime::clear(&place.state_dir);
     Dataplane::remove(&place.dataplane.pin_dir)?;
     removed.push("the data plane is detached".to_owned());
     Ok(removed)

@@ -13,7 +13,9 @@ use crate::{
     http::{Keeper, Plane},
     ports::Claims,
     reconcile::{self, Edges, RunError, Runtimes},
-    runtime::{Runtime, RuntimeError, RuntimeKind, docker::DockerRuntime, process::ProcessRuntime},
+    runtime::{
+        self, Runtime, RuntimeError, RuntimeKind, docker::DockerRuntime, process::ProcessRuntime,
+    },
 };
 
 /// All that a controller starts from.
@@ -55,6 +57,7 @@ impl Session {
         };
         let leaves = tokio::spawn(translator.run(self.signals));
         let pin_dir = config.dataplane.pin_dir.clone();
+        let state_dir = config.state_dir.clone();
         let edges = Edges {
             runtimes,
             claims: self.claims,
@@ -81,6 +84,7 @@ impl Session {
                 Ok(())
             }
             Ok(()) => {
+                runtime::clear(&state_dir);
                 served.remove()?;
                 log::info!("ended: the data plane is detached");
                 Ok(())

@@ -65,6 +65,12 @@ impl Gate {
         &self.path
     }
 
+    /// Removes the file: nobody waits any more.
+    pub(super) fn remove(&self) {
+        // Most often there never was one.
+        let _ = fs::remove_file(&self.path);
+    }
+
     /// Whether it can be run from where it is.
     pub(super) fn check(&self) -> Result<(), RuntimeError> {
         let path = self.install()?;
@@ -114,7 +120,15 @@ fn runs(pid: u32, gate: &Path) -> bool {
     let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let program = program.to_string_lossy();
     // Of another version, its file is gone from this host.
-    Path::new(program.trim_end_matches(" (deleted)")) == gate
+    Path::new(program.trim_end_matches(" (deleted)")) == resolved(gate)
+}
+
+/// As the kernel names it: a state directory may be a link to another.
+fn resolved(gate: &Path) -> PathBuf {
+    let (dir, name) = (gate.parent(), gate.file_name());
+    let dir = dir.and_then(|dir| fs::canonicalize(dir).ok());
+    let path = dir.zip(name).map(|(dir, name)| dir.join(name));
+    path.unwrap_or_else(|| gate.to_owned())
 }
 
 fn waits(pid: u32) -> bool {
@@ -141,6 +155,8 @@ mod tests {
         assert_eq!(mode & 0o777, 0o755);
         fs::write(path, "of another version").unwrap();
         assert_eq!(fs::read(gate.install().unwrap()).unwrap(), PROGRAM);
+        gate.remove();
+        assert!(!gate.path().exists());
     }
 
     #[test]

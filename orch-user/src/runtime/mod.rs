@@ -4,7 +4,13 @@ pub mod docker;
 mod gate;
 pub mod process;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -279,6 +285,11 @@ pub trait Runtime: Send + Sync {
 
     /// Sends what happens to `events` until the receiver is dropped.
     fn watch(self: Arc<Self>, events: mpsc::Sender<RuntimeEvent>) -> BoxFuture<'static, ()>;
+}
+
+/// Removes what gated spares have run from a state directory, once there are none.
+pub fn clear(state_dir: &Path) {
+    gate::Gate::in_dir(state_dir).remove();
 }
 
 /// A backend that was created but not started.

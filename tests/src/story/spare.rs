@@ -170,7 +170,7 @@ fn host_interfaces() -> BTreeSet<String> {
 /// controller leaves them at their gates.
 pub fn gated_spares(kind: Kind) {
     let mut settings = Settings::new(kind);
-    settings.scale = "spares = 2".to_owned();
+    "spares = 2".clone_into(&mut settings.scale);
     let mut orch = Orch::start(settings);
     until_spares(&orch, 2);
     assert_eq!(at_gates(&orch), 2);
