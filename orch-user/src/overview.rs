@@ -114,9 +114,8 @@ fn slot_cells(row: &SlotRow, wide: bool, noted: bool) -> Vec<String> {
         },
     ];
     if wide {
-        let healthy = if row.healthy { "yes" } else { "no" };
         cells.extend([
-            healthy.to_owned(),
+            healthy(row).to_owned(),
             or_dash(row.address.clone()),
             delivery(row),
         ]);
@@ -129,6 +128,17 @@ fn slot_cells(row: &SlotRow, wide: bool, noted: bool) -> Vec<String> {
         });
     }
     cells
+}
+
+/// Whether it is well. A spare that waits at its gate has not been asked.
+fn healthy(row: &SlotRow) -> &'static str {
+    if row.healthy {
+        "yes"
+    } else if row.state == "spare" {
+        "-"
+    } else {
+        "no"
+    }
 }
 
 /// Slot and port: a spare has neither.

@@ -40,6 +40,7 @@ fn config(command: &[&str]) -> BackendConfig {
 
 fn order_of(backend: BackendConfig) -> Order {
     Order {
+        gated: false,
         service: "web".to_owned(),
         slot: Some(2),
         slot_port: free_port(),
@@ -412,4 +413,67 @@ async fn a_host_that_cannot_limit_still_starts() {
         let mount = mount.split(' ').nth(1).unwrap();
         assert!(!Path::new(&format!("{mount}{own}")).exists(), "{mount}");
     }
+}
+
+/// A spare that waits, and becomes what the slot that it is put in makes of it.
+#[tokio::test]
+async fn a_gate_is_waited_at_and_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("a link");
+    std::os::unix::fs::symlink(dir.path(), &state).unwrap();
+    let runtime = runtime(&state);
+    let mut backend = config(&[
+        "sh",
+        "-c",
+        "echo $0 $PORT $ORCH_SLOT \"$TEXT\"; exec sleep 60",
+        "{port}",
+    ]);
+    let text = "a = b\nand {port}";
+    backend.env.insert("TEXT".to_owned(), text.to_owned());
+    let mut spare = order_of(backend);
+    (spare.slot, spare.slot_port, spare.gated) = (None, 0, true);
+    let mut events = watch(&runtime);
+    let waiting = start(&runtime, &spare).await;
+    assert!(waiting.gated && waiting.running, "{waiting:?}");
+    // The next controller finds it as it is.
+    let next = self::runtime(&state);
+    let listed = next.list().await.unwrap();
+    assert_eq!(
+        (listed.len(), listed[0].gated, listed[0].slot),
+        (1, true, None)
+    );
+
+    let place = Order {
+        slot: Some(3),
+        slot_port: free_port(),
+        gated: false,
+        ..spare.clone()
+    };
+    let pid = waiting.pid.unwrap();
+    runtime.open(&waiting.id, pid, &place).unwrap();
+    let port = place.slot_port;
+    let lines = written(&runtime, &waiting.id, 2).await;
+    assert_eq!(
+        lines,
+        [format!("{port} {port} 3 a = b"), format!("and {port}")]
+    );
+    let listed = runtime.list().await.unwrap();
+    let now = (listed[0].gated, listed[0].slot, listed[0].address.port());
+    assert_eq!((now, listed[0].pid), ((false, Some(3), port), Some(pid)));
+    runtime.stop(&waiting.id, GRACE).await.unwrap();
+    // Either of the two runtimes reaps it, and the other cannot say how it ended.
+    exit_of(&mut events, &waiting.id).await;
+
+    // One whose port is taken is not let go; it ends as soon as it is told to.
+    let waiting = start(&runtime, &spare).await;
+    let _listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let pid = waiting.pid.unwrap();
+    let error = runtime.open(&waiting.id, pid, &place).unwrap_err();
+    assert!(matches!(error, RuntimeError::PortTaken { .. }), "{error:?}");
+    assert!(runtime.list().await.unwrap()[0].gated);
+    runtime.stop(&waiting.id, GRACE).await.unwrap();
+    assert_eq!(exit_of(&mut events, &waiting.id).await, "exit code 143");
+    assert_eq!(runtime.list().await.unwrap(), []);
+    let left: Vec<_> = fs::read_dir(state.join("backends")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -402,6 +402,7 @@ impl Orch {
             self.control(),
             self.dir.path().join("orch.sock.lock"),
             self.dir.path().join("orch.sock.gw"),
+            self.dir.path().join("state/gate"),
         ] {
             if path.exists() {
                 found.push(path.display().to_string());

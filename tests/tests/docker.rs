@@ -32,6 +32,11 @@ fn frozen_spares_take_over_and_are_found_again() {
 }
 
 #[test]
+fn gated_spares_begin_when_they_are_needed() {
+    spare::gated_spares(Docker);
+}
+
+#[test]
 fn clients_outside_notice_no_death() {
     drill::outside_clients();
 }

@@ -5,7 +5,9 @@ use nix::sys::signal::Signal;
 use orch_tests::{
     orch::{Kind::Process, Orch, Settings},
     outside::Outside,
-    story::{drill, gateway, hold, lifetime, refusals, reload, replace, scale, top, volume},
+    story::{
+        drill, gateway, hold, lifetime, refusals, reload, replace, scale, spare, top, volume,
+    },
 };
 use serde_json::Value;
 
@@ -17,6 +19,11 @@ fn a_crashed_copy_is_replaced_on_its_port() {
 #[test]
 fn a_killed_copy_is_out_of_the_ring_at_once() {
     replace::killed_copies(Process);
+}
+
+#[test]
+fn gated_spares_begin_when_they_are_needed() {
+    spare::gated_spares(Process);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::config::{Config, DEFAULT_PIN_DIR, DEFAULT_STATE_DIR, DataplaneConfig}
 use crate::{
     dataplane::Dataplane,
     http,
-    runtime::{Backend, Runtime, docker::DockerRuntime, process::ProcessRuntime},
+    runtime::{self, Backend, Runtime, docker::DockerRuntime, process::ProcessRuntime},
 };
 
 /// How long a controller may take to end.
@@ -140,7 +140,7 @@ async fn remove(place: &Place, control: &Path) -> Result<Vec<String>, CliError> 
     let mut removed = Vec::new();
     let processes = ProcessRuntime::new(&place.state_dir, &instance);
     stop_all(&processes, &mut removed).await?;
-    match DockerRuntime::connect(&instance).await {
+    match DockerRuntime::connect(&instance, &place.state_dir).await {
         Ok(docker) => stop_all(&docker, &mut removed).await?,
         // Most often there never was one; else its containers are out of reach, too.
         Err(error) => removed.push(format!("containers were not looked for: {error}")),
@@ -148,6 +148,7 @@ async fn remove(place: &Place, control: &Path) -> Result<Vec<String>, CliError> 
     if http::end(control) {
         removed.push("the gateway has ended".to_owned());
     }
+    runtime::clear(&place.state_dir);
     Dataplane::remove(&place.dataplane.pin_dir)?;
     removed.push("the data plane is detached".to_owned());
     Ok(removed)

@@ -13,7 +13,9 @@ use crate::{
     http::{Keeper, Plane},
     ports::Claims,
     reconcile::{self, Edges, RunError, Runtimes},
-    runtime::{Runtime, RuntimeError, RuntimeKind, docker::DockerRuntime, process::ProcessRuntime},
+    runtime::{
+        self, Runtime, RuntimeError, RuntimeKind, docker::DockerRuntime, process::ProcessRuntime,
+    },
 };
 
 /// All that a controller starts from.
@@ -55,6 +57,7 @@ impl Session {
         };
         let leaves = tokio::spawn(translator.run(self.signals));
         let pin_dir = config.dataplane.pin_dir.clone();
+        let state_dir = config.state_dir.clone();
         let edges = Edges {
             runtimes,
             claims: self.claims,
@@ -81,6 +84,7 @@ impl Session {
                 Ok(())
             }
             Ok(()) => {
+                runtime::clear(&state_dir);
                 served.remove()?;
                 log::info!("ended: the data plane is detached");
                 Ok(())
@@ -122,7 +126,7 @@ async fn runtimes(config: &Config) -> Result<Runtimes, RuntimeError> {
     let runtimes = Runtimes::new().with(process);
     let mut services = config.services.iter();
     let wanted = services.any(|one| Runtimes::kind_for(&one.backend) == RuntimeKind::Docker);
-    match DockerRuntime::connect(&instance).await {
+    match DockerRuntime::connect(&instance, &config.state_dir).await {
         Ok(docker) => Ok(runtimes.with(Arc::new(docker))),
         Err(error) if wanted => Err(error),
         // An engine that nobody needs may be away.

@@ -165,12 +165,11 @@ fn all_problems_come_at_once() {
 fn what_this_version_lacks_is_said() {
     check_service(
         "mode = \"tcp\"\nscale.spares = 1\nscale.policy = \"pid\"\n\
-         balance = \"maglev\"\nscale.spare_kind = \"gated\"\n[dataplane]\nlocal = \"packet\"",
+         balance = \"maglev\"\n[dataplane]\nlocal = \"packet\"",
         &[
             "orch.toml:5: service[0].scale.policy: must be \"step\" or \"target\" or \"concurrency\" or \"elastic\" or \"heuristic\" or \"schedule\" or \"manual\", not \"pid\"",
             "orch.toml:6: service[0].balance: must be \"round_robin\" or \"least_connections\" or \"source_ip\", not \"maglev\"",
-            "orch.toml:7: service[0].scale.spare_kind: \"gated\" is not in this version yet: write spare_kind = \"running\" or \"frozen\"",
-            "orch.toml:9: dataplane.local: \"packet\" is not in this version yet: \"auto\" or \"connect\" or \"off\"",
+            "orch.toml:8: dataplane.local: \"packet\" is not in this version yet: \"auto\" or \"connect\" or \"off\"",
         ],
     );
 }
@@ -251,12 +250,8 @@ fn spares_need_containers_that_are_reached_directly() {
     let config = parse("spares", &format!("{LEAST}{spares}")).unwrap();
     let scale = &config.services[0].scale;
     assert_eq!((scale.spares, scale.spare_kind), (2, SpareKind::Frozen));
-    check_service(
-        "scale.spares = 1",
-        &[
-            "orch.toml:3: service[0].scale.spares: spare_kind is \"gated\" by default, and \"gated\" is not in this version yet: write spare_kind = \"running\" or \"frozen\"",
-        ],
-    );
+    let config = parse("spares", &format!("{LEAST}scale.spares = 1\n")).unwrap();
+    assert_eq!(config.services[0].scale.spare_kind, SpareKind::Gated);
     check_service(
         &format!("publish = \"all\"\n{spares}"),
         &[
@@ -272,7 +267,7 @@ fn spares_need_containers_that_are_reached_directly() {
     check(
         &format!("[[service]]\nbackend.command = [\"/bin/a\"]\n{spares}"),
         &[
-            "orch.toml:3: service[0].scale.spares: spares are containers: this service runs processes, so leave it at 0",
+            "orch.toml:3: service[0].scale.spare_kind: a process listens on its slot's port as soon as it runs, so a spare can only wait to begin: write \"gated\"",
         ],
     );
 }

@@ -10,7 +10,8 @@ use crate::{config::HealthConfig, state::Moment};
 
 /// Between two probes of a backend that has not answered 200 yet.
 pub const START_INTERVAL: Duration = Duration::from_millis(50);
-/// The same while connections wait for it.
+/// The same while connections wait for it, and the first such pause of any: each is twice as long as
+/// the one before.
 pub const EAGER_INTERVAL: Duration = Duration::from_millis(2);
 /// Longest such probe, where the configured timeout is not shorter.
 pub const START_TIMEOUT: Duration = Duration::from_secs(1);

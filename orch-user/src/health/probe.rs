@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 
-use super::{Answer, START_TIMEOUT, get::get};
+use super::{Answer, EAGER_INTERVAL, START_TIMEOUT, get::get};
 use crate::{
     beat::{BEAT, Beats},
     config::HealthConfig,
@@ -56,8 +56,8 @@ impl Drop for Task {
 }
 
 /// Probes a backend until the task is dropped, and hands each answer to `report`; stops when that
-/// returns false. A `fresh` backend is asked so often until
-/// its first 200; after it, and for any other from the second probe on, every `rules.interval`. That
+/// returns false. A `fresh` backend is asked so often until its first 200, and more often in the
+/// first moments, since many a program needs no longer to start; after it, and for any other from the second probe on, every `rules.interval`. That
 /// begins at one of the `beats`, so that few wake-ups are enough for many backends; which of them
 /// depends on `seed`, so that not all are asked at once.
 pub fn spawn<F>(
@@ -83,17 +83,20 @@ where
         } else {
             limit
         };
+        let mut pause = EAGER_INTERVAL;
         let regular = loop {
             let begun = Instant::now();
             let answer = ask(first_limit).await;
             if !report(answer) {
                 return;
             }
-            let Some(pause) = fresh.filter(|_| !answer.is_good()) else {
+            let Some(longest) = fresh.filter(|_| !answer.is_good()) else {
                 // An interval may be shorter than a beat.
                 break (beats.after(begun) + phase).min(begun + interval);
             };
+            pause = pause.min(longest);
             sleep_until(begun + pause).await;
+            pause *= 2;
         };
         let mut due = interval_at(regular, interval);
         // Asking late must not make the next ones come faster, nor off the beat.
@@ -143,7 +146,7 @@ mod tests {
             start_limit: Duration::from_secs(30),
         };
         let (sender, mut answers) = mpsc::unbounded_channel();
-        let script = Script(std::sync::Mutex::new(vec![Answer::Refused; 3]));
+        let script = Script(std::sync::Mutex::new(vec![Answer::Refused; 7]));
         let target = Target {
             address: ([127, 0, 0, 1], 1).into(),
             path: "/".into(),
@@ -155,12 +158,12 @@ mod tests {
         let script = Arc::new(script);
         let _task = spawn(script, target, &rules, Some(fresh), (beats, "seed"), report);
         let mut times = Vec::new();
-        for _ in 0..7 {
+        for _ in 0..11 {
             times.push(answers.recv().await.unwrap().1.as_millis());
         }
-        assert_eq!(times[..4], [0, 50, 100, 150]);
-        assert!(times[4] - times[3] <= 1000, "within an interval: {times:?}");
-        assert_eq!((times[5] - times[4], times[6] - times[5]), (1000, 1000));
-        assert_eq!(times[4] % BEAT.as_millis(), 0, "together with all else");
+        assert_eq!(times[..8], [0, 2, 6, 14, 30, 62, 112, 162]);
+        assert!(times[8] - times[7] <= 1000, "within an interval: {times:?}");
+        assert_eq!((times[9] - times[8], times[10] - times[9]), (1000, 1000));
+        assert_eq!(times[8] % BEAT.as_millis(), 0, "together with all else");
     }
 }

@@ -138,7 +138,8 @@ impl Planner<'_> {
         let condemned = current.fault.is_some();
         let leaves = want.is_gone() || self.roll == Some(number);
         // The next one is prepared while this one goes: that does not need the port.
-        if condemned || (outdated && current.life == Life::Stopping) {
+        let spared = condemned && self.has_gated_spare();
+        if !spared && (condemned || (outdated && current.life == Life::Stopping)) {
             self.plan_create(number, slot, want, actions);
         }
         match current.life {

@@ -3,40 +3,57 @@
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use super::{Action, Planner, Want};
+use crate::config::SpareKind;
 use crate::state::{FIRST_SPARE, Life, Moment, Next, Running, SlotSeen};
 
 impl Planner<'_> {
-    /// Which spare goes into which slot, now: the one that has been well for longest first.
+    /// Which spare goes into which slot, now: the one that has been well for longest first, and one
+    /// whose program has yet to start last.
     pub(super) fn hand_out(&self) -> BTreeMap<u16, u16> {
-        if !self.wish.overlap {
-            return BTreeMap::new();
-        }
         let spares = self.seen.slots.range(FIRST_SPARE..);
         let mut ready: Vec<_> = spares
             .filter(|(_, spare)| self.fits(spare))
             .map(|(number, spare)| {
                 let since = spare.current.as_ref().map(|current| current.health.since);
-                Reverse((since, *number))
+                Reverse((spare.is_gated(), since, *number))
             })
             .collect();
         ready.sort_unstable();
         let mut taken = BTreeMap::new();
         for slot in self.wanted().filter(|slot| self.needs_backend(*slot)) {
-            let Some(Reverse((_, spare))) = ready.pop() else {
+            let Some(Reverse((gated, _, spare))) = ready.last().copied() else {
                 break;
             };
+            // What has yet to start may fail as the one before did: it waits as that would.
+            if gated && self.backs_off(slot) {
+                continue;
+            }
+            ready.pop();
             taken.insert(slot, spare);
         }
         taken
     }
 
-    fn fits(&self, spare: &SlotSeen) -> bool {
-        let current = spare.current.as_ref();
-        spare.can_serve() && current.is_some_and(|current| current.spec == self.wish.spec)
+    /// Whether a spare waits for a slot to be empty, or will do once that has waited.
+    pub(super) fn has_gated_spare(&self) -> bool {
+        let mut spares = self.seen.slots.range(FIRST_SPARE..);
+        spares.any(|(_, spare)| spare.is_gated() && self.fits(spare))
     }
 
-    /// Whether a spare can go into the slot. A crash loop is no reason to wait: the spare is well,
-    /// and it is the next one that has to wait.
+    fn backs_off(&self, number: u16) -> bool {
+        let slot = self.seen.slots.get(&number);
+        slot.is_some_and(|slot| self.now < slot.retry_at)
+    }
+
+    /// What runs has its port; where that is the slot's, only what has yet to begin can take it.
+    fn fits(&self, spare: &SlotSeen) -> bool {
+        let current = spare.current.as_ref();
+        let usable = spare.is_gated() || (self.wish.overlap && spare.can_serve());
+        usable && current.is_some_and(|current| current.spec == self.wish.spec)
+    }
+
+    /// Whether a spare can go into the slot. A crash loop is no reason to wait for one that is well:
+    /// it is the next spare that has to wait.
     fn needs_backend(&self, number: u16) -> bool {
         let Some(slot) = self.seen.slots.get(&number) else {
             return true;
@@ -81,7 +98,10 @@ impl Planner<'_> {
         want: Want,
         actions: &mut Vec<Action>,
     ) {
-        let outdated = current.spec != self.wish.spec;
+        // What has begun cannot be put behind a gate again, and what waits there is not what runs.
+        let gated = self.wish.spare_kind == SpareKind::Gated;
+        let outdated = current.spec != self.wish.spec || current.gated != gated;
+        let frozen = self.wish.spare_kind == SpareKind::Frozen;
         match current.life {
             Life::Stopping => {}
             _ if current.fault.is_some() => {
@@ -91,11 +111,11 @@ impl Planner<'_> {
             _ if outdated || want.is_gone() => {
                 self.plan_stop(number, current, self.wish.stop_grace, actions);
             }
-            _ if spare.can_serve() && current.frozen != self.wish.freeze => {
+            _ if spare.can_serve() && current.frozen != frozen => {
                 actions.push(Action::Freeze {
                     service: self.index,
                     spare: number,
-                    frozen: self.wish.freeze,
+                    frozen,
                 });
             }
             Life::Running | Life::Draining { .. } => {}

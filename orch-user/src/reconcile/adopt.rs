@@ -160,19 +160,21 @@ impl<T: Tables> Controller<T> {
             }
         }
         let trusted = health.since.is_some();
-        let text = format!(
-            "adopted {} at {}, {}",
-            short(&backend.id.0),
-            backend.address,
-            if trusted {
-                "which stays in the ring"
-            } else {
-                "which is probed first"
-            }
-        );
+        let gated = backend.gated;
+        let what = match (trusted, gated) {
+            (true, _) => "which stays in the ring",
+            (false, true) => "which waits at its gate",
+            (false, false) => "which is probed first",
+        };
+        let (id, address) = (short(&backend.id.0), backend.address);
+        let text = format!("adopted {id} at {address}, {what}");
         slot.current = Some(Running::new(backend, kind, health, now));
         self.record(key, "adopted", text);
-        self.begin_probing(key, !trusted);
+        if gated {
+            self.prepare(key);
+        } else {
+            self.begin_probing(key, !trusted);
+        }
     }
 
     /// As many copies as there were, until the policy knows better.

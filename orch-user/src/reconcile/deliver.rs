@@ -40,7 +40,7 @@ pub(super) fn can_deliver_with(
                 reason,
             });
         }
-        if service.scale.spares > 0 {
+        if service.scale.spares > 0 && !service.backend.is_process() {
             return Err(RunError::Spares {
                 service: name,
                 reason,

@@ -84,7 +84,7 @@ impl<T: Tables> Controller<T> {
                     service,
                     slot: spare,
                 };
-                self.take_spare(SlotKey { service, slot }, spare, grace);
+                self.take_spare(SlotKey { service, slot }, spare, grace)?;
             }
             Action::Freeze {
                 service,

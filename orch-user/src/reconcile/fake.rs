@@ -262,6 +262,7 @@ pub(super) enum Lack {
     /// Addresses of their own.
     Addresses,
     Freezer,
+    Gate,
 }
 
 pub(super) struct FakeBackend {
@@ -366,6 +367,7 @@ impl FakeRuntime {
                 pid: None,
                 netns: None,
                 running: true,
+                gated: false,
                 age: Duration::from_mins(1),
                 spec: spec.into(),
             },
@@ -409,7 +411,8 @@ impl FakeRuntime {
             address: address.into(),
             pid: Some(1000 + engine.born),
             netns: direct.then(|| format!("netns/{}", prepared.id).into()),
-            running: crashes.is_none(),
+            running: crashes.is_none() || order.gated,
+            gated: order.gated,
             age: Duration::ZERO,
             spec: order.spec.clone(),
         };
@@ -420,7 +423,7 @@ impl FakeRuntime {
             frozen: false,
             started: Instant::now(),
         });
-        if let Some(code) = crashes {
+        if let Some(code) = crashes.filter(|_| !order.gated) {
             let how = format!("exit code {code}");
             let id = backend.id.clone();
             let event = RuntimeEvent::Exited { id, how };
@@ -492,6 +495,33 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
+    fn open(&self, id: &BackendId, _: u32, order: &Order) -> Result<(), RuntimeError> {
+        let mut engine = self.engine();
+        if engine.lacks == Some(Lack::Gate) {
+            return Err(RuntimeError::Gate {
+                id: id.clone(),
+                source: std::io::ErrorKind::NotFound.into(),
+            });
+        }
+        let ends = engine.crashes;
+        let events = engine.events.clone();
+        let mut backends = engine.backends.iter_mut();
+        let fake = backends.find(|fake| fake.backend.id == *id).unwrap();
+        fake.backend.gated = false;
+        if fake.backend.netns.is_none() {
+            fake.backend.slot = order.slot;
+            fake.backend.address.set_port(order.slot_port);
+        }
+        fake.started = Instant::now();
+        if let Some(code) = ends {
+            fake.backend.running = false;
+            let (id, how) = (id.clone(), format!("exit code {code}"));
+            let event = RuntimeEvent::Exited { id, how };
+            events.unwrap().try_send(event).unwrap();
+        }
+        Ok(())
+    }
+
     fn list(&self) -> RuntimeAnswer<'_, Vec<Backend>> {
         Box::pin(async {
             self.check_gone()?;
@@ -521,6 +551,7 @@ impl Prober for FakeRuntime {
                 let mut backends = engine.backends.iter();
                 let there = |b: &&FakeBackend| {
                     b.backend.running
+                        && !b.backend.gated
                         && b.backend.address == target.address
                         && b.started.elapsed() >= BOOT
                 };

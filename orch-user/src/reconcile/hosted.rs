@@ -99,6 +99,8 @@ impl Hosted {
         let hurry = closing.is_some_and(|closing| closing.hurry);
         let ends = closing.is_some() || self.leaving;
         let overlap = self.publish_on() == PublishOn::Nowhere;
+        // A process has its port from when it begins: gated, it has none yet.
+        let spared = overlap || self.kind == RuntimeKind::Process;
         let unless = |not: bool, value: u16| if not { 0 } else { value };
         let patience = |limit: Duration| if hurry { Duration::ZERO } else { limit };
         Wish {
@@ -107,8 +109,8 @@ impl Hosted {
             limit: self.config.scale.max,
             spec: self.spec.clone(),
             overlap,
-            spares: unless(ends || !overlap, self.config.scale.spares),
-            freeze: self.config.scale.spare_kind == SpareKind::Frozen,
+            spares: unless(ends || !spared, self.config.scale.spares),
+            spare_kind: self.config.scale.spare_kind,
             drain_limit: patience(backend.drain_limit),
             stop_grace: patience(backend.stop_grace),
         }
@@ -128,6 +130,7 @@ impl Hosted {
         Order {
             service: self.config.name.clone(),
             slot,
+            gated: slot.is_none() && self.config.scale.spare_kind == SpareKind::Gated,
             slot_port: slot.map_or(0, |slot| self.config.start_port.saturating_add(slot)),
             backend: Arc::clone(&self.backend),
             direct: self.delivery.way == Way::Direct,

@@ -99,6 +99,7 @@ impl<T: Tables> Controller<T> {
         slot.next = Next::None;
         slot.touched_at = now;
         let unreachable = direct && backend.netns.is_none();
+        let gated = backend.gated;
         slot.current = Some(Running::new(backend, kind, Health::default(), now));
         self.record(key, "started", text);
         if unreachable {
@@ -110,6 +111,8 @@ impl<T: Tables> Controller<T> {
         self.sync_host();
         match exit {
             Some((_, how)) => self.condemn(key, Cause::Exited(how)),
+            // Nothing answers there yet.
+            None if gated => self.prepare(key),
             None => self.begin_probing(key, true),
         }
         if !self.is_starting() {

@@ -55,13 +55,15 @@ impl Runtimes {
                 service: service.name.clone(),
                 runtime: kind.name(),
             })?;
-            runtime
-                .check(&service.name, &service.backend)
-                .await
-                .map_err(|source| RunError::Runtime {
-                    service: service.name.clone(),
-                    source,
-                })?;
+            let failed = |source| RunError::Runtime {
+                service: service.name.clone(),
+                source,
+            };
+            let check = runtime.check(&service.name, &service.backend);
+            check.await.map_err(failed)?;
+            if service.scale.spares > 0 {
+                runtime.check_spares(&service.scale).map_err(failed)?;
+            }
         }
         Ok(())
     }

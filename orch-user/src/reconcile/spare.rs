@@ -2,42 +2,86 @@
 
 use std::time::Duration;
 
-use orch_common::slot::SlotKey;
+use super::{
+    Controller,
+    adopt::short,
+    execute::whole,
+    tables::{Outcome, Tables},
+};
+use orch_common::slot::{SlotKey, SlotState};
 
-use super::{Controller, adopt::short, execute::whole, tables::Tables};
 use crate::{
     dataplane::Reach,
     runtime::{BackendId, RuntimeError, RuntimeKind},
-    state::{Cause, FIRST_SPARE, Next, SlotSeen},
+    state::{Cause, FIRST_SPARE, KernelSlot, Next, SlotSeen},
 };
 
 impl<T: Tables> Controller<T> {
     /// Puts a spare into a slot. All that it takes besides is the kernel's entry and the ring, which
     /// the plan names next; the backend before it is ended beside.
-    pub(super) fn take_spare(&mut self, key: SlotKey, spare: SlotKey, grace: Duration) {
+    pub(super) fn take_spare(
+        &mut self,
+        key: SlotKey,
+        spare: SlotKey,
+        grace: Duration,
+    ) -> Outcome<()> {
         let now = self.now();
         let first = self.first_generation;
-        if !self.freeze(spare, false) {
-            return;
+        self.expect(key, spare)?;
+        if !self.freeze(spare, false) || !self.open(spare, key) {
+            return Ok(());
         }
         let taken = self.slot_mut(spare).and_then(|spare| spare.current.take());
-        let Some(running) = taken else {
-            return;
+        let Some(mut running) = taken else {
+            return Ok(());
         };
+        let begins = running.gated;
+        if begins {
+            running.begin(now);
+        }
         self.probes.remove(&spare);
         if let Some(place) = self.slot_mut(spare) {
             *place = SlotSeen::new(first);
             place.touched_at = now;
         }
         self.part(key, grace);
+        if running.netns.is_none()
+            && let Some(seen) = self.observed.services.get(usize::from(key.service))
+        {
+            running.address = seen.expected_address(key.slot);
+        }
         let Some(slot) = self.slot_or_new(key, first) else {
-            return;
+            return Ok(());
         };
         let text = format!("{}, a spare, takes the slot", short(&running.id.0));
         slot.current = Some(running);
         slot.touched_at = now;
         self.record(key, "spare", text);
-        self.begin_probing(key, false);
+        self.begin_probing(key, begins);
+        Ok(())
+    }
+
+    /// A spare that will listen on the slot's own port: before it does, the kernel knows the new
+    /// generation. Flows of the backend before it are dead then, and outsiders stay off the port.
+    fn expect(&mut self, key: SlotKey, spare: SlotKey) -> Outcome<()> {
+        let first = self.first_generation;
+        let spare = self.slot(spare).and_then(|spare| spare.current.as_ref());
+        if spare.is_none_or(|spare| spare.netns.is_some()) {
+            return Ok(());
+        }
+        let service = self.observed.services.get(usize::from(key.service));
+        let address = service.map(|seen| seen.expected_address(key.slot));
+        let slot = self.slot_or_new(key, first);
+        let (Some(slot), Some(address)) = (slot, address) else {
+            return Ok(());
+        };
+        let generation = slot.generation;
+        let to = KernelSlot {
+            state: SlotState::Starting,
+            generation,
+            address,
+        };
+        self.set_slot(key, to)
     }
 
     /// Has the data plane do beforehand what takes long. Where it cannot, the slot's turn will tell.
@@ -74,6 +118,30 @@ impl<T: Tables> Controller<T> {
             self.begin_probing(key, false);
         }
         true
+    }
+
+    /// Has a spare that waits at its gate become the program of a slot; false, and it is condemned,
+    /// where it cannot.
+    fn open(&mut self, key: SlotKey, to: SlotKey) -> bool {
+        let Some(hosted) = self.services.get(usize::from(to.service)) else {
+            return false;
+        };
+        let order = hosted.order(to.slot);
+        let current = self.slot(key).and_then(|slot| slot.current.as_ref());
+        let Some(current) = current.filter(|current| current.gated) else {
+            return true;
+        };
+        let opened = match (self.runtimes.get(current.runtime), current.pid) {
+            (Some(runtime), Some(pid)) => runtime.open(&current.id, pid, &order),
+            _ => Err(RuntimeError::Gate {
+                id: current.id.clone(),
+                source: std::io::ErrorKind::NotFound.into(),
+            }),
+        };
+        if let Err(error) = &opened {
+            self.condemn(key, Cause::Gate(whole(error)));
+        }
+        opened.is_ok()
     }
 
     pub(super) fn set_frozen(

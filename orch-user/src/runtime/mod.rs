@@ -1,14 +1,21 @@
 //! Runtimes: what creates, stops and lists backends. One trait; `docker` and `process` implement it.
 
 pub mod docker;
+mod gate;
 pub mod process;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::config::BackendConfig;
+use crate::config::{BackendConfig, ScaleConfig};
 
 /// Identity of a backend: the container's id, or the pid.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +55,8 @@ pub struct Order {
     pub slot: Option<u16>,
     /// The slot's port on this host; a spare has none, and none is published for it.
     pub slot_port: u16,
+    /// Whether its program is to wait until it is let go on by [`Runtime::open`].
+    pub gated: bool,
     /// What to run.
     pub backend: Arc<BackendConfig>,
     /// Whether connections are to go straight to its own address.
@@ -86,6 +95,8 @@ pub struct Backend {
     pub netns: Option<PathBuf>,
     /// Whether it runs now.
     pub running: bool,
+    /// Whether it waits at its gate, its program not begun.
+    pub gated: bool,
     /// How long it has existed.
     pub age: Duration,
     /// The digest it was ordered with.
@@ -176,6 +187,34 @@ pub enum RuntimeError {
         #[source]
         source: std::io::Error,
     },
+    /// A spare cannot become its program.
+    #[error("cannot open the gate of {id}")]
+    Gate {
+        /// Which.
+        id: BackendId,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// This build has no gate.
+    #[error(
+        "this orch was built without gated spares: install the static C library (glibc-static) and build it again, or write spare_kind = \"running\" or \"frozen\""
+    )]
+    NoGate,
+    /// The gate's file is where no program may be run.
+    #[error(
+        "gated spares run {path}, which is on a file system mounted noexec: set state_dir elsewhere, or write spare_kind = \"running\" or \"frozen\""
+    )]
+    GateNotExecutable {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// An image names no program, and neither does the file.
+    #[error("image {image} says nothing of what to run: set command in [service.backend]")]
+    NoProgram {
+        /// Its name.
+        image: String,
+    },
     /// The engine refused.
     #[error("the Docker engine could not {verb} {object}")]
     Engine {
@@ -201,6 +240,12 @@ pub trait Runtime: Send + Sync {
     /// program can be executed. Called once per service before anything is started.
     fn check<'a>(&'a self, service: &'a str, backend: &'a BackendConfig) -> Answer<'a, ()>;
 
+    /// Whether spares of this kind can be had: called as `check` is, where the file wants some.
+    fn check_spares(&self, scale: &ScaleConfig) -> Result<(), RuntimeError> {
+        let _ = scale;
+        Ok(())
+    }
+
     /// Prepares a backend so far that `start` is short, without holding its port. The Docker
     /// runtime creates the container.
     fn create<'a>(&'a self, order: &'a Order) -> Answer<'a, Prepared>;
@@ -221,6 +266,16 @@ pub trait Runtime: Send + Sync {
         })
     }
 
+    /// Lets a gated backend become its program, as `order` has it now that there is a slot for it.
+    /// `pid` is its first process, and stays that.
+    fn open(&self, id: &BackendId, pid: u32, order: &Order) -> Result<(), RuntimeError> {
+        let _ = (pid, order);
+        Err(RuntimeError::Gate {
+            id: id.clone(),
+            source: std::io::ErrorKind::Unsupported.into(),
+        })
+    }
+
     /// Every backend of this instance of orch: dead ones, and those that were created and not
     /// started, included. May be some milliseconds behind the events.
     fn list(&self) -> Answer<'_, Vec<Backend>>;
@@ -230,6 +285,11 @@ pub trait Runtime: Send + Sync {
 
     /// Sends what happens to `events` until the receiver is dropped.
     fn watch(self: Arc<Self>, events: mpsc::Sender<RuntimeEvent>) -> BoxFuture<'static, ()>;
+}
+
+/// Removes what gated spares have run from a state directory, once there are none.
+pub fn clear(state_dir: &Path) {
+    gate::Gate::in_dir(state_dir).remove();
 }
 
 /// A backend that was created but not started.

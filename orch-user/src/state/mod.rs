@@ -16,6 +16,7 @@ pub use self::slot::{
     BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET, KernelSlot, Next, SlotSeen, crash_delay,
 };
 use crate::{
+    config::SpareKind,
     health::{Answer, Health},
     runtime::{Backend, BackendId, RuntimeKind},
 };
@@ -51,8 +52,8 @@ pub struct Wish {
     pub overlap: bool,
     /// Ready backends at hand for any slot. None without `overlap`: a port cannot change hands.
     pub spares: u16,
-    /// Spares do not run until they are needed.
-    pub freeze: bool,
+    /// How they wait.
+    pub spare_kind: SpareKind,
     /// How long live flows may take to finish before a stop.
     pub drain_limit: Duration,
     /// Between SIGTERM and SIGKILL, for a backend that is well.
@@ -112,6 +113,8 @@ pub struct Running {
     pub netns: Option<PathBuf>,
     /// It is a spare that has no processor until it is needed.
     pub frozen: bool,
+    /// It is a spare whose program has not begun. Nobody asks it how it is.
+    pub gated: bool,
     /// The digest it was ordered with.
     pub spec: String,
     /// When this controller first saw it.
@@ -164,6 +167,8 @@ pub enum Cause {
     Gone,
     /// It cannot be frozen or thawed; why.
     Freezer(String),
+    /// Its gate cannot be opened; why.
+    Gate(String),
     /// The configuration wants another.
     Changed,
 }
@@ -177,6 +182,7 @@ impl Cause {
             Self::Exited(_) => "exited",
             Self::Gone => "gone",
             Self::Freezer(_) => "freezer",
+            Self::Gate(_) => "gate",
             Self::Changed => "changed",
         }
     }
@@ -191,7 +197,7 @@ impl fmt::Display for Cause {
             }
             Self::Exited(how) => write!(f, "it ended: {how}"),
             Self::Gone => f.write_str("it is gone"),
-            Self::Freezer(why) => f.write_str(why),
+            Self::Freezer(why) | Self::Gate(why) => f.write_str(why),
             Self::Changed => f.write_str("the configuration wants another"),
         }
     }
@@ -229,6 +235,7 @@ impl Running {
             pid: backend.pid,
             netns: backend.netns,
             frozen: false,
+            gated: backend.gated,
             spec: backend.spec,
             seen_at: now,
             age: backend.age,
@@ -237,6 +244,13 @@ impl Running {
             fault: None,
             stop_at: Moment::ZERO,
         }
+    }
+
+    /// Notes that its program begins only now: what a start may take is counted from here.
+    pub fn begin(&mut self, now: Moment) {
+        self.gated = false;
+        self.age += now.saturating_sub(self.seen_at);
+        self.seen_at = now;
     }
 
     /// Whether connections can go straight to its address: it has one, and it is there. One that is

@@ -169,6 +169,13 @@ impl SlotSeen {
         })
     }
 
+    /// Whether it waits at its gate, and nothing is about to end it.
+    pub fn is_gated(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| {
+            current.gated && current.life == Life::Running && current.fault.is_none()
+        })
+    }
+
     /// Whether its backend could not be started or never became well, and the next try is not yet.
     pub fn is_hopeless(&self, now: Moment) -> bool {
         let over = match &self.current {
@@ -180,7 +187,7 @@ impl SlotSeen {
 
     /// What a spare is doing.
     pub fn spare_state(&self, now: Moment) -> SlotState {
-        if self.can_serve() {
+        if self.can_serve() || self.is_gated() {
             SlotState::Spare
         } else {
             self.state(false, now)
@@ -240,6 +247,7 @@ mod tests {
             pid: None,
             netns: None,
             frozen: false,
+            gated: false,
             spec: String::new(),
             seen_at: Moment::ZERO,
             age: Duration::ZERO,

@@ -1,6 +1,10 @@
 //! Spares take the place of what is killed.
 
-use std::{collections::BTreeSet, env, fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    time::{Duration, Instant},
+};
 
 use nix::sys::signal::Signal;
 use orch_common::layout::program;
@@ -9,7 +13,7 @@ use super::replace::Killer;
 use crate::{
     client,
     measure::Times,
-    orch::{Kind, Orch, Settings},
+    orch::{Kind, Orch, Settings, docker},
 };
 
 /// Enough of them that each has been well for ten seconds when its turn comes, at a kill a second:
@@ -101,9 +105,10 @@ fn replace(orch: &Orch) -> Duration {
     });
     let spares: Vec<_> = orch.slots().into_iter().map(|row| row.backend).collect();
     let seen = orch.last_event();
-    let mut killer = Killer::strike(Kind::Docker, &old.backend);
+    let mut killer = Killer::strike(orch.settings.kind, &old.backend);
     // By the engine's event, or by a probe that the kernel's own notice brought forward.
-    let words = format!("{} is replaced", &old.backend[..12]);
+    let short = old.backend.get(..12).unwrap_or(&old.backend);
+    let words = format!("{short} is replaced");
     let noticed = orch.until("the end is noticed", || {
         let mut events = orch.events().into_iter();
         events.find(|row| row.id > seen && row.text.contains(&words))
@@ -150,7 +155,7 @@ impl Held {
 
 /// Index of the host's end of a container's interface.
 fn host_interface(id: &str) -> String {
-    let pid = crate::orch::docker(&["inspect", "--format={{.State.Pid}}", id]);
+    let pid = docker(&["inspect", "--format={{.State.Pid}}", id]);
     let file = format!("/proc/{}/root/sys/class/net/eth0/iflink", pid.trim());
     fs::read_to_string(file).unwrap().trim().to_owned()
 }
@@ -159,4 +164,60 @@ fn host_interfaces() -> BTreeSet<String> {
     let interfaces = fs::read_dir("/sys/class/net").unwrap().flatten();
     let indices = interfaces.filter_map(|one| fs::read_to_string(one.path().join("ifindex")).ok());
     indices.map(|index| index.trim().to_owned()).collect()
+}
+
+/// Spares of the kind that is the default: their program begins when it is needed, and the next
+/// controller leaves them at their gates.
+pub fn gated_spares(kind: Kind) {
+    let mut settings = Settings::new(kind);
+    "spares = 2".clone_into(&mut settings.scale);
+    let mut orch = Orch::start(settings);
+    until_spares(&orch, 2);
+    assert_eq!(at_gates(&orch), 2);
+    let took = replace(&orch);
+    println!("{kind:?}: a gated spare, from detection to in the ring: {took:?}");
+    until_spares(&orch, 2);
+    let mut before = orch.ids();
+    orch.end(Signal::SIGTERM);
+    orch.launch();
+    until_spares(&orch, 2);
+    let mut after = orch.ids();
+    for ids in [&mut before, &mut after] {
+        ids.sort_unstable();
+    }
+    assert_eq!(after, before);
+    assert_eq!(at_gates(&orch), 2);
+
+    orch.scale(3);
+    let rows = orch.wait_ready(3);
+    assert!(rows.iter().all(|row| before.contains(&row.backend)));
+    orch.until("the next two spares", || {
+        (at_gates(&orch) == 2).then_some(())
+    });
+    let begun = Instant::now();
+    assert!(orch.end(Signal::SIGINT).success());
+    println!(
+        "{kind:?}: ended with two at their gates in {:?}",
+        begun.elapsed()
+    );
+    assert_eq!(orch.remains(), Vec::<String>::new());
+}
+
+/// How many spares run their gate and nothing else.
+fn at_gates(orch: &Orch) -> usize {
+    let rows = orch.slots().into_iter();
+    let spares = rows.filter(|row| row.state == "spare");
+    let gated = spares.filter(|row| {
+        let id = row.backend.clone();
+        let (pid, file) = match orch.settings.kind {
+            Kind::Docker => (
+                docker(&["inspect", "--format={{.State.Pid}}", &id]),
+                ".orch-gate",
+            ),
+            Kind::Process => (id, "gate"),
+        };
+        let program = fs::read_link(format!("/proc/{}/exe", pid.trim()));
+        program.is_ok_and(|program| program.ends_with(file))
+    });
+    gated.count()
 }

@@ -20,6 +20,7 @@ use orch::{
         docker::DockerRuntime,
     },
 };
+use tempfile::TempDir;
 use tokio::{
     io::copy_bidirectional,
     net::{UnixListener, UnixStream},
@@ -34,6 +35,7 @@ struct Bench {
     image: String,
     instance: String,
     runtime: Arc<DockerRuntime>,
+    state: TempDir,
 }
 
 impl Bench {
@@ -41,11 +43,14 @@ impl Bench {
         let image = format!("orch-test-{name}:{}", process::id());
         build_image(&image);
         let instance = format!("/orch-test/{name}/{}", process::id());
-        let runtime = DockerRuntime::connect(&instance).await.unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let runtime = DockerRuntime::connect(&instance, state.path()).await;
+        let runtime = runtime.unwrap();
         Self {
             image,
             instance,
             runtime: Arc::new(runtime),
+            state,
         }
     }
 
@@ -66,6 +71,7 @@ impl Bench {
             service: "web".to_owned(),
             slot: Some(4),
             slot_port: free_port(),
+            gated: false,
             backend: Arc::new(backend),
             direct: publish == PublishOn::Nowhere,
             publish,
@@ -215,7 +221,7 @@ async fn a_life_from_create_to_stop() {
             ..backend.clone()
         }
     );
-    let other = DockerRuntime::connect("/orch-test/somebody-else")
+    let other = DockerRuntime::connect("/orch-test/somebody-else", bench.state.path())
         .await
         .unwrap();
     assert_eq!(other.list().await.unwrap(), []);
@@ -253,6 +259,61 @@ async fn a_container_that_is_reached_directly_publishes_nothing() {
     for id in [&backend.id, &beside.id] {
         bench.kill_now(id).await;
     }
+}
+
+/// What a gated container has in common with one that is not: the program that runs in the end, as
+/// the first process, with the image's entry point, the file's command and the environment.
+#[tokio::test]
+async fn a_gate_is_waited_at_and_opened() {
+    let bench = Bench::new("gate").await;
+    let mut order = bench.order(PublishOn::Nowhere);
+    let mut config = (*order.backend).clone();
+    config.env.insert("KEY".to_owned(), "value".to_owned());
+    (order.slot, order.gated) = (None, true);
+    order.backend = Arc::new(config.clone());
+    let mut events = bench.watch();
+    let backend = bench.start(&order).await;
+    assert!(backend.gated && backend.running, "{backend:?}");
+    let pid = backend.pid.unwrap();
+    assert!(get(backend.address, "/").is_err(), "nothing listens");
+    let listed = bench.runtime.list().await.unwrap();
+    assert_eq!((listed.len(), listed[0].gated), (1, true));
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let resident = status.lines().find(|line| line.starts_with("VmRSS"));
+
+    let begin = Instant::now();
+    bench.runtime.open(&backend.id, pid, &order).unwrap();
+    ready(backend.address).await;
+    println!("opened in {:?}, {resident:?} before", begin.elapsed());
+    let log = bench.runtime.log_tail(&backend.id, 10).await.unwrap();
+    let words = "out [\"from\", \"image\"] Some(\"value\")";
+    assert!(log.contains(words), "{log}");
+    let listed = bench.runtime.list().await.unwrap();
+    assert_eq!((listed[0].gated, listed[0].pid), (false, Some(pid)));
+    // A second time it is no gate any more, and not disturbed.
+    bench.runtime.open(&backend.id, pid, &order).unwrap();
+    ready(backend.address).await;
+    bench.kill_now(&backend.id).await;
+    assert_eq!(exit_of(&mut events, &backend.id).await, "exit code 137");
+
+    // The file's command takes the place of the image's.
+    config.command = vec!["own".to_owned()];
+    order.backend = Arc::new(config);
+    let backend = bench.start(&order).await;
+    let pid = backend.pid.unwrap();
+    bench.runtime.open(&backend.id, pid, &order).unwrap();
+    ready(backend.address).await;
+    let log = bench.runtime.log_tail(&backend.id, 10).await.unwrap();
+    assert!(log.contains("out [\"own\"] Some(\"value\")"), "{log}");
+    bench.kill_now(&backend.id).await;
+
+    // One that was never opened hears SIGTERM, though it is the first process of its namespace.
+    let backend = bench.start(&order).await;
+    let begin = Instant::now();
+    bench.runtime.stop(&backend.id, LIMIT).await.unwrap();
+    println!("stopped in {:?}", begin.elapsed());
+    assert!(begin.elapsed() < LIMIT / 2);
+    assert_eq!(bench.runtime.list().await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -393,11 +454,13 @@ async fn an_engine_that_goes_and_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("docker.sock");
     let endpoint = format!("unix://{}", socket.display());
-    let error = DockerRuntime::connect_to(&endpoint, "x").await.unwrap_err();
+    let error = DockerRuntime::connect_to(&endpoint, "x", dir.path())
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains(&endpoint), "{error}");
 
     let bridge = Bridge::open(&socket);
-    let runtime = DockerRuntime::connect_to(&endpoint, &bench.instance).await;
+    let runtime = DockerRuntime::connect_to(&endpoint, &bench.instance, dir.path()).await;
     bench.runtime = Arc::new(runtime.unwrap());
     let backend = bench.start(&bench.order(PublishOn::Localhost)).await;
     let mut events = bench.watch();

@@ -46,7 +46,7 @@ pub(crate) fn check(raw: &RawConfig, sink: &Sink) -> Config {
     let dataplane = dataplane(&raw.dataplane, sink);
     match dataplane.delivery {
         Delivery::Direct => all_direct(&raw.dataplane, &services, sink),
-        Delivery::Port => no_spares(&raw.services, sink),
+        Delivery::Port => no_spares(&raw.services, &services, sink),
         Delivery::Auto => {}
     }
     Config {
@@ -137,11 +137,11 @@ fn all_direct(raw: &RawDataplane, services: &[ServiceConfig], sink: &Sink) {
     }
 }
 
-/// What is reached by port cannot change its slot.
-fn no_spares(services: &[RawService], sink: &Sink) {
-    for service in services {
-        let spares = &service.scale.spares;
-        if spares.value > 0 {
+/// A container that is reached by port cannot change its slot.
+fn no_spares(raw: &[RawService], services: &[ServiceConfig], sink: &Sink) {
+    for (raw, service) in raw.iter().zip(services) {
+        let spares = &raw.scale.spares;
+        if spares.value > 0 && !service.backend.is_process() {
             let text = "spares need direct delivery, and the file says delivery = \"port\"";
             sink.at(spares, text);
         }

@@ -85,11 +85,13 @@ fn weights(raw: &RawService, sink: &Sink) -> Vec<u8> {
     given.iter().map(weight).collect()
 }
 
-/// A spare goes into whichever slot needs it, so it can have no port of its own on this host.
+/// A spare goes into whichever slot needs it, so it can have no port of this host before.
 fn can_have_spares(raw: &RawService, service: &ServiceConfig, sink: &Sink) {
     if service.backend.is_process() {
-        let text = "spares are containers: this service runs processes, so leave it at 0";
-        sink.at(&raw.scale.spares, text);
+        if service.scale.spare_kind != SpareKind::Gated {
+            let text = "a process listens on its slot's port as soon as it runs, so a spare can only wait to begin: write \"gated\"";
+            sink.at(&raw.scale.spare_kind, text);
+        }
     } else if service.publish != Publish::None {
         let text = "spares need publish = \"none\": Docker cannot publish a slot's port for a container that has no slot yet";
         sink.at(&raw.scale.spares, text);
@@ -270,18 +272,6 @@ fn scale(raw: &RawScale, sink: &Sink) -> ScaleConfig {
         ("gated", SpareKind::Gated),
     ];
     let spare_kind = value::choice(&raw.spare_kind, &kinds, &[], SpareKind::Gated, sink);
-    if raw.spares.value > 0 && spare_kind == SpareKind::Gated {
-        let text =
-            "\"gated\" is not in this version yet: write spare_kind = \"running\" or \"frozen\"";
-        if raw.spare_kind.line.is_some() {
-            sink.at(&raw.spare_kind, text);
-        } else {
-            sink.at(
-                &raw.spares,
-                format!("spare_kind is \"gated\" by default, and {text}"),
-            );
-        }
-    }
     let idle = idle(raw, sink);
     let most = SLOTS_PER_SERVICE as i64;
     let (min, max) = (raw.min.value, raw.max.value);

@@ -11,6 +11,7 @@ use orch_common::slot::SlotState;
 
 use super::*;
 use crate::{
+    config::SpareKind,
     health::{Answer, Health},
     runtime::RuntimeKind,
     state::{Cause, Fault, Life, Next, Running, SlotSeen, Stray},
@@ -40,7 +41,7 @@ impl World {
             spec: SPEC.into(),
             overlap: false,
             spares: 0,
-            freeze: false,
+            spare_kind: SpareKind::Running,
             drain_limit: Duration::from_secs(30),
             stop_grace: Duration::from_secs(10),
         };
@@ -218,8 +219,11 @@ impl World {
         }
         assert_eq!(state.next, Next::None, "two on their way");
         let mut taken = taken.unwrap();
-        assert!(taken.fault.is_none() && taken.health.since.is_some());
+        assert!(taken.fault.is_none() && (taken.gated || taken.health.since.is_some()));
         taken.frozen = false;
+        if taken.gated {
+            taken.begin(now);
+        }
         state.current = Some(taken);
     }
 
@@ -233,6 +237,7 @@ impl World {
             None => self.observed.services[0].expected_address(slot),
         };
         let id = BackendId(format!("b{}", self.born));
+        let gated = slot >= FIRST_SPARE && self.wish().spare_kind == SpareKind::Gated;
         let state = self.slot(slot);
         if state
             .current
@@ -253,6 +258,7 @@ impl World {
                     pid: None,
                     netns,
                     frozen: false,
+                    gated,
                     spec,
                     seen_at: now,
                     age: Duration::ZERO,

@@ -192,7 +192,9 @@ fn random_lives_end_where_they_should() {
         };
         if life % 4 == 1 {
             world.wish().spares = 2;
-            world.wish().freeze = life % 8 == 1;
+            if life % 8 == 1 {
+                world.wish().spare_kind = SpareKind::Frozen;
+            }
         }
         for _ in 0..60 {
             world.settle();

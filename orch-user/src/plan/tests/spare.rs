@@ -195,14 +195,14 @@ fn a_crash_loop_uses_spares_and_is_slowed_where_they_are_made() {
 fn a_spare_is_frozen_once_it_is_well_and_thawed_when_they_are_to_run() {
     let mut world = World::serving_directly(1);
     world.wish().spares = 1;
-    world.wish().freeze = true;
+    world.wish().spare_kind = SpareKind::Frozen;
     world.finish_all();
     assert_eq!(world.actions("Freeze"), Vec::<u16>::new(), "not well yet");
     world.well(FIRST_SPARE);
     world.settle();
     assert_eq!(world.actions("Freeze"), [FIRST_SPARE]);
     assert!(world.current(FIRST_SPARE).frozen);
-    world.wish().freeze = false;
+    world.wish().spare_kind = SpareKind::Running;
     world.settle();
     assert!(!world.current(FIRST_SPARE).frozen);
 }
@@ -230,4 +230,122 @@ fn where_backends_need_ports_no_spare_is_put_in() {
     world.settle();
     assert_eq!(world.actions("TakeSpare"), Vec::<u16>::new());
     assert_eq!(world.actions("Stop"), [FIRST_SPARE, 0]);
+}
+
+/// The same with spares that wait at their gates.
+fn with_gated_spares(copies: u16, spares: u16) -> World {
+    let mut world = World::serving_directly(copies);
+    world.wish().spares = spares;
+    world.wish().spare_kind = SpareKind::Gated;
+    world.finish_all();
+    world.log.clear();
+    world
+}
+
+#[test]
+fn a_gated_spare_is_at_hand_without_an_answer() {
+    let mut world = with_gated_spares(1, 1);
+    let now = world.now;
+    let spare = world.slot(FIRST_SPARE);
+    assert!(spare.is_gated() && !spare.can_serve());
+    assert_eq!(spare.spare_state(now), SlotState::Spare);
+    assert_eq!(world.settle(), []);
+}
+
+#[test]
+fn a_gated_spare_starts_in_the_slot_of_what_failed_and_is_in_the_ring_once_it_is_well() {
+    let mut world = with_gated_spares(2, 1);
+    let spare = id(&mut world, FIRST_SPARE);
+    world.fail(0);
+    world.settle();
+    assert_eq!(world.actions("TakeSpare"), [0]);
+    assert_eq!(world.ring(), [1], "not before it answers");
+    assert_eq!(world.kernel(0), SlotState::Starting);
+    assert_eq!(
+        world.actions("Create"),
+        Vec::<u16>::new(),
+        "spares wait for it"
+    );
+    world.well(0);
+    world.finish_all();
+    assert_eq!(world.ring(), [0, 1]);
+    assert_eq!(id(&mut world, 0), spare);
+    assert_eq!(world.actions("Create"), [FIRST_SPARE], "the next spare");
+}
+
+#[test]
+fn more_copies_are_gated_spares_first() {
+    let mut world = with_gated_spares(1, 1);
+    world.scale(3);
+    world.settle();
+    assert_eq!(world.actions("TakeSpare"), [1]);
+    assert_eq!(world.actions("Create"), [2]);
+}
+
+#[test]
+fn a_crash_loop_leaves_gated_spares_alone_while_it_waits() {
+    let mut world = with_gated_spares(1, 3);
+    world.fail(0);
+    world.settle();
+    assert_eq!(world.actions("TakeSpare"), [0], "the first failure is free");
+    world.fail(0);
+    world.settle();
+    assert_eq!(world.actions("TakeSpare"), [0], "half a second to wait");
+    world.pass(0.5);
+    world.settle();
+    assert_eq!(world.actions("TakeSpare"), [0, 0]);
+}
+
+#[test]
+fn one_that_is_well_goes_before_one_that_has_yet_to_start() {
+    let mut world = with_spares(1, 2);
+    world.current(FIRST_SPARE).gated = true;
+    world.current(FIRST_SPARE).health = Health::default();
+    let well = id(&mut world, FIRST_SPARE + 1);
+    world.fail(0);
+    world.settle();
+    assert_eq!(id(&mut world, 0), well);
+}
+
+#[test]
+fn spares_of_another_kind_are_replaced() {
+    let mut world = with_gated_spares(1, 1);
+    world.wish().spare_kind = SpareKind::Running;
+    world.settle();
+    assert_eq!(
+        world.actions("Stop"),
+        [FIRST_SPARE],
+        "its program has not begun"
+    );
+    world.finish_all();
+    assert!(!world.current(FIRST_SPARE).gated);
+    world.well(FIRST_SPARE);
+    world.log.clear();
+    world.wish().spare_kind = SpareKind::Gated;
+    world.finish_all();
+    assert_eq!(world.actions("Stop"), [FIRST_SPARE], "its program runs");
+    assert!(world.current(FIRST_SPARE).gated);
+}
+
+#[test]
+fn a_gated_process_begins_once_its_slot_is_empty() {
+    let mut world = World::serving(2);
+    world.wish().spares = 1;
+    world.wish().spare_kind = SpareKind::Gated;
+    world.finish_all();
+    assert_eq!(world.actions("Create"), [FIRST_SPARE]);
+    let spare = id(&mut world, FIRST_SPARE);
+    world.log.clear();
+    world.fail(0);
+    world.settle();
+    assert_eq!(world.actions("Stop"), [0], "it has the port");
+    assert_eq!(world.actions("Create"), Vec::<u16>::new(), "one is at hand");
+    assert!(world.finish(0));
+    world.settle();
+    assert_eq!(world.actions("TakeSpare"), [0]);
+    assert_eq!(id(&mut world, 0), spare);
+    world.well(0);
+    world.finish_all();
+    assert_eq!(world.ring(), [0, 1]);
+    assert_eq!(world.actions("Create"), [FIRST_SPARE], "the next spare");
 }

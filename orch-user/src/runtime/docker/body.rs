@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs,
     hash::{BuildHasher, RandomState},
+    path::Path,
 };
 
 use bollard::models::{
@@ -12,7 +13,7 @@ use bollard::models::{
 };
 
 use super::labels::Labels;
-use crate::runtime::{Order, PublishOn};
+use crate::runtime::{Order, PublishOn, gate};
 
 /// Logs of a container are bounded: so many files of such a size.
 const LOG_FILES: &str = "2";
@@ -49,6 +50,22 @@ pub(super) fn of(order: &Order, instance: &str, ipv6: bool) -> ContainerCreateBo
         host_config: Some(host_config(order, ipv6)),
         ..ContainerCreateBody::default()
     }
+}
+
+/// The same container behind the gate, a file of this host: that runs first, and is told the words
+/// of the program that the container would have run.
+pub(super) fn behind(
+    gate: &Path,
+    words: Vec<String>,
+    mut body: ContainerCreateBody,
+) -> ContainerCreateBody {
+    body.entrypoint = Some(vec![gate::INSIDE.to_owned()]);
+    body.cmd = Some([vec!["--".to_owned()], words].concat());
+    let host = body.host_config.get_or_insert_default();
+    // `z`: where SELinux labels files, containers may read this one.
+    let bind = format!("{}:{}:ro,z", gate.display(), gate::INSIDE);
+    host.binds.get_or_insert_default().push(bind);
+    body
 }
 
 fn host_config(order: &Order, ipv6: bool) -> HostConfig {
@@ -138,6 +155,7 @@ mod tests {
             service: "acts".to_owned(),
             slot: Some(1),
             slot_port: 8001,
+            gated: false,
             backend: Arc::new(backend),
             direct: publish == PublishOn::Nowhere,
             publish,
@@ -201,6 +219,25 @@ mod tests {
             ..order
         };
         assert!(super::name(&spare).starts_with("orch-acts-spare-"));
+    }
+
+    #[test]
+    fn a_gate_is_told_the_program_and_changes_nothing_else() {
+        let plain = of(&order(PublishOn::Nowhere), "/pins", true);
+        let words = vec!["/entry".to_owned(), "/acts".to_owned()];
+        let gated = behind(Path::new("/state/gate"), words.clone(), plain.clone());
+        assert_eq!(gated.entrypoint, Some(vec!["/.orch-gate".to_owned()]));
+        assert_eq!(gated.cmd.as_deref().unwrap()[1..], words);
+        let mut host = gated.host_config.clone().unwrap();
+        let binds = host.binds.as_mut().unwrap();
+        assert_eq!(binds.pop().unwrap(), "/state/gate:/.orch-gate:ro,z");
+        let back = ContainerCreateBody {
+            entrypoint: None,
+            cmd: plain.cmd.clone(),
+            host_config: Some(host),
+            ..gated
+        };
+        assert_eq!(back, plain);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -12,19 +12,19 @@ use bollard::{
     errors::Error,
     models::{
         ContainerInspectResponse, ContainerState, ContainerSummary, ContainerSummaryStateEnum,
-        EndpointSettings,
+        EndpointSettings, ImageInspect,
     },
     query_parameters::{InspectContainerOptions, ListContainersOptions, LogsOptions},
 };
 use futures_util::{StreamExt, future::join_all};
 
 use super::{ASK_LIMIT, DockerRuntime, failure, labels, labels::Labels, within};
-use crate::runtime::{Backend, BackendId, Prepared, RuntimeError};
+use crate::runtime::{Backend, BackendId, Prepared, RuntimeError, gate};
 
 impl DockerRuntime {
-    pub(super) async fn find_image(&self, image: &str) -> Result<(), RuntimeError> {
+    pub(super) async fn look_at_image(&self, image: &str) -> Result<ImageInspect, RuntimeError> {
         match within(ASK_LIMIT, self.docker.inspect_image(image)).await {
-            Ok(_) => Ok(()),
+            Ok(found) => Ok(found),
             Err(error) if failure::status(&error) == Some(404) => Err(RuntimeError::ImageMissing {
                 image: image.to_owned(),
             }),
@@ -46,6 +46,7 @@ impl DockerRuntime {
             id: prepared.id.clone(),
             address,
             running: pid.is_some(),
+            gated: false,
             pid,
             netns,
             age: Duration::ZERO,
@@ -94,6 +95,8 @@ impl DockerRuntime {
         };
         backend.address = labels.address(inside.address);
         (backend.pid, backend.netns) = (inside.pid, inside.netns.clone());
+        // Once it is open it is open: not to be remembered.
+        backend.gated = labels.slot.is_none() && inside.pid.is_some_and(is_closed);
         self.insides().insert(backend.id.clone(), inside);
         backend
     }
@@ -125,6 +128,10 @@ impl DockerRuntime {
     }
 }
 
+fn is_closed(pid: u32) -> bool {
+    gate::is_closed(pid, Path::new(gate::INSIDE))
+}
+
 /// `None` for a container that is being removed, or whose labels are not ours.
 fn backend(found: ContainerSummary) -> Option<(Backend, Labels)> {
     if found.state == Some(ContainerSummaryStateEnum::REMOVING) {
@@ -144,6 +151,7 @@ fn backend(found: ContainerSummary) -> Option<(Backend, Labels)> {
             found.state,
             Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::PAUSED)
         ),
+        gated: false,
         pid: None,
         netns: None,
         age: since(found.created.unwrap_or_default()),

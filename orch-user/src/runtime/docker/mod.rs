@@ -14,6 +14,7 @@ mod stop;
 use std::{
     collections::HashMap,
     future::Future,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -24,8 +25,9 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Answer, Backend, BackendId, Order, Prepared, Runtime, RuntimeError, RuntimeEvent, RuntimeKind,
+    gate::{self, Gate},
 };
-use crate::config::BackendConfig;
+use crate::config::{BackendConfig, ScaleConfig, SpareKind};
 
 /// Limit of calls that only ask.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
@@ -38,25 +40,32 @@ pub struct DockerRuntime {
     docker: Docker,
     endpoint: String,
     instance: String,
+    gate: Gate,
     /// Containers that were looked at while they ran.
     insides: Mutex<HashMap<BackendId, list::Inside>>,
 }
 
 impl DockerRuntime {
     /// Connects to the engine at `DOCKER_HOST`, or else to the usual socket. `instance` marks the
-    /// containers of this instance of orch; it sees no others.
-    pub async fn connect(instance: &str) -> Result<Self, RuntimeError> {
-        Self::connect_to(&connect::endpoint(), instance).await
+    /// containers of this instance of orch; it sees no others. What containers need of this host is
+    /// kept in `state_dir`.
+    pub async fn connect(instance: &str, state_dir: &Path) -> Result<Self, RuntimeError> {
+        Self::connect_to(&connect::endpoint(), instance, state_dir).await
     }
 
     /// Connects to the engine at an endpoint: `unix://`, `tcp://` or `http://`.
-    pub async fn connect_to(endpoint: &str, instance: &str) -> Result<Self, RuntimeError> {
+    pub async fn connect_to(
+        endpoint: &str,
+        instance: &str,
+        state_dir: &Path,
+    ) -> Result<Self, RuntimeError> {
         let endpoint = endpoint.to_owned();
         match connect::connect(&endpoint).await {
             Ok(docker) => Ok(Self {
                 docker,
                 endpoint,
                 instance: instance.to_owned(),
+                gate: Gate::in_dir(state_dir),
                 insides: Mutex::default(),
             }),
             Err(source) => Err(RuntimeError::EngineGone {
@@ -89,9 +98,16 @@ impl Runtime for DockerRuntime {
 
     fn check<'a>(&'a self, _service: &'a str, backend: &'a BackendConfig) -> Answer<'a, ()> {
         Box::pin(async move {
-            self.find_image(backend.image.as_deref().unwrap_or_default())
-                .await
+            let image = backend.image.as_deref().unwrap_or_default();
+            self.look_at_image(image).await.map(drop)
         })
+    }
+
+    fn check_spares(&self, scale: &ScaleConfig) -> Result<(), RuntimeError> {
+        match scale.spare_kind {
+            SpareKind::Gated => self.gate.check(),
+            SpareKind::Running | SpareKind::Frozen => Ok(()),
+        }
     }
 
     fn create<'a>(&'a self, order: &'a Order) -> Answer<'a, Prepared> {
@@ -108,6 +124,13 @@ impl Runtime for DockerRuntime {
 
     fn set_frozen(&self, id: &BackendId, pid: u32, frozen: bool) -> Result<(), RuntimeError> {
         freezer::set(id, pid, frozen).map_err(|source| RuntimeError::Freezer {
+            id: id.clone(),
+            source,
+        })
+    }
+
+    fn open(&self, id: &BackendId, pid: u32, _: &Order) -> Result<(), RuntimeError> {
+        gate::open(pid, Path::new(gate::INSIDE)).map_err(|source| RuntimeError::Gate {
             id: id.clone(),
             source,
         })

@@ -1,6 +1,6 @@
 //! Creating containers and starting them on their port.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
 use tokio::time::{Instant, sleep};
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{ACT_LIMIT, DockerRuntime, body, failure, within};
 use crate::{
     listeners,
-    runtime::{Backend, BackendId, Order, Prepared, PublishOn, RuntimeError},
+    runtime::{Backend, BackendId, Order, Prepared, PublishOn, RuntimeError, gate},
 };
 
 /// The engine frees a port some time after it has removed the container: how long a start is tried
@@ -22,7 +22,10 @@ impl DockerRuntime {
             name: Some(body::name(order)),
             ..CreateContainerOptions::default()
         };
-        let body = body::of(order, &self.instance, body::host_has_ipv6());
+        let mut body = body::of(order, &self.instance, body::host_has_ipv6());
+        if order.gated {
+            body = body::behind(self.gate.install()?, self.words(order).await?, body);
+        }
         let call = self.docker.create_container(Some(options), body);
         let created = within(ACT_LIMIT, call).await.map_err(|error| {
             let image = order.backend.image.clone().unwrap_or_default();
@@ -40,10 +43,28 @@ impl DockerRuntime {
         })
     }
 
+    /// The program that a container would run, and its arguments: an image's entry point stays, as
+    /// long as nobody says otherwise, and its command gives way to the file's.
+    async fn words(&self, order: &Order) -> Result<Vec<String>, RuntimeError> {
+        let image = order.backend.image.as_deref().unwrap_or_default();
+        let config = self.look_at_image(image).await?.config.unwrap_or_default();
+        let command = match order.backend.command.as_slice() {
+            [] => config.cmd.unwrap_or_default(),
+            own => own.to_vec(),
+        };
+        let words = [config.entrypoint.unwrap_or_default(), command].concat();
+        if words.is_empty() {
+            return Err(RuntimeError::NoProgram {
+                image: image.to_owned(),
+            });
+        }
+        Ok(words)
+    }
+
     /// Starts a container, or removes it.
     pub(super) async fn run(&self, prepared: Prepared) -> Result<Backend, RuntimeError> {
         let result = match self.run_on_port(&prepared).await {
-            Ok(()) => self.look(&prepared).await,
+            Ok(()) => self.see(&prepared).await,
             Err(error) => Err(error),
         };
         if result.is_err()
@@ -52,6 +73,20 @@ impl DockerRuntime {
             log::warn!("container {} is left over: {error}", prepared.id);
         }
         result
+    }
+
+    /// What was started. One with a gate is there once it waits at it.
+    async fn see(&self, prepared: &Prepared) -> Result<Backend, RuntimeError> {
+        let mut backend = self.look(prepared).await?;
+        if let Some(pid) = backend.pid.filter(|_| prepared.order.gated) {
+            let closed = gate::until_closed(pid, Path::new(gate::INSIDE)).await;
+            closed.map_err(|source| RuntimeError::Gate {
+                id: backend.id.clone(),
+                source,
+            })?;
+            backend.gated = true;
+        }
+        Ok(backend)
     }
 
     async fn run_on_port(&self, prepared: &Prepared) -> Result<(), RuntimeError> {

@@ -111,14 +111,14 @@ pub(super) fn spawn(order: &Order, state_dir: &Path, log: &Log) -> Result<i32, R
 
 /// Command and environment with everything replaced.
 #[derive(Debug, PartialEq, Eq)]
-struct Text {
-    command: Vec<String>,
-    env: BTreeMap<String, String>,
+pub(super) struct Text {
+    pub(super) command: Vec<String>,
+    pub(super) env: BTreeMap<String, String>,
 }
 
 impl Text {
     /// Makes the directories of the volumes, too.
-    fn of(order: &Order, state_dir: &Path) -> Result<Self, RuntimeError> {
+    pub(super) fn of(order: &Order, state_dir: &Path) -> Result<Self, RuntimeError> {
         let port = order.slot_port.to_string();
         let mut replaced = vec![("{port}".to_owned(), port.clone())];
         let mut env = BTreeMap::from([

@@ -2,6 +2,7 @@
 //! own and writes to a file, so that it outlives the controller; a record on disk lets the next
 //! controller adopt it.
 
+mod gated;
 mod group;
 mod launch;
 mod limits;
@@ -23,8 +24,9 @@ use tokio::sync::mpsc;
 use self::{group::Group, limits::Limits, record::Record};
 use super::{
     Answer, Backend, BackendId, Order, Prepared, Runtime, RuntimeError, RuntimeEvent, RuntimeKind,
+    gate::{self, Gate},
 };
-use crate::config::BackendConfig;
+use crate::config::{BackendConfig, ScaleConfig};
 
 /// How long a killed process may take to disappear.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -34,6 +36,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 pub struct ProcessRuntime {
     state_dir: PathBuf,
     instance: String,
+    gate: Gate,
     groups: Mutex<HashMap<i32, Arc<Group>>>,
     limits: Limits,
     exits: mpsc::UnboundedSender<RuntimeEvent>,
@@ -46,9 +49,11 @@ impl ProcessRuntime {
     /// its own `instance`.
     pub fn new(state_dir: &Path, instance: &str) -> Self {
         let (exits, exited) = mpsc::unbounded_channel();
+        // The next controller may have another working directory.
+        let state_dir = path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
         Self {
-            // The next controller may have another working directory.
-            state_dir: path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned()),
+            gate: Gate::in_dir(&state_dir),
+            state_dir,
             instance: instance.to_owned(),
             groups: Mutex::new(HashMap::new()),
             limits: Limits::default(),
@@ -70,6 +75,57 @@ impl ProcessRuntime {
         })
     }
 
+    /// A spare that waits at its gate.
+    async fn launch_gated(&self, order: &Order) -> Result<Backend, RuntimeError> {
+        let dir = record::dir(&self.state_dir);
+        let pid = gated::spawn(order, self.gate.install()?, &dir)?;
+        let backend = self.adopt_child(order, pid, PathBuf::new());
+        let mut backend = backend.inspect_err(|_| group::kill_child(pid))?;
+        let closed = gate::until_closed(pid.unsigned_abs(), self.gate.path()).await;
+        if let Err(source) = closed {
+            let id = backend.id;
+            self.stop(&id, Duration::ZERO).await?;
+            return Err(RuntimeError::Gate { id, source });
+        }
+        backend.gated = true;
+        Ok(backend)
+    }
+
+    /// Tells a spare what to become, lets it, and records where it is now.
+    fn let_go(&self, id: &BackendId, pid: u32, order: &Order) -> Result<(), RuntimeError> {
+        let failed = |source| RuntimeError::Gate {
+            id: id.clone(),
+            source,
+        };
+        let record = self.record(id)?;
+        let mut record = record.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        launch::port_free(order)?;
+        let log = log::create(&self.state_dir, &order.service, order.slot_port)?;
+        let text = launch::Text::of(order, &self.state_dir)?;
+        gated::tell(&record::dir(&self.state_dir), pid, &text, &log.path)?;
+        gate::open(pid, self.gate.path()).map_err(failed)?;
+        // Not before: who finds it at its gate must find it as a spare.
+        record.place(order, log.path);
+        record.write(&self.state_dir)
+    }
+
+    fn backend(&self, record: &Record, running: bool) -> Backend {
+        let pid = u32::try_from(record.pid).ok().filter(|_| running);
+        let waits = |pid| gate::is_closed(pid, self.gate.path());
+        Backend {
+            id: BackendId(record.pid.to_string()),
+            service: record.service.clone(),
+            slot: record.slot,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, record.port)),
+            pid,
+            netns: None,
+            running,
+            gated: record.slot.is_none() && pid.is_some_and(waits),
+            age: record.age(),
+            spec: record.spec.clone(),
+        }
+    }
+
     /// Records and follows a child that was just spawned.
     fn adopt_child(&self, order: &Order, pid: i32, log: PathBuf) -> Result<Backend, RuntimeError> {
         let gone = |source| RuntimeError::Spawn {
@@ -83,7 +139,7 @@ impl ProcessRuntime {
         self.limits
             .apply(pid, order.backend.memory, order.backend.cpus);
         self.follow(&mut self.groups(), group);
-        Ok(backend(&record, true))
+        Ok(self.backend(&record, true))
     }
 
     /// Waits in the background for the end of a group.
@@ -144,6 +200,10 @@ impl Runtime for ProcessRuntime {
         Box::pin(async move { launch::check_program(service, backend) })
     }
 
+    fn check_spares(&self, _: &ScaleConfig) -> Result<(), RuntimeError> {
+        self.gate.check()
+    }
+
     fn create<'a>(&'a self, order: &'a Order) -> Answer<'a, Prepared> {
         Box::pin(async move {
             launch::check_program(&order.service, &order.backend)?;
@@ -155,7 +215,12 @@ impl Runtime for ProcessRuntime {
     }
 
     fn start(&self, prepared: Prepared) -> Answer<'_, Backend> {
-        Box::pin(async move { self.launch(&prepared.order) })
+        Box::pin(async move {
+            if prepared.order.gated {
+                return self.launch_gated(&prepared.order).await;
+            }
+            self.launch(&prepared.order)
+        })
     }
 
     fn stop<'a>(&'a self, id: &'a BackendId, grace: Duration) -> Answer<'a, ()> {
@@ -165,10 +230,15 @@ impl Runtime for ProcessRuntime {
             };
             self.end(&record, grace).await?;
             limits::remove(record.pid);
+            gated::forget(&record::dir(&self.state_dir), record.pid);
             record.remove(&self.state_dir)?;
             self.groups().remove(&record.pid);
             Ok(())
         })
+    }
+
+    fn open(&self, id: &BackendId, pid: u32, order: &Order) -> Result<(), RuntimeError> {
+        self.let_go(id, pid, order)
     }
 
     fn list(&self) -> Answer<'_, Vec<Backend>> {
@@ -177,7 +247,7 @@ impl Runtime for ProcessRuntime {
             let backends = records.iter().map(|record| {
                 log::bound(&record.log);
                 let group = self.group_of(record);
-                backend(record, group.is_some_and(|group| !group.has_ended()))
+                self.backend(record, group.is_some_and(|group| !group.has_ended()))
             });
             Ok(backends.collect())
         })
@@ -218,20 +288,6 @@ impl ProcessRuntime {
             Ok(pid) => record::read(&self.state_dir, &self.instance, pid),
             Err(_) => Ok(None),
         }
-    }
-}
-
-fn backend(record: &Record, running: bool) -> Backend {
-    Backend {
-        id: BackendId(record.pid.to_string()),
-        service: record.service.clone(),
-        slot: record.slot,
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, record.port)),
-        pid: u32::try_from(record.pid).ok().filter(|_| running),
-        netns: None,
-        running,
-        age: record.age(),
-        spec: record.spec.clone(),
     }
 }
 

@@ -48,6 +48,11 @@ impl Record {
         })
     }
 
+    /// Notes that it is in the slot of this order now, and writes there.
+    pub(super) fn place(&mut self, order: &Order, log: PathBuf) {
+        (self.slot, self.port, self.log) = (order.slot, order.slot_port, log);
+    }
+
     /// Whether the process of this record runs.
     pub(super) fn is_alive(&self) -> bool {
         self.boot == proc::boot_id()
@@ -125,7 +130,8 @@ fn load(path: &Path) -> Result<Option<Record>, RuntimeError> {
     Ok(record.ok())
 }
 
-fn dir(state_dir: &Path) -> PathBuf {
+/// Where records are.
+pub(super) fn dir(state_dir: &Path) -> PathBuf {
     state_dir.join("backends")
 }
 

@@ -1,0 +1,68 @@
+//! Spares that are processes. What one is to become depends on its slot, whose port is in its words
+//! and its environment: its gate reads them from a file when it is opened.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::{fs::OpenOptionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::{in_file, launch::Text};
+use crate::runtime::{Order, RuntimeError};
+
+/// Starts the gate as the leader of a process group of its own, as a program would be. Gives its
+/// pid.
+pub(super) fn spawn(order: &Order, gate: &Path, dir: &Path) -> Result<i32, RuntimeError> {
+    let failed = |source| RuntimeError::Spawn {
+        program: gate.display().to_string(),
+        service: order.service.clone(),
+        source,
+    };
+    let child = Command::new(gate)
+        .arg(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(failed)?;
+    i32::try_from(child.id()).map_err(|_| failed(io::ErrorKind::InvalidData.into()))
+}
+
+/// Writes what the gate with this pid is to become, for it alone to read.
+pub(super) fn tell(dir: &Path, pid: u32, text: &Text, log: &Path) -> Result<(), RuntimeError> {
+    let path = path(dir, pid);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&path).map_err(in_file(&path))?;
+    file.write_all(&words(text, log)).map_err(in_file(&path))
+}
+
+/// Removes what one that was never opened has not.
+pub(super) fn forget(dir: &Path, pid: i32) {
+    // Most often it is gone.
+    let _ = fs::remove_file(path(dir, pid.unsigned_abs()));
+}
+
+fn path(dir: &Path, pid: u32) -> PathBuf {
+    dir.join(format!("{pid}.words"))
+}
+
+/// The log, the number of variables, these, the program and its arguments, each ended by a zero
+/// byte.
+fn words(text: &Text, log: &Path) -> Vec<u8> {
+    let log = log.as_os_str().as_encoded_bytes().to_vec();
+    let count = text.env.len().to_string().into_bytes();
+    let variables = text.env.iter();
+    let variables = variables.map(|(name, value)| format!("{name}={value}").into_bytes());
+    let command = text.command.iter().map(|word| word.clone().into_bytes());
+    let fields = [log, count].into_iter().chain(variables).chain(command);
+    fields
+        .flat_map(|mut field| {
+            field.push(0);
+            field
+        })
+        .collect()
+}
