@@ -1,6 +1,6 @@
 //! Flows: one per TCP connection that the data plane knows, and the step that a segment makes it take.
 
-use crate::{address::Address, http::Exchange};
+use crate::{address::Address, http::Exchange, slot::SlotKey};
 
 /// Key of a flow: the connection as its client sees it. Aligned so that the kernel programs copy
 /// and hash it by words.
@@ -140,6 +140,19 @@ pub const fn reset_is_plausible(seq: u32, expected: u32) -> bool {
     distance >= -RESET_WINDOW && distance <= RESET_WINDOW
 }
 
+/// Largest window of TCP, in bytes (RFC 7323, 2.2): nobody may send more beyond what has been
+/// acknowledged.
+const LARGEST_WINDOW: u32 = 1 << 30;
+
+/// How many bytes are new when the next expected sequence number goes from `before` to `after`. A
+/// leap that no window allows is none.
+#[must_use]
+#[inline(always)]
+pub const fn new_bytes(before: u32, after: u32) -> u32 {
+    let new = after.wrapping_sub(before);
+    if new <= LARGEST_WINDOW { new } else { 0 }
+}
+
 /// What the data plane knows of a connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -175,8 +188,8 @@ pub struct Flow {
     pub state: FlowState,
     /// Where the exchange of request and response stands.
     pub exchange: Exchange,
-    /// 1 if the request in flight is one that counts.
-    pub counted: u8,
+    /// What else is known of it: bits of [`mark`].
+    pub marks: u8,
     /// Which requests count.
     pub counting: Counting,
     /// How many bytes of `method` have come.
@@ -193,7 +206,46 @@ pub struct Flow {
     pub address: Address,
 }
 
+/// Bits of [`Flow::marks`].
+pub mod mark {
+    /// The last request is one that counts.
+    pub const COUNTED: u8 = 1;
+    /// The last request is among those in flight of its slot. Set and cleared with that count.
+    pub const WAITS: u8 = 2;
+    /// The client is a socket of this host.
+    pub const LOCAL: u8 = 4;
+    /// Its SYN was sent again without an answer, which has been counted.
+    pub const REPEATED: u8 = 8;
+}
+
 impl Flow {
+    /// Whether it has all of these marks.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is(&self, marks: u8) -> bool {
+        self.marks & marks == marks
+    }
+
+    /// Sets marks, or takes them away.
+    #[inline(always)]
+    pub const fn set(&mut self, marks: u8, on: bool) {
+        if on {
+            self.marks |= marks;
+        } else {
+            self.marks &= !marks;
+        }
+    }
+
+    /// The slot that it was given to.
+    #[must_use]
+    #[inline(always)]
+    pub const fn slot_key(&self) -> SlotKey {
+        SlotKey {
+            service: self.service,
+            slot: self.slot,
+        }
+    }
+
     /// Whether its packets go to the backend's own address.
     #[must_use]
     #[inline(always)]
@@ -355,6 +407,14 @@ mod tests {
         }
         assert!(Flags(Flags::SYN | Flags::FIN).asks());
         assert!(!Flags(SYN_ACK).asks());
+    }
+
+    #[test]
+    fn a_byte_counts_once_and_a_wild_leap_not_at_all() {
+        assert_eq!(new_bytes(1000, 1000), 0);
+        assert_eq!(new_bytes(u32::MAX - 5, 10), 16);
+        assert_eq!(new_bytes(0, LARGEST_WINDOW), LARGEST_WINDOW);
+        assert_eq!(new_bytes(0, LARGEST_WINDOW + 1), 0);
     }
 
     #[test]

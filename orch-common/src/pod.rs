@@ -3,7 +3,7 @@
 use aya::Pod;
 
 use crate::{
-    counter::SlotCounters,
+    counter::{Bytes, SlotCounters},
     flow::{Flow, FlowKey, Queue},
     hold::{HeldSyn, Holding},
     latency::Histogram,
@@ -26,6 +26,7 @@ macro_rules! pod {
 }
 
 pod!(
+    Bytes,
     Flow,
     FlowKey,
     HeldSyn,

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use orch_common::{
     address::Address,
-    counter::{Reason, SlotCounters},
+    counter::{Bytes, Reason, SlotCounters},
     event::Event,
     flow::{Flow, FlowKey, Queue, Scratch, Socket},
     hold::{BUCKETS as BUCKET_COUNT, HELD_BYTES, HeldSyn, Holding, SIGNATURES as SIGNATURE_COUNT},
@@ -75,6 +75,8 @@ static SOCKETS: SkStorage<Socket> = SkStorage::new();
 static PATHS: LpmTrie<PathKey, PathRule, MAX_PATHS, NO_PREALLOC> = LpmTrie::new();
 #[btf_map]
 static COUNTERS: PerCpuHashMap<SlotKey, SlotCounters, MAX_SLOTS> = PerCpuHashMap::new();
+#[btf_map]
+static BYTES: PerCpuArray<Bytes, MAX_SLOTS> = PerCpuArray::new();
 #[btf_map]
 static REASONS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
 #[btf_map]
@@ -301,6 +303,12 @@ pub fn path_rule(key: &Key<PathKey>) -> Option<PathRule> {
 #[inline(always)]
 pub fn counters(key: &SlotKey) -> Option<&'static mut SlotCounters> {
     element(COUNTERS.get_ptr_mut(key))
+}
+
+/// This CPU's bytes of a slot.
+#[inline(always)]
+pub fn bytes(key: SlotKey) -> Option<&'static mut Bytes> {
+    element(BYTES.get_ptr_mut(key.index()))
 }
 
 /// This CPU's counter of a reason.

@@ -25,6 +25,7 @@ pub fn command(ctx: &TcContext) -> i32 {
         set(&command)
     } else {
         maps::set_generation(command.key, 0);
+        pulse::begin(command.key);
         maps::remove_slot(&command.key)
     };
     i32::from(done.is_err())
@@ -69,9 +70,11 @@ fn set(command: &SlotCommand) -> Result<(), i32> {
     }
     if slot.generation != command.generation {
         slot.generation = command.generation;
-        slot.live = 0;
-        pulse::begin(key);
+        // From here on, what happens to flows of the one before changes no count.
         maps::set_generation(key, command.generation);
+        slot.live = 0;
+        slot.local = 0;
+        pulse::begin(key);
     }
     Ok(())
 }
@@ -90,6 +93,7 @@ fn fresh(command: &SlotCommand) -> Slot {
         alive: 1,
         live: 0,
         connections: 0,
+        local: 0,
     }
 }
 

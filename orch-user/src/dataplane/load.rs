@@ -8,7 +8,7 @@ use aya::{
 };
 use orch_common::{
     address::Address,
-    counter::{Reason, SlotCounters},
+    counter::{Bytes, Reason, SlotCounters},
     flow::{Flow, FlowKey, Queue, Scratch, Socket},
     hold::{BUCKETS, HELD_BYTES, Holding, SIGNATURES},
     latency::Histogram,
@@ -108,6 +108,10 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
         (
             map::COUNTERS,
             Shape(PerCpuHash, KEY, size_of::<SlotCounters>(), MAX_SLOTS),
+        ),
+        (
+            map::BYTES,
+            Shape(PerCpuArray, 4, size_of::<Bytes>(), MAX_SLOTS),
         ),
         (map::REASONS, Shape(PerCpuArray, 4, 8, Reason::COUNT)),
         (

@@ -15,7 +15,7 @@ use aya::{
 };
 use orch_common::{
     command::{SlotCommand, Verb},
-    counter::{Reason, SlotCounters},
+    counter::{Bytes, Reason, SlotCounters},
     event::{Event, EventKind},
     flow::{Flow, FlowKey},
     latency::Histogram,
@@ -110,8 +110,12 @@ pub struct SlotReading {
     pub connections: u64,
     /// Why picks pass it by; `None` while they consider it.
     pub passed_by: Option<EventKind>,
-    /// Requests and responses.
+    /// Requests, responses, and connections that failed.
     pub counters: SlotCounters,
+    /// Requests that have begun and wait for a response.
+    pub in_flight: u64,
+    /// Bytes of payload.
+    pub bytes: Bytes,
 }
 
 /// What the kernel has counted.
@@ -367,6 +371,7 @@ impl Dataplane {
         let mut reading = Reading::default();
         for key in self.tables.counted() {
             let slot = self.slots.get(&key, 0).ok();
+            let pulse = self.pulses.get(&key.index(), 0).ok();
             reading.slots.push(SlotReading {
                 key,
                 port: slot.map_or(0, |slot| slot.port),
@@ -377,9 +382,11 @@ impl Dataplane {
                 generation: slot.map_or(0, |slot| slot.generation),
                 state: slot.map_or(SlotState::Failed, |slot| slot.state),
                 live: slot.map_or(0, |slot| slot.live),
-                passed_by: slot.and_then(|slot| self.passed_by(key, &slot)),
+                passed_by: slot.and_then(|slot| passed_by(&slot, pulse.as_ref())),
                 connections: slot.map_or(0, |slot| slot.connections),
                 counters: self.tables.counters(key),
+                in_flight: slot.and(pulse).map_or(0, |pulse| pulse.in_flight()),
+                bytes: self.tables.bytes(key),
             });
         }
         reading.slots.sort_unstable_by_key(|slot| slot.key);
@@ -387,16 +394,6 @@ impl Dataplane {
             *sum = self.count(reason)?;
         }
         Ok(reading)
-    }
-
-    /// Why picks pass a slot by, as far as that is known.
-    fn passed_by(&self, key: SlotKey, slot: &Slot) -> Option<EventKind> {
-        if slot.alive == 1 {
-            return None;
-        }
-        let why = self.pulses.get(&key.index(), 0).map(|pulse| pulse.why);
-        let kind = why.ok().and_then(EventKind::from_number);
-        Some(kind.unwrap_or(EventKind::Refused))
     }
 
     /// Response times of one slot.
@@ -497,4 +494,13 @@ impl Dataplane {
         attach::remove_filters(&pins)?;
         pins.remove()
     }
+}
+
+/// Why picks pass a slot by, as far as that is known.
+fn passed_by(slot: &Slot, pulse: Option<&Pulse>) -> Option<EventKind> {
+    if slot.alive == 1 {
+        return None;
+    }
+    let kind = pulse.and_then(|pulse| EventKind::from_number(pulse.why));
+    Some(kind.unwrap_or(EventKind::Refused))
 }
