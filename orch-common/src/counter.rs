@@ -83,11 +83,13 @@ pub enum Reason {
     /// A reply is larger than its way to the client begins with: it went to the host's own routing,
     /// which tells the backend by ICMP.
     TooLarge = 35,
+    /// An open flow was forgotten because the table was full: its client gets RST, if it goes on.
+    Lost = 36,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 36;
+    pub const COUNT: usize = 37;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -127,6 +129,7 @@ impl Reason {
         Self::LocalHeld,
         Self::Evicted,
         Self::TooLarge,
+        Self::Lost,
     ];
 
     /// The metric label and the word in the log.
@@ -169,6 +172,7 @@ impl Reason {
             Self::LocalHeld => "local_held",
             Self::Evicted => "evicted",
             Self::TooLarge => "too_large",
+            Self::Lost => "lost",
         }
     }
 
@@ -190,6 +194,7 @@ impl Reason {
                 | Self::Elsewhere
                 | Self::HoldFull
                 | Self::HoldFlood
+                | Self::Lost
         )
     }
 }

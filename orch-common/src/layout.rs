@@ -107,6 +107,8 @@ pub mod map {
     /// Index of a slot to [`crate::pulse::Pulse`]: what its traffic says of its backend. Written by
     /// the kernel programs alone.
     pub const PULSES: &str = "PULSES";
+    /// Index of a slot to [`crate::flow::Census`]. Written by the sweep program.
+    pub const CENSUS: &str = "CENSUS";
     /// Sweeps so far: the clock by which flows expire. Written by the sweep program.
     pub const EPOCH: &str = "EPOCH";
     /// Ring buffer of [`crate::event::Event`].
@@ -122,7 +124,7 @@ pub mod map {
     pub const BUCKETS: &str = "BUCKETS";
 
     /// Every map, in the order of this module.
-    pub const ALL: [&str; 31] = [
+    pub const ALL: [&str; 32] = [
         SERVICES,
         LISTENERS,
         SLOTS,
@@ -148,6 +150,7 @@ pub mod map {
         REASONS,
         LATENCY,
         PULSES,
+        CENSUS,
         EPOCH,
         EVENTS,
         HOLDING,

@@ -4,7 +4,7 @@ use aya::Pod;
 
 use crate::{
     counter::{Bytes, SlotCounters},
-    flow::{Flow, FlowKey, Queue},
+    flow::{Census, Flow, FlowKey, Queue},
     hold::{HeldSyn, Holding},
     latency::Histogram,
     pulse::Pulse,
@@ -27,6 +27,7 @@ macro_rules! pod {
 
 pod!(
     Bytes,
+    Census,
     Flow,
     FlowKey,
     HeldSyn,

@@ -12,7 +12,7 @@ use orch_common::{
     address::Address,
     counter::{Bytes, Reason, SlotCounters},
     event::Event,
-    flow::{Flow, FlowKey, Queue, Scratch, Socket},
+    flow::{Census, Flow, FlowKey, Queue, Scratch, Socket},
     hold::{BUCKETS as BUCKET_COUNT, HELD_BYTES, HeldSyn, Holding, SIGNATURES as SIGNATURE_COUNT},
     latency::Histogram,
     layout::{
@@ -83,6 +83,8 @@ static REASONS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
 static LATENCY: HashMap<SlotKey, Histogram, MAX_SLOTS> = HashMap::new();
 #[btf_map]
 static PULSES: Array<Pulse, MAX_SLOTS> = Array::new();
+#[btf_map]
+static CENSUS: Array<Census, MAX_SLOTS> = Array::new();
 #[btf_map]
 static EPOCH: Array<u32, 1> = Array::new();
 #[btf_map]
@@ -327,6 +329,12 @@ pub fn latency(key: &SlotKey) -> Option<&'static mut Histogram> {
 #[inline(always)]
 pub fn pulse(key: SlotKey) -> Option<&'static mut Pulse> {
     element(PULSES.get_ptr_mut(key.index()))
+}
+
+/// What a sweep has found of a slot.
+#[inline(always)]
+pub fn census(key: SlotKey) -> Option<&'static mut Census> {
+    element(CENSUS.get_ptr_mut(key.index()))
 }
 
 /// Sweeps so far.

@@ -9,7 +9,7 @@ use aya::{
 use orch_common::{
     address::Address,
     counter::{Bytes, Reason, SlotCounters},
-    flow::{Flow, FlowKey, Queue, Scratch, Socket},
+    flow::{Census, Flow, FlowKey, Queue, Scratch, Socket},
     hold::{BUCKETS, HELD_BYTES, Holding, SIGNATURES},
     latency::Histogram,
     layout::{
@@ -119,6 +119,7 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
             Shape(Hash, KEY, size_of::<Histogram>(), MAX_SLOTS),
         ),
         (map::PULSES, Shape(Array, 4, size_of::<Pulse>(), MAX_SLOTS)),
+        (map::CENSUS, Shape(Array, 4, size_of::<Census>(), MAX_SLOTS)),
         (map::EPOCH, Shape(Array, 4, 4, 1)),
         (map::EVENTS, Shape(RingBuf, 0, 0, EVENTS_BYTES)),
         (

@@ -30,6 +30,7 @@ use self::{
     host::{Interface, to_address},
     open::Parts,
     pin::Pins,
+    recount::Recount,
     tables::Tables,
     ways::Ways,
 };
@@ -47,6 +48,7 @@ mod measure;
 mod netns;
 mod open;
 mod pin;
+mod recount;
 mod sandbox;
 mod signals;
 mod tables;
@@ -168,6 +170,8 @@ pub struct Dataplane {
     pids: BTreeMap<SlotKey, u32>,
     /// Whether some service lets outsiders at its slots: their flows are not counted.
     exposes: bool,
+    /// Whether the counts of flows are in doubt.
+    recount: Recount,
     /// Flows ever born when a sweep last left none.
     swept: Option<u64>,
 }
@@ -239,6 +243,8 @@ impl Dataplane {
             address6: way.address6,
             ifindex: way.ifindex,
             bridge: way.bridge,
+            live: 0,
+            waiting: 0,
         })?;
         self.watch_process(key, entry)?;
         if way.ifindex == 0 {
@@ -279,18 +285,7 @@ impl Dataplane {
         if self.slots.get(&key, 0).is_err() {
             return self.tables.remove_counters(key);
         }
-        self.command(&SlotCommand {
-            verb: Verb::Remove as u32,
-            key,
-            address: to_address(IpAddr::from([0; 4])),
-            port: 0,
-            backend_port: 0,
-            state: 0,
-            generation: 0,
-            address6: [0; 16],
-            ifindex: 0,
-            bridge: 0,
-        })?;
+        self.command(&bare(Verb::Remove, key))?;
         self.forget_process(key, None);
         self.forget_way(key, None)?;
         self.tables.remove_counters(key)
@@ -429,7 +424,8 @@ impl Dataplane {
     }
 
     /// Frees closed and silent flows; called every `orch_common::flow::SWEEP_SECONDS`. Returns how
-    /// many flows from outside are left. Walking an empty table takes milliseconds: while none was
+    /// many flows from outside are left. Once there were many, it also takes out of the counts those
+    /// that a full table has forgotten. Walking an empty table takes milliseconds: while none was
     /// left and none has come since, there is nothing to do.
     pub fn sweep(&mut self) -> Result<u64, DataplaneError> {
         const ANY_FRAME: [u8; 64] = [0; 64];
@@ -437,7 +433,9 @@ impl Dataplane {
         if self.swept == Some(born) && !self.exposes {
             return Ok(0);
         }
+        let before = self.begin_recount();
         let left = self.run(program::SWEEP, &ANY_FRAME).map(u64::from)?;
+        self.end_recount(&before, left)?;
         self.swept = (left == 0).then_some(born);
         Ok(left)
     }
@@ -493,6 +491,24 @@ impl Dataplane {
         let pins = Pins::open(pin_dir)?;
         attach::remove_filters(&pins)?;
         pins.remove()
+    }
+}
+
+/// A command that needs to know no more than which slot.
+fn bare(verb: Verb, key: SlotKey) -> SlotCommand {
+    SlotCommand {
+        verb: verb as u32,
+        key,
+        address: to_address(IpAddr::from([0; 4])),
+        port: 0,
+        backend_port: 0,
+        state: 0,
+        generation: 0,
+        address6: [0; 16],
+        ifindex: 0,
+        bridge: 0,
+        live: 0,
+        waiting: 0,
     }
 }
 

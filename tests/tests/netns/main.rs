@@ -31,6 +31,7 @@ mod direct;
 mod firewall;
 mod hold;
 mod listen;
+mod mixed;
 mod mtu;
 mod reuse;
 mod ways;
