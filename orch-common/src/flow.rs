@@ -1,6 +1,10 @@
 //! Flows: one per TCP connection that the data plane knows, and the step that a segment makes it take.
 
-use crate::{address::Address, http::Exchange, slot::SlotKey};
+use crate::{
+    address::Address,
+    http::{Exchange, is_new},
+    slot::SlotKey,
+};
 
 /// Key of a flow: the connection as its client sees it. Aligned so that the kernel programs copy
 /// and hash it by words.
@@ -144,13 +148,21 @@ pub const fn reset_is_plausible(seq: u32, expected: u32) -> bool {
 /// acknowledged.
 const LARGEST_WINDOW: u32 = 1 << 30;
 
-/// How many bytes are new when the next expected sequence number goes from `before` to `after`. A
-/// leap that no window allows is none.
+/// What [`Flow::sent`] becomes when one side has sent its bytes up to `end`, and how many of them are new:
+/// none of those of a leap that no window allows. `None` if all have been there before.
 #[must_use]
 #[inline(always)]
-pub const fn new_bytes(before: u32, after: u32) -> u32 {
-    let new = after.wrapping_sub(before);
-    if new <= LARGEST_WINDOW { new } else { 0 }
+pub const fn reach(sent: u64, side: Side, end: u32) -> Option<(u64, u32)> {
+    let (client, server) = (sent as u32, (sent >> 32) as u32);
+    let (before, next) = match side {
+        Side::Client => (client, (server as u64) << 32 | end as u64),
+        Side::Server => (server, (end as u64) << 32 | client as u64),
+    };
+    if end == before || !is_new(end, before) {
+        return None;
+    }
+    let new = end.wrapping_sub(before);
+    Some((next, if new <= LARGEST_WINDOW { new } else { 0 }))
 }
 
 /// What the data plane knows of a connection.
@@ -169,7 +181,8 @@ pub struct Flow {
     pub generation: u32,
     /// The client's initial sequence number.
     pub isn: u32,
-    /// The sequence number that the client's next new byte will have.
+    /// The sequence number that the client's next new byte will have. One aligned word with the next
+    /// field, so that each goes on by atomic exchange of both and no byte is counted twice.
     pub client_next: u32,
     /// The sequence number that the backend's next new byte will have.
     pub server_next: u32,
@@ -233,6 +246,21 @@ impl Flow {
             self.marks |= marks;
         } else {
             self.marks &= !marks;
+        }
+    }
+
+    /// How far both sides have sent, as one word: the client in its lower half.
+    #[must_use]
+    #[inline(always)]
+    pub const fn sent(&self) -> u64 {
+        (self.server_next as u64) << 32 | self.client_next as u64
+    }
+
+    /// Notes that one side has sent its bytes up to `end`, where nobody else does at the same time.
+    pub const fn reach(&mut self, side: Side, end: u32) {
+        if let Some((sent, _)) = reach(self.sent(), side, end) {
+            self.client_next = sent as u32;
+            self.server_next = (sent >> 32) as u32;
         }
     }
 
@@ -352,6 +380,10 @@ pub struct Socket {
 
 const _: () = assert!(size_of::<FlowKey>() == 36);
 const _: () = assert!(size_of::<Flow>() == 88);
+const _: () = assert!(
+    core::mem::offset_of!(Flow, client_next).is_multiple_of(8)
+        && core::mem::offset_of!(Flow, server_next) == core::mem::offset_of!(Flow, client_next) + 4
+);
 const _: () = assert!(size_of::<Socket>() == 112);
 
 #[cfg(test)]
@@ -428,10 +460,31 @@ mod tests {
 
     #[test]
     fn a_byte_counts_once_and_a_wild_leap_not_at_all() {
-        assert_eq!(new_bytes(1000, 1000), 0);
-        assert_eq!(new_bytes(u32::MAX - 5, 10), 16);
-        assert_eq!(new_bytes(0, LARGEST_WINDOW), LARGEST_WINDOW);
-        assert_eq!(new_bytes(0, LARGEST_WINDOW + 1), 0);
+        let word = |client: u32, server: u32| u64::from(server) << 32 | u64::from(client);
+        let rows = [
+            (Side::Client, 1000, None),
+            (Side::Client, 900, None),
+            (Side::Client, 1016, Some((word(1016, u32::MAX), 16))),
+            (Side::Server, u32::MAX, None),
+            (Side::Server, 15, Some((word(1000, 15), 16))),
+            (
+                Side::Client,
+                1000 + (1 << 30),
+                Some((word(1000 + (1 << 30), u32::MAX), 1 << 30)),
+            ),
+            (
+                Side::Client,
+                1001 + (1 << 30),
+                Some((word(1001 + (1 << 30), u32::MAX), 0)),
+            ),
+        ];
+        for (side, end, expected) in rows {
+            assert_eq!(
+                reach(word(1000, u32::MAX), side, end),
+                expected,
+                "{side:?} {end}"
+            );
+        }
     }
 
     #[test]

@@ -80,10 +80,9 @@ extern "C" fn orch_response(skb: *mut __sk_buff, flow: *mut Flow, segment: *cons
 
 #[inline(always)]
 fn request(flow: &mut Flow, segment: &Segment) -> bool {
-    let before = flow.client_next;
-    let fresh = http::client_payload(flow, segment.seq, segment.len);
-    tally::carried(flow, Side::Client, before);
-    if !fresh {
+    let may_begin = http::client_payload(flow, segment.seq);
+    tally::carried(flow, Side::Client, segment.seq.wrapping_add(segment.len));
+    if !may_begin {
         return false;
     }
     let Some(target) = http::client_head(flow, &segment.head(0)) else {
@@ -121,9 +120,8 @@ fn counts(flow: &Flow, segment: &Segment, target: u32) -> bool {
 
 #[inline(always)]
 fn response(flow: &mut Flow, segment: &Segment) -> bool {
-    let before = flow.server_next;
     let wanted = http::server_payload(flow, segment.seq, segment.len);
-    tally::carried(flow, Side::Server, before);
+    tally::carried(flow, Side::Server, segment.seq.wrapping_add(segment.len));
     let Some(skip) = wanted else {
         return false;
     };

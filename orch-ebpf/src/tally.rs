@@ -2,27 +2,56 @@
 
 use orch_common::{
     counter::Failure,
-    flow::{Counting, Flow, FlowState, Side, mark, new_bytes},
+    flow::{self, Counting, Flow, FlowState, Side, mark},
     pulse::Pulse,
     slot::SlotKey,
 };
 
 use crate::{atomic, backend, maps, opaque::opaque};
 
-/// Counts the bytes by which one side of a flow has gone on. On this CPU alone: every packet with
-/// payload comes here.
+/// How often somebody else may come between.
+const TRIES: u32 = 3;
+
+/// One side of a flow has sent its bytes up to here: they have been seen, and those that are new are
+/// counted, on this CPU alone. Every packet with payload comes here.
 #[inline(always)]
-pub fn carried(flow: &Flow, side: Side, before: u32) {
-    let Some(bytes) = maps::bytes(flow.slot_key()) else {
+pub fn carried(flow: &mut Flow, side: Side, end: u32) {
+    let new = reach(flow, side, end);
+    // Before its SYN-ACK, nobody knows where the backend's numbers begin.
+    let unknown = matches!((side, flow.state), (Side::Server, FlowState::SynSent));
+    if new == 0 || unknown {
         return;
-    };
-    let (cell, after) = match side {
-        Side::Client => (&raw mut bytes.received, flow.client_next),
-        // Before its SYN-ACK, nobody knows where the backend's numbers begin.
-        Side::Server if matches!(flow.state, FlowState::SynSent) => return,
-        Side::Server => (&raw mut bytes.sent, flow.server_next),
-    };
-    atomic::add(cell, u64::from(new_bytes(before, after)));
+    }
+    if let Some(bytes) = maps::bytes(flow.slot_key()) {
+        let cell = match side {
+            Side::Client => &raw mut bytes.received,
+            Side::Server => &raw mut bytes.sent,
+        };
+        atomic::add(cell, u64::from(new));
+    }
+}
+
+/// Moves what one side has sent on, and gives by how much. Two CPUs may have segments of a connection at
+/// the same moment: each byte is new to one of them.
+#[inline(always)]
+#[expect(
+    clippy::cast_ptr_alignment,
+    reason = "the two numbers are one aligned word, which is asserted where they are"
+)]
+fn reach(flow: &mut Flow, side: Side, end: u32) -> u32 {
+    let mut sent = flow.sent();
+    let word = (&raw mut flow.client_next).cast::<u64>();
+    for _ in 0..TRIES {
+        let Some((next, new)) = flow::reach(sent, side, end) else {
+            return 0;
+        };
+        let found = atomic::compare_exchange(word, sent, next);
+        if found == sent {
+            return new;
+        }
+        sent = found;
+    }
+    0
 }
 
 /// A request of the flow waits for its response. One of a connection that has ended, or whose backend
