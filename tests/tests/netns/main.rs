@@ -34,6 +34,7 @@ mod listen;
 mod mixed;
 mod mtu;
 mod reuse;
+mod tally;
 mod ways;
 
 const VIP: &str = "10.9.0.1:80";
