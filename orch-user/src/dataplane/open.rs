@@ -53,12 +53,12 @@ impl Parts {
         let task_tgid = signals::task_tgid();
         let mut ebpf = load::load(pins, config.flows, task_tgid)?;
         let tables = Tables::new(&mut ebpf)?;
-        let room = room(pins, config.flows)?;
-        bound_half_open(take(&mut ebpf, map::QUEUE)?, room)?;
+        let capacity = room(pins, config.flows)?;
+        bound_half_open(take(&mut ebpf, map::QUEUE)?, capacity)?;
         let recount = Recount::new(
             take(&mut ebpf, map::CENSUS)?,
             take(&mut ebpf, map::EPOCH)?,
-            room,
+            capacity,
         );
         let slots = take(&mut ebpf, map::SLOTS)?;
         let reasons = take(&mut ebpf, map::REASONS)?;
