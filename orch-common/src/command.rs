@@ -14,6 +14,8 @@ pub enum Verb {
     Set = 1,
     /// Remove the slot.
     Remove = 2,
+    /// Correct its counts of live connections and of requests in flight from outside.
+    Correct = 3,
 }
 
 /// A change of one slot: the payload of a frame that is only ever given to the command program by
@@ -41,6 +43,10 @@ pub struct SlotCommand {
     pub ifindex: u32,
     /// The bridge that it is a port of; 0 if it is of none.
     pub bridge: u32,
+    /// To correct: how many connections too many it has; below zero, too few.
+    pub live: i32,
+    /// The same of requests in flight.
+    pub waiting: i32,
 }
 
 /// Length of the command's frame: an Ethernet header of zeros, then the command.
@@ -69,6 +75,8 @@ impl SlotCommand {
         put(&self.generation.to_ne_bytes());
         put(&self.ifindex.to_ne_bytes());
         put(&self.bridge.to_ne_bytes());
+        put(&self.live.to_ne_bytes());
+        put(&self.waiting.to_ne_bytes());
         frame
     }
 }
@@ -88,7 +96,7 @@ pub const fn slot_state(number: u32) -> SlotState {
     }
 }
 
-const _: () = assert!(size_of::<SlotCommand>() == 60);
+const _: () = assert!(size_of::<SlotCommand>() == 68);
 
 #[cfg(test)]
 mod tests {

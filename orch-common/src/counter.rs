@@ -83,11 +83,13 @@ pub enum Reason {
     /// A reply is larger than its way to the client begins with: it went to the host's own routing,
     /// which tells the backend by ICMP.
     TooLarge = 35,
+    /// An open flow was forgotten because the table was full: its client gets RST, if it goes on.
+    Lost = 36,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: usize = 36;
+    pub const COUNT: usize = 37;
 
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; Self::COUNT] = [
@@ -127,6 +129,7 @@ impl Reason {
         Self::LocalHeld,
         Self::Evicted,
         Self::TooLarge,
+        Self::Lost,
     ];
 
     /// The metric label and the word in the log.
@@ -169,6 +172,7 @@ impl Reason {
             Self::LocalHeld => "local_held",
             Self::Evicted => "evicted",
             Self::TooLarge => "too_large",
+            Self::Lost => "lost",
         }
     }
 
@@ -190,7 +194,74 @@ impl Reason {
                 | Self::Elsewhere
                 | Self::HoldFull
                 | Self::HoldFlood
+                | Self::Lost
         )
+    }
+}
+
+/// How a connection to a slot failed, or was ended while its request waited for a response.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// The backend answered the SYN with RST. The client may have noticed nothing: see
+    /// [`Reason::Rescued`].
+    Refused = 0,
+    /// The SYN had no answer when its client sent it again.
+    Timeout = 1,
+    /// The backend reset the connection before its response to a request began.
+    Reset = 2,
+    /// The backend ended the connection, with FIN, before its response to a request began.
+    Closed = 3,
+    /// The client ended the connection, with RST or by closing its socket, while it waited for the
+    /// response to a request.
+    Aborted = 4,
+    /// The backend was replaced or removed while the connection was open: its client gets RST.
+    Gone = 5,
+}
+
+impl Failure {
+    /// How many there are.
+    pub const COUNT: usize = 6;
+
+    /// Every kind, in the order of their numbers.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Refused,
+        Self::Timeout,
+        Self::Reset,
+        Self::Closed,
+        Self::Aborted,
+        Self::Gone,
+    ];
+
+    /// The metric label and the key in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Closed => "closed",
+            Self::Aborted => "aborted",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// Bytes of payload that balanced connections of a slot have carried, each once however often it was
+/// sent. Kept per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// From clients to the backend.
+    pub received: u64,
+    /// From the backend to clients.
+    pub sent: u64,
+}
+
+impl core::ops::AddAssign for Bytes {
+    fn add_assign(&mut self, other: Self) {
+        self.received += other.received;
+        self.sent += other.sent;
     }
 }
 
@@ -204,6 +275,8 @@ pub struct SlotCounters {
     pub excluded: u64,
     /// Responses to requests that count, by the first digit of their status; 0 for any other.
     pub responses: [u64; 6],
+    /// Connections that failed, by the number of a [`Failure`].
+    pub failures: [u64; Failure::COUNT],
 }
 
 impl core::ops::AddAssign for SlotCounters {
@@ -211,6 +284,9 @@ impl core::ops::AddAssign for SlotCounters {
         self.requests += other.requests;
         self.excluded += other.excluded;
         for (sum, part) in self.responses.iter_mut().zip(other.responses) {
+            *sum += part;
+        }
+        for (sum, part) in self.failures.iter_mut().zip(other.failures) {
             *sum += part;
         }
     }
@@ -229,5 +305,8 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Reason::COUNT);
+        for (at, failure) in Failure::ALL.iter().enumerate() {
+            assert_eq!(*failure as usize, at);
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! Flows: one per TCP connection that the data plane knows, and the step that a segment makes it take.
 
-use crate::{address::Address, http::Exchange};
+use crate::{
+    address::Address,
+    http::{Exchange, is_new},
+    slot::SlotKey,
+};
 
 /// Key of a flow: the connection as its client sees it. Aligned so that the kernel programs copy
 /// and hash it by words.
@@ -140,6 +144,27 @@ pub const fn reset_is_plausible(seq: u32, expected: u32) -> bool {
     distance >= -RESET_WINDOW && distance <= RESET_WINDOW
 }
 
+/// Largest window of TCP, in bytes (RFC 7323, 2.2): nobody may send more beyond what has been
+/// acknowledged.
+const LARGEST_WINDOW: u32 = 1 << 30;
+
+/// What [`Flow::sent`] becomes when one side has sent its bytes up to `end`, and how many of them are new:
+/// none of those of a leap that no window allows. `None` if all have been there before.
+#[must_use]
+#[inline(always)]
+pub const fn reach(sent: u64, side: Side, end: u32) -> Option<(u64, u32)> {
+    let (client, server) = (sent as u32, (sent >> 32) as u32);
+    let (before, next) = match side {
+        Side::Client => (client, (server as u64) << 32 | end as u64),
+        Side::Server => (server, (end as u64) << 32 | client as u64),
+    };
+    if end == before || !is_new(end, before) {
+        return None;
+    }
+    let new = end.wrapping_sub(before);
+    Some((next, if new <= LARGEST_WINDOW { new } else { 0 }))
+}
+
 /// What the data plane knows of a connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -156,7 +181,8 @@ pub struct Flow {
     pub generation: u32,
     /// The client's initial sequence number.
     pub isn: u32,
-    /// The sequence number that the client's next new byte will have.
+    /// The sequence number that the client's next new byte will have. One aligned word with the next
+    /// field, so that each goes on by atomic exchange of both and no byte is counted twice.
     pub client_next: u32,
     /// The sequence number that the backend's next new byte will have.
     pub server_next: u32,
@@ -175,8 +201,8 @@ pub struct Flow {
     pub state: FlowState,
     /// Where the exchange of request and response stands.
     pub exchange: Exchange,
-    /// 1 if the request in flight is one that counts.
-    pub counted: u8,
+    /// What else is known of it: bits of [`mark`].
+    pub marks: u8,
     /// Which requests count.
     pub counting: Counting,
     /// How many bytes of `method` have come.
@@ -193,7 +219,61 @@ pub struct Flow {
     pub address: Address,
 }
 
+/// Bits of [`Flow::marks`].
+pub mod mark {
+    /// The last request is one that counts.
+    pub const COUNTED: u8 = 1;
+    /// The last request is among those in flight of its slot. Set and cleared with that count.
+    pub const WAITS: u8 = 2;
+    /// The client is a socket of this host.
+    pub const LOCAL: u8 = 4;
+    /// Its SYN was sent again without an answer, which has been counted.
+    pub const REPEATED: u8 = 8;
+}
+
 impl Flow {
+    /// Whether it has all of these marks.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is(&self, marks: u8) -> bool {
+        self.marks & marks == marks
+    }
+
+    /// Sets marks, or takes them away.
+    #[inline(always)]
+    pub const fn set(&mut self, marks: u8, on: bool) {
+        if on {
+            self.marks |= marks;
+        } else {
+            self.marks &= !marks;
+        }
+    }
+
+    /// How far both sides have sent, as one word: the client in its lower half.
+    #[must_use]
+    #[inline(always)]
+    pub const fn sent(&self) -> u64 {
+        (self.server_next as u64) << 32 | self.client_next as u64
+    }
+
+    /// Notes that one side has sent its bytes up to `end`, where nobody else does at the same time.
+    pub const fn reach(&mut self, side: Side, end: u32) {
+        if let Some((sent, _)) = reach(self.sent(), side, end) {
+            self.client_next = sent as u32;
+            self.server_next = (sent >> 32) as u32;
+        }
+    }
+
+    /// The slot that it was given to.
+    #[must_use]
+    #[inline(always)]
+    pub const fn slot_key(&self) -> SlotKey {
+        SlotKey {
+            service: self.service,
+            slot: self.slot,
+        }
+    }
+
     /// Whether its packets go to the backend's own address.
     #[must_use]
     #[inline(always)]
@@ -244,6 +324,23 @@ impl Queue {
 
 const _: () = assert!(size_of::<Queue>() == 16);
 
+/// What a sweep has found of a slot: the flows that are there, beside the counts that say how many there
+/// should be.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// The number of the sweep ([`crate::layout::map::EPOCH`]); what an earlier one has found is over.
+    pub sweep: u32,
+    /// Flows that count as live in the slot, of its backend of now.
+    pub live: u32,
+    /// Those of them whose request waits for a response.
+    pub waiting: u32,
+    /// Always zero.
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<Census>() == 16);
+
 /// Room for keys that do not fit on the stack of a kernel program.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -283,6 +380,10 @@ pub struct Socket {
 
 const _: () = assert!(size_of::<FlowKey>() == 36);
 const _: () = assert!(size_of::<Flow>() == 88);
+const _: () = assert!(
+    core::mem::offset_of!(Flow, client_next).is_multiple_of(8)
+        && core::mem::offset_of!(Flow, server_next) == core::mem::offset_of!(Flow, client_next) + 4
+);
 const _: () = assert!(size_of::<Socket>() == 112);
 
 #[cfg(test)]
@@ -355,6 +456,35 @@ mod tests {
         }
         assert!(Flags(Flags::SYN | Flags::FIN).asks());
         assert!(!Flags(SYN_ACK).asks());
+    }
+
+    #[test]
+    fn a_byte_counts_once_and_a_wild_leap_not_at_all() {
+        let word = |client: u32, server: u32| u64::from(server) << 32 | u64::from(client);
+        let rows = [
+            (Side::Client, 1000, None),
+            (Side::Client, 900, None),
+            (Side::Client, 1016, Some((word(1016, u32::MAX), 16))),
+            (Side::Server, u32::MAX, None),
+            (Side::Server, 15, Some((word(1000, 15), 16))),
+            (
+                Side::Client,
+                1000 + (1 << 30),
+                Some((word(1000 + (1 << 30), u32::MAX), 1 << 30)),
+            ),
+            (
+                Side::Client,
+                1001 + (1 << 30),
+                Some((word(1001 + (1 << 30), u32::MAX), 0)),
+            ),
+        ];
+        for (side, end, expected) in rows {
+            assert_eq!(
+                reach(word(1000, u32::MAX), side, end),
+                expected,
+                "{side:?} {end}"
+            );
+        }
     }
 
     #[test]

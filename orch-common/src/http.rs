@@ -115,16 +115,12 @@ pub const fn is_new(seq: u32, next: u32) -> bool {
     seq.wrapping_sub(next) as i32 >= 0
 }
 
-/// Whether a payload of the client at `seq` may begin a request, or go on with its method. `len` is
-/// at least 1. Notes that its bytes have been seen.
+/// Whether a payload of the client at `seq` may begin a request, or go on with its method. That its
+/// bytes have been seen is noted by the caller, who shares the flow with others.
+#[must_use]
 #[inline(always)]
-pub fn client_payload(flow: &mut Flow, seq: u32, len: u32) -> bool {
-    let fresh = is_new(seq, flow.client_next);
-    let end = seq.wrapping_add(len);
-    if is_new(end, flow.client_next) {
-        flow.client_next = end;
-    }
-    fresh && matches!(flow.exchange, Exchange::Idle | Exchange::Method)
+pub fn client_payload(flow: &Flow, seq: u32) -> bool {
+    is_new(seq, flow.client_next) && matches!(flow.exchange, Exchange::Idle | Exchange::Method)
 }
 
 /// Takes the first bytes of a payload that [`client_payload`] let through. If the target of a
@@ -173,16 +169,12 @@ fn keep(flow: &mut Flow, found: u64, len: u32) {
 }
 
 /// Where in a backend's payload at `seq` the recognition has to look: the offset of a response's
-/// beginning or of its status. `None` if nowhere. Notes that its bytes have been seen.
+/// beginning or of its status. `None` if nowhere. That its bytes have been seen is noted by the caller.
+#[must_use]
 #[inline(always)]
-pub fn server_payload(flow: &mut Flow, seq: u32, len: u32) -> Option<u32> {
-    let fresh = is_new(seq, flow.server_next);
-    let end = seq.wrapping_add(len);
-    if is_new(end, flow.server_next) {
-        flow.server_next = end;
-    }
+pub fn server_payload(flow: &Flow, seq: u32, len: u32) -> Option<u32> {
     match flow.exchange {
-        Exchange::Requested if fresh => Some(0),
+        Exchange::Requested if is_new(seq, flow.server_next) => Some(0),
         Exchange::Status => {
             let at = flow
                 .response_seq
@@ -238,6 +230,7 @@ fn status(flow: &mut Flow, digits: [u8; 3]) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Side;
 
     fn head(bytes: &[u8]) -> Head {
         let mut head = Head {
@@ -260,16 +253,20 @@ mod tests {
         for &(from_client, seq, payload) in segments {
             let len = payload.len() as u32;
             if from_client {
-                if client_payload(&mut flow, seq, len)
-                    && client_head(&mut flow, &head(payload)).is_some()
-                {
+                let may_begin = client_payload(&flow, seq);
+                flow.reach(Side::Client, seq.wrapping_add(len));
+                if may_begin && client_head(&mut flow, &head(payload)).is_some() {
                     requests += 1;
                 }
-            } else if let Some(at) = server_payload(&mut flow, seq, len)
-                && let Response::Status(class) =
-                    server_head(&mut flow, seq, &head(&payload[at as usize..]))
-            {
-                responses.push(class);
+            } else {
+                let wanted = server_payload(&flow, seq, len);
+                flow.reach(Side::Server, seq.wrapping_add(len));
+                if let Some(at) = wanted
+                    && let Response::Status(class) =
+                        server_head(&mut flow, seq, &head(&payload[at as usize..]))
+                {
+                    responses.push(class);
+                }
             }
         }
         (requests, responses)

@@ -2,7 +2,7 @@
 
 /// Version of everything in this crate that lives in a BPF map. Part of the pin path, so that a
 /// controller never opens maps of another layout. Raise it with every change of a map type.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Services one data plane can hold.
 pub const MAX_SERVICES: usize = 16;
@@ -95,8 +95,11 @@ pub mod map {
     pub const SOCKETS: &str = "SOCKETS";
     /// Path rules of the services. Written by the controller.
     pub const PATHS: &str = "PATHS";
-    /// Per slot: requests, responses, bytes. Written by the kernel programs alone.
+    /// Per slot: requests, responses, failed connections. Written by the kernel programs alone.
     pub const COUNTERS: &str = "COUNTERS";
+    /// Index of a slot to [`crate::counter::Bytes`]. Written by the kernel programs; the controller
+    /// clears those of a slot that begins.
+    pub const BYTES: &str = "BYTES";
     /// Per reason: packets. Written by the kernel programs alone.
     pub const REASONS: &str = "REASONS";
     /// Per slot: histogram of response times. Written by the kernel programs alone.
@@ -104,6 +107,8 @@ pub mod map {
     /// Index of a slot to [`crate::pulse::Pulse`]: what its traffic says of its backend. Written by
     /// the kernel programs alone.
     pub const PULSES: &str = "PULSES";
+    /// Index of a slot to [`crate::flow::Census`]. Written by the sweep program.
+    pub const CENSUS: &str = "CENSUS";
     /// Sweeps so far: the clock by which flows expire. Written by the sweep program.
     pub const EPOCH: &str = "EPOCH";
     /// Ring buffer of [`crate::event::Event`].
@@ -119,7 +124,7 @@ pub mod map {
     pub const BUCKETS: &str = "BUCKETS";
 
     /// Every map, in the order of this module.
-    pub const ALL: [&str; 30] = [
+    pub const ALL: [&str; 32] = [
         SERVICES,
         LISTENERS,
         SLOTS,
@@ -141,9 +146,11 @@ pub mod map {
         SOCKETS,
         PATHS,
         COUNTERS,
+        BYTES,
         REASONS,
         LATENCY,
         PULSES,
+        CENSUS,
         EPOCH,
         EVENTS,
         HOLDING,

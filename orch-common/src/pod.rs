@@ -3,8 +3,8 @@
 use aya::Pod;
 
 use crate::{
-    counter::SlotCounters,
-    flow::{Flow, FlowKey, Queue},
+    counter::{Bytes, SlotCounters},
+    flow::{Census, Flow, FlowKey, Queue},
     hold::{HeldSyn, Holding},
     latency::Histogram,
     pulse::Pulse,
@@ -26,6 +26,8 @@ macro_rules! pod {
 }
 
 pod!(
+    Bytes,
+    Census,
     Flow,
     FlowKey,
     HeldSyn,

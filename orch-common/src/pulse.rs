@@ -30,13 +30,17 @@ pub const FORGIVEN_NS: u64 = 60_000_000_000;
 /// Peers are looked at no more often than this.
 pub const PAUSE_NS: u64 = 5_000_000;
 
-/// What the traffic of a slot says. Several CPUs change it at the same time: all but `unanswered`
-/// may lose a change, which makes it no more than a little inexact.
+/// What the traffic of a slot says. Several CPUs change it at the same time: all but `unanswered` and
+/// `in_flight` may lose a change, which makes it no more than a little inexact.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pulse {
     /// Requests since the last beginning of a response. Changed atomically.
     pub unanswered: u64,
+    /// Requests that have begun and whose response has not, nor has their connection ended: of clients
+    /// outside, and of sockets of this host. Of the slot's backend alone, those before it being dead.
+    /// Changed atomically; below zero, as a signed number, is none.
+    pub in_flight: [u64; 2],
     /// When the first of them came, in nanoseconds of the monotonic clock, as all times here.
     pub asked_ns: u64,
     /// When the last response began.
@@ -83,6 +87,14 @@ pub struct Peers {
 }
 
 impl Pulse {
+    /// Requests in flight, whoever asked.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        let each = self.in_flight.iter();
+        each.map(|word| word.cast_signed().max(0).cast_unsigned())
+            .sum()
+    }
+
     /// A response has begun, `taken_ns` after its request. `error` if it is a server's (5xx), on the
     /// connection with this initial sequence number.
     #[inline(always)]
@@ -219,7 +231,7 @@ impl Peers {
     }
 }
 
-const _: () = assert!(size_of::<Pulse>() == 80);
+const _: () = assert!(size_of::<Pulse>() == 96);
 
 #[cfg(test)]
 mod tests {

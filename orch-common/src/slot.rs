@@ -106,7 +106,9 @@ pub struct Slot {
     pub live: u64,
     /// Connections ever given to this slot.
     pub connections: u64,
+    /// Those of `live` whose client is a socket of this host.
+    pub local: u64,
 }
 
-const _: () = assert!(size_of::<Slot>() == 72);
+const _: () = assert!(size_of::<Slot>() == 80);
 const _: () = assert!(size_of::<Owner>() == 8);

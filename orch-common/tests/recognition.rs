@@ -4,7 +4,7 @@
 //! `PROPTEST_CASES=1000000` is how long this runs (256 cases).
 
 use orch_common::{
-    flow::Flow,
+    flow::{Flow, Side},
     http::{self, Exchange, HEAD_BYTES, Head, Response},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -35,12 +35,16 @@ fn take(flow: &mut Flow, segment: &Segment) -> (usize, Option<u8>) {
     if len == 0 {
         return (0, None);
     }
+    let end = seq.wrapping_add(len);
     if segment.from_client {
-        let begins = http::client_payload(flow, *seq, len)
-            && http::client_head(flow, &head(payload, 0)).is_some();
+        let may_begin = http::client_payload(flow, *seq);
+        flow.reach(Side::Client, end);
+        let begins = may_begin && http::client_head(flow, &head(payload, 0)).is_some();
         return (usize::from(begins), None);
     }
-    let Some(skip) = http::server_payload(flow, *seq, len) else {
+    let wanted = http::server_payload(flow, *seq, len);
+    flow.reach(Side::Server, end);
+    let Some(skip) = wanted else {
         return (0, None);
     };
     assert!(skip < len, "what is looked at is in the segment");

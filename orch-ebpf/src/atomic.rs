@@ -34,3 +34,14 @@ pub fn exchange(word: *mut u64, new: u64) -> u64 {
     }
     value
 }
+
+/// Stores a word if it is as expected, and gives its value from before.
+#[inline(always)]
+pub fn compare_exchange(word: *mut u64, expected: u64, new: u64) -> u64 {
+    let mut value = expected;
+    // SAFETY: as in `fetch_add`. The instruction has its operand in r0.
+    unsafe {
+        asm!("r0 = cmpxchg_64({p} + 0, r0, {n})", inout("r0") value, p = in(reg) word, n = in(reg) new);
+    }
+    value
+}

@@ -3,14 +3,14 @@
 use aya_ebpf::{bindings::__sk_buff, btf_maps::lpm_trie::Key, helpers::bpf_ktime_get_ns};
 use orch_common::{
     event::EventKind,
-    flow::{Counting, Flow, FlowState},
+    flow::{Counting, Flow, FlowState, Side, mark},
     http::{self, Response},
     latency,
     service::{PATH_BYTES, PathKey, PathRule},
     slot::SlotKey,
 };
 
-use crate::{atomic, compare, maps, opaque::opaque, pulse, segment::Segment};
+use crate::{atomic, compare, maps, opaque::opaque, pulse, segment::Segment, tally};
 
 /// Class of the statuses that say that the server has failed.
 const SERVER_ERROR: u8 = 5;
@@ -80,7 +80,9 @@ extern "C" fn orch_response(skb: *mut __sk_buff, flow: *mut Flow, segment: *cons
 
 #[inline(always)]
 fn request(flow: &mut Flow, segment: &Segment) -> bool {
-    if !http::client_payload(flow, segment.seq, segment.len) {
+    let may_begin = http::client_payload(flow, segment.seq);
+    tally::carried(flow, Side::Client, segment.seq.wrapping_add(segment.len));
+    if !may_begin {
         return false;
     }
     let Some(target) = http::client_head(flow, &segment.head(0)) else {
@@ -88,20 +90,16 @@ fn request(flow: &mut Flow, segment: &Segment) -> bool {
     };
     // SAFETY: the helper has no preconditions.
     flow.request_ns = unsafe { bpf_ktime_get_ns() };
-    flow.counted = u8::from(counts(flow, segment, target));
-    let key = SlotKey {
-        service: flow.service,
-        slot: flow.slot,
-    };
-    if let Some(counters) = maps::counters(&key) {
-        let cell = if flow.counted == 1 {
+    flow.set(mark::COUNTED, counts(flow, segment, target));
+    if let Some(counters) = maps::counters(&flow.slot_key()) {
+        let cell = if flow.is(mark::COUNTED) {
             &raw mut counters.requests
         } else {
             &raw mut counters.excluded
         };
         atomic::add(cell, 1);
     }
-    pulse::asked(key, flow.request_ns)
+    pulse::asked(flow, flow.request_ns)
 }
 
 /// Whether the request counts: by the longest rule that its path begins with, as far as this
@@ -122,7 +120,9 @@ fn counts(flow: &Flow, segment: &Segment, target: u32) -> bool {
 
 #[inline(always)]
 fn response(flow: &mut Flow, segment: &Segment) -> bool {
-    let Some(skip) = http::server_payload(flow, segment.seq, segment.len) else {
+    let wanted = http::server_payload(flow, segment.seq, segment.len);
+    tally::carried(flow, Side::Server, segment.seq.wrapping_add(segment.len));
+    let Some(skip) = wanted else {
         return false;
     };
     pulse::spoke(flow);
@@ -130,17 +130,13 @@ fn response(flow: &mut Flow, segment: &Segment) -> bool {
     let Response::Status(class) = http::server_head(flow, segment.seq, &head) else {
         return false;
     };
-    let key = SlotKey {
-        service: flow.service,
-        slot: flow.slot,
-    };
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     let taken = now.saturating_sub(flow.request_ns);
-    if flow.counted == 1 {
-        answered(key, class, taken);
+    if flow.is(mark::COUNTED) {
+        answered(flow.slot_key(), class, taken);
     }
-    pulse::answered(key, flow.isn, class == SERVER_ERROR, (now, taken))
+    pulse::answered(flow, class == SERVER_ERROR, (now, taken))
 }
 
 /// Counts and times a response to a request that counts.

@@ -183,7 +183,10 @@ pub fn advance(flow: &mut Flow, side: Side, segment: &Segment) -> bool {
     if flags.has(Flags::RST) && !is_believed(flow, side, segment.seq) {
         return false;
     }
-    if flags.has(Flags::SYN | Flags::ACK) && matches!(side, Side::Server) {
+    // One that comes again must not set back what has been seen since.
+    if flags.has(Flags::SYN | Flags::ACK)
+        && matches!((flow.state, side), (FlowState::SynSent, Side::Server))
+    {
         flow.server_next = segment.seq.wrapping_add(1);
     }
     let before = flow.state;

@@ -7,7 +7,7 @@ use aya_ebpf::{
 use orch_common::{
     address::{self, Address},
     counter::Reason,
-    flow::{Counting, Flow},
+    flow::{Counting, Flow, mark},
     hold::LET_GO,
     select,
     service::{Netns, NetnsKind, Port, PortClass},
@@ -224,13 +224,14 @@ impl<const V6: bool> Call<'_, V6> {
             slot: pick.key.slot,
             backend_port: if direct { slot.backend_port } else { slot.port },
             counting,
+            marks: mark::LOCAL,
             ifindex: slot.ifindex,
             ..Flow::default()
         };
         socket.asked = self.asked;
         socket.asked_port = self.port;
         if let Some(slot) = maps::slot(&pick.key) {
-            backend::admit(slot);
+            backend::admit_local(slot);
         }
         if direct {
             socket.flow.address = address;

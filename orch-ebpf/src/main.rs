@@ -49,6 +49,7 @@ mod signal;
 mod socket;
 mod storage;
 mod syn;
+mod tally;
 mod turn;
 mod upkeep;
 mod verdict;

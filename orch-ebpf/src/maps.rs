@@ -10,9 +10,9 @@ use aya_ebpf::{
 };
 use orch_common::{
     address::Address,
-    counter::{Reason, SlotCounters},
+    counter::{Bytes, Reason, SlotCounters},
     event::Event,
-    flow::{Flow, FlowKey, Queue, Scratch, Socket},
+    flow::{Census, Flow, FlowKey, Queue, Scratch, Socket},
     hold::{BUCKETS as BUCKET_COUNT, HELD_BYTES, HeldSyn, Holding, SIGNATURES as SIGNATURE_COUNT},
     latency::Histogram,
     layout::{
@@ -76,11 +76,15 @@ static PATHS: LpmTrie<PathKey, PathRule, MAX_PATHS, NO_PREALLOC> = LpmTrie::new(
 #[btf_map]
 static COUNTERS: PerCpuHashMap<SlotKey, SlotCounters, MAX_SLOTS> = PerCpuHashMap::new();
 #[btf_map]
+static BYTES: PerCpuArray<Bytes, MAX_SLOTS> = PerCpuArray::new();
+#[btf_map]
 static REASONS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
 #[btf_map]
 static LATENCY: HashMap<SlotKey, Histogram, MAX_SLOTS> = HashMap::new();
 #[btf_map]
 static PULSES: Array<Pulse, MAX_SLOTS> = Array::new();
+#[btf_map]
+static CENSUS: Array<Census, MAX_SLOTS> = Array::new();
 #[btf_map]
 static EPOCH: Array<u32, 1> = Array::new();
 #[btf_map]
@@ -303,6 +307,12 @@ pub fn counters(key: &SlotKey) -> Option<&'static mut SlotCounters> {
     element(COUNTERS.get_ptr_mut(key))
 }
 
+/// This CPU's bytes of a slot.
+#[inline(always)]
+pub fn bytes(key: SlotKey) -> Option<&'static mut Bytes> {
+    element(BYTES.get_ptr_mut(key.index()))
+}
+
 /// This CPU's counter of a reason.
 #[inline(always)]
 pub fn reason(reason: Reason) -> Option<*mut u64> {
@@ -319,6 +329,12 @@ pub fn latency(key: &SlotKey) -> Option<&'static mut Histogram> {
 #[inline(always)]
 pub fn pulse(key: SlotKey) -> Option<&'static mut Pulse> {
     element(PULSES.get_ptr_mut(key.index()))
+}
+
+/// What a sweep has found of a slot.
+#[inline(always)]
+pub fn census(key: SlotKey) -> Option<&'static mut Census> {
+    element(CENSUS.get_ptr_mut(key.index()))
 }
 
 /// Sweeps so far.

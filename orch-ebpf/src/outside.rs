@@ -2,8 +2,8 @@
 
 use aya_ebpf::programs::TcContext;
 use orch_common::{
-    counter::Reason,
-    flow::{Counting, Flow, FlowKey, FlowState, Side},
+    counter::{Failure, Reason},
+    flow::{Counting, Flags, Flow, FlowKey, FlowState, Side},
     service::PortClass,
     slot::SlotKey,
 };
@@ -15,7 +15,7 @@ use crate::{
     packet::{self, ETHERNET, Located},
     redirect, rewrite,
     segment::Segment,
-    service,
+    service, tally,
     verdict::Verdict,
 };
 
@@ -55,14 +55,17 @@ fn balance(located: &Located, slot: Option<SlotKey>) -> Verdict {
         return unhandled(&key, Reason::Malformed);
     };
     let outcome = match judge(known, &segment) {
-        Step::Go(flow, reason) => Ok((flow, reason)),
+        Step::Go(flow, reason, closes) => Ok((flow, reason, closes)),
         Step::Open(reason) => open(located, &key, slot, &segment, reason),
         Step::Leave(reason) => return Verdict::Pass(reason),
         Step::Unknown => return unhandled(&key, Reason::NoFlow),
     };
     match outcome {
-        Ok((flow, reason)) => {
+        Ok((flow, reason, closes)) => {
             exchange::from_client(flow, &segment);
+            if closes {
+                end(flow, &segment);
+            }
             deliver(located, &key, flow, reason)
         }
         Err(verdict) => verdict,
@@ -72,8 +75,8 @@ fn balance(located: &Located, slot: Option<SlotKey>) -> Verdict {
 /// What to do with a client's segment. Each step has one place in the code, since the compiler
 /// copies what it calls into every place that calls it.
 enum Step {
-    /// It goes to the backend of its flow.
-    Go(&'static mut Flow, Reason),
+    /// It goes to the backend of its flow, which it may close.
+    Go(&'static mut Flow, Reason, bool),
     /// It opens a connection.
     Open(Reason),
     /// The kernel answers it.
@@ -86,8 +89,11 @@ enum Step {
 fn judge(known: Option<&'static mut Flow>, segment: &Segment) -> Step {
     match known {
         Some(flow) if segment.flags.opens() => match flow::opening(flow, segment) {
-            flow::Opening::Again => Step::Go(flow, Reason::SynAgain),
+            flow::Opening::Again => Step::Go(flow, Reason::SynAgain, false),
             opening => {
+                if matches!(opening, flow::Opening::Moved) {
+                    tally::failed(flow, Failure::Timeout);
+                }
                 backend::discount(flow);
                 Step::Open(opening.reason())
             }
@@ -101,17 +107,25 @@ fn judge(known: Option<&'static mut Flow>, segment: &Segment) -> Step {
 /// A later segment of the client. Once its backend is gone, the kernel answers it with RST.
 #[inline(always)]
 fn advance(flow: &'static mut Flow, segment: &Segment) -> Step {
-    let dead = !backend::is_current(flow);
-    if dead {
+    if !backend::is_current(flow) {
         flow.state = FlowState::Closed;
-    }
-    if dead || flow::advance(flow, Side::Client, segment) {
+        if flow.live == 1 {
+            tally::failed(flow, Failure::Gone);
+        }
         backend::discount(flow);
-    }
-    if dead {
         return Step::Leave(Reason::DeadBackend);
     }
-    Step::Go(flow, Reason::Hit)
+    let closes = flow::advance(flow, Side::Client, segment);
+    Step::Go(flow, Reason::Hit, closes)
+}
+
+/// A client's segment has closed its flow.
+#[inline(always)]
+fn end(flow: &mut Flow, segment: &Segment) {
+    if segment.flags.has(Flags::RST) {
+        tally::cut(flow, Failure::Aborted);
+    }
+    backend::discount(flow);
 }
 
 /// Sends a client's packet on to the backend of its flow.
@@ -143,7 +157,7 @@ fn open(
     slot: Option<SlotKey>,
     segment: &Segment,
     reason: Reason,
-) -> Result<(&'static mut Flow, Reason), Verdict> {
+) -> Result<(&'static mut Flow, Reason, bool), Verdict> {
     let found = match slot {
         Some(slot) if maps::is_local(&key.local) => Some((
             u32::from(slot.service),
@@ -161,7 +175,7 @@ fn open(
     };
     let picked = choice::choose(located.skb, key, service, among);
     match picked.and_then(|pick| flow::create(located, key, &pick, counting, segment)) {
-        Ok(flow) => Ok((flow, reason)),
+        Ok(flow) => Ok((flow, reason, false)),
         Err(why @ (Reason::NoBackend | Reason::NoFamily | Reason::PassedBy)) => {
             // A flow of an earlier connection must not catch what follows.
             maps::remove_flow(key);

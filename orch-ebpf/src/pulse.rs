@@ -8,14 +8,15 @@ use orch_common::{
     slot::SlotKey,
 };
 
-use crate::{atomic, maps};
+use crate::{atomic, maps, tally};
 
-/// A request goes to a slot. Says whether the slot has to be compared with its peers.
+/// A request goes to the slot of a flow. Says whether the slot has to be compared with its peers.
 #[inline(always)]
-pub fn asked(key: SlotKey, now: u64) -> bool {
-    let Some(pulse) = maps::pulse(key) else {
+pub fn asked(flow: &mut Flow, now: u64) -> bool {
+    let Some(pulse) = maps::pulse(flow.slot_key()) else {
         return false;
     };
+    tally::begins(flow, pulse);
     if atomic::fetch_add(&raw mut pulse.unanswered, 1) == 0 {
         pulse.asked_ns = now;
         return false;
@@ -26,10 +27,7 @@ pub fn asked(key: SlotKey, now: u64) -> bool {
 /// A slot sends the first bytes of a response, of whatever kind.
 #[inline(always)]
 pub fn spoke(flow: &Flow) {
-    let key = SlotKey {
-        service: flow.service,
-        slot: flow.slot,
-    };
+    let key = flow.slot_key();
     let Some(pulse) = maps::pulse(key) else {
         return;
     };
@@ -44,15 +42,17 @@ pub fn spoke(flow: &Flow) {
     }
 }
 
-/// A slot has answered on the connection with this initial sequence number; `at` is when, and after
-/// which time. Says whether the slot has to be compared with its peers.
+/// The slot of a flow has answered; `at` is when, and after which time. Says whether the slot has to be
+/// compared with its peers.
 #[inline(always)]
-pub fn answered(key: SlotKey, connection: u32, error: bool, at: (u64, u64)) -> bool {
-    let Some(pulse) = maps::pulse(key) else {
+pub fn answered(flow: &mut Flow, error: bool, at: (u64, u64)) -> bool {
+    let Some(pulse) = maps::pulse(flow.slot_key()) else {
         return false;
     };
+    tally::ends(flow, pulse);
     let (now, taken) = at;
-    pulse.answered(now, taken, error, connection);
+    // Its initial sequence number tells a connection from others.
+    pulse.answered(now, taken, error, flow.isn);
     error && pulse.may_be_failing(now) && is_due(pulse, now)
 }
 

@@ -3,11 +3,10 @@
 
 use aya_ebpf::programs::TcContext;
 use orch_common::{
-    counter::Reason,
+    counter::{Failure, Reason},
     event::EventKind,
     flow::{Flags, Flow, FlowKey, FlowState, Side},
     service::PortClass,
-    slot::SlotKey,
 };
 
 use crate::{
@@ -15,6 +14,7 @@ use crate::{
     packet::{self, ETHERNET, Located},
     redirect, rescue, retake, rewrite,
     segment::Segment,
+    tally,
     verdict::Verdict,
 };
 
@@ -112,10 +112,9 @@ fn answer<const DIRECT: bool>(
             return Verdict::Drop(Reason::Held);
         }
     }
-    if flow::advance(flow, Side::Server, segment) {
+    if take(flow, segment) {
         backend::discount(flow);
     }
-    exchange::from_server(flow, segment);
     if !rewrite::to_client(located, key, flow) {
         return Verdict::Drop(Reason::Malformed);
     }
@@ -125,12 +124,25 @@ fn answer<const DIRECT: bool>(
     Verdict::Pass(Reason::Reply)
 }
 
+/// What a backend's segment does to its flow, and whether it closes it. What it carries comes first: its
+/// last bytes may be the response.
+#[inline(always)]
+pub fn take(flow: &mut Flow, segment: &Segment) -> bool {
+    let next = flow.server_next;
+    exchange::from_server(flow, segment);
+    let closes = flow::advance(flow, Side::Server, segment);
+    if closes && segment.flags.has(Flags::RST) {
+        tally::cut(flow, Failure::Reset);
+    } else if segment.flags.has(Flags::FIN) && segment.seq == next {
+        // Nothing is missing before it, so nothing can come any more.
+        tally::cut(flow, Failure::Closed);
+    }
+    closes
+}
+
 /// The backend has nobody who listens: picks pass it by, and the controller probes it at once.
 #[inline(always)]
 fn refused(flow: &Flow) {
-    let slot = SlotKey {
-        service: flow.service,
-        slot: flow.slot,
-    };
-    backend::pass_by(slot, flow.generation, EventKind::Refused);
+    tally::failed(flow, Failure::Refused);
+    backend::pass_by(flow.slot_key(), flow.generation, EventKind::Refused);
 }

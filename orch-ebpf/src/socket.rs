@@ -7,12 +7,17 @@ use aya_ebpf::{
     helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get},
     programs::SkBuffContext,
 };
-use orch_common::flow::{Flags, Side, Socket};
+use orch_common::{
+    counter::Failure,
+    flow::{Flags, Flow, FlowState, Side, Socket, mark},
+};
 
 use crate::{
     exchange, flow, maps,
     packet::{self, BARE},
+    reply,
     segment::Segment,
+    tally,
 };
 
 /// A socket sends a packet.
@@ -22,13 +27,29 @@ pub fn sent(ctx: &SkBuffContext) {
     let Some((socket, segment)) = owner(skb).zip(segment(skb)) else {
         return;
     };
-    if segment.flags.opens() {
-        socket.flow.isn = segment.seq;
-        socket.flow.client_next = segment.seq.wrapping_add(1);
+    let flow = &mut socket.flow;
+    let closes = if segment.flags.opens() {
+        opens(flow, &segment);
+        false
     } else {
-        flow::advance(&mut socket.flow, Side::Client, &segment);
+        flow::advance(flow, Side::Client, &segment)
+    };
+    exchange::from_client(flow, &segment);
+    if closes && segment.flags.has(Flags::RST) {
+        tally::cut(flow, Failure::Aborted);
     }
-    exchange::from_client(&mut socket.flow, &segment);
+}
+
+/// A socket sends its SYN, perhaps again because nobody answers.
+#[inline(always)]
+fn opens(flow: &mut Flow, segment: &Segment) {
+    if flow.isn != segment.seq || flow.client_next == 0 {
+        flow.isn = segment.seq;
+        flow.client_next = segment.seq.wrapping_add(1);
+    } else if matches!(flow.state, FlowState::SynSent) && !flow.is(mark::REPEATED) {
+        flow.set(mark::REPEATED, true);
+        tally::failed(flow, Failure::Timeout);
+    }
 }
 
 /// A socket receives a packet.
@@ -38,12 +59,12 @@ pub fn received(ctx: &SkBuffContext) {
     let Some((socket, segment)) = owner(skb).zip(segment(skb)) else {
         return;
     };
-    if segment.flags.has(Flags::SYN | Flags::ACK) {
-        socket.flow.server_next = segment.seq.wrapping_add(1);
+    let flow = &mut socket.flow;
+    if segment.flags.has(Flags::RST) && matches!(flow.state, FlowState::SynSent) {
+        tally::failed(flow, Failure::Refused);
     }
     // The socket's release ends the connection, not its FIN: until then its owner holds it.
-    flow::advance(&mut socket.flow, Side::Server, &segment);
-    exchange::from_server(&mut socket.flow, &segment);
+    reply::take(flow, &segment);
 }
 
 #[inline(always)]

@@ -6,9 +6,9 @@ use aya_ebpf::{
     helpers::generated::bpf_sk_storage_get,
     programs::{SockAddrContext, SockContext},
 };
-use orch_common::{address::Address, flow::Socket};
+use orch_common::{address::Address, counter::Failure, flow::Socket};
 
-use crate::{backend, maps};
+use crate::{backend, maps, tally};
 
 /// A program asks whom its socket is connected to: the address it asked for.
 #[inline(always)]
@@ -34,6 +34,7 @@ pub fn released(ctx: &SockContext) {
             .as_mut()
     };
     if let Some(socket) = found {
+        tally::cut(&mut socket.flow, Failure::Aborted);
         backend::discount(&mut socket.flow);
     }
 }

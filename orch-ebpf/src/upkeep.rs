@@ -9,11 +9,11 @@ use aya_ebpf::{
 use orch_common::{
     command::{self, ETHERNET_BYTES, SlotCommand, Verb},
     counter::Reason,
-    flow::{Flow, FlowKey},
+    flow::{Census, Flow, FlowKey, mark},
     slot::{Slot, SlotState},
 };
 
-use crate::{backend, flow, maps, pulse, verdict::count};
+use crate::{atomic, backend, flow, maps, pulse, verdict::count};
 
 /// Carries out a command. Answers 0, or 1 if it could not be read or stored.
 #[inline(always)]
@@ -23,8 +23,12 @@ pub fn command(ctx: &TcContext) -> i32 {
     };
     let done = if command.verb == Verb::Set as u32 {
         set(&command)
+    } else if command.verb == Verb::Correct as u32 {
+        correct(&command);
+        Ok(())
     } else {
         maps::set_generation(command.key, 0);
+        pulse::begin(command.key);
         maps::remove_slot(&command.key)
     };
     i32::from(done.is_err())
@@ -69,11 +73,31 @@ fn set(command: &SlotCommand) -> Result<(), i32> {
     }
     if slot.generation != command.generation {
         slot.generation = command.generation;
-        slot.live = 0;
-        pulse::begin(key);
+        // From here on, what happens to flows of the one before changes no count.
         maps::set_generation(key, command.generation);
+        slot.live = 0;
+        slot.local = 0;
+        pulse::begin(key);
     }
     Ok(())
+}
+
+/// Takes out of a slot's counts the flows that the table has forgotten while they were open.
+#[inline(always)]
+fn correct(command: &SlotCommand) {
+    let (Some(slot), Some(pulse)) = (maps::slot(&command.key), maps::pulse(command.key)) else {
+        return;
+    };
+    if slot.generation != command.generation {
+        return;
+    }
+    let less = |number: i32| i64::from(number).wrapping_neg() as u64;
+    atomic::add(&raw mut slot.live, less(command.live));
+    atomic::add(&raw mut pulse.in_flight[0], less(command.waiting));
+    if let Some(cell) = maps::reason(Reason::Lost) {
+        // Counted again if they were there after all.
+        atomic::add(cell, i64::from(command.live) as u64);
+    }
 }
 
 #[inline(always)]
@@ -90,6 +114,7 @@ fn fresh(command: &SlotCommand) -> Slot {
         alive: 1,
         live: 0,
         connections: 0,
+        local: 0,
     }
 }
 
@@ -123,6 +148,7 @@ pub fn sweep() -> i32 {
 extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &mut Sweep) -> i64 {
     if sweep.epoch.wrapping_sub(flow.seen) <= flow.state.patience() {
         sweep.left += 1;
+        found(flow, sweep.epoch);
         return 0;
     }
     if flow.live == 1 {
@@ -131,4 +157,23 @@ extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &m
     }
     flow::forget(key, flow);
     0
+}
+
+/// Notes a flow that stays beside those of its slot.
+#[inline(always)]
+fn found(flow: &Flow, sweep: u32) {
+    if flow.live == 0 || !backend::is_current(flow) {
+        return;
+    }
+    let Some(census) = maps::census(flow.slot_key()) else {
+        return;
+    };
+    if census.sweep != sweep {
+        *census = Census {
+            sweep,
+            ..Census::default()
+        };
+    }
+    census.live += 1;
+    census.waiting += u32::from(flow.is(mark::WAITS));
 }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use orch_common::{
-    counter::Reason,
+    counter::{Failure, Reason},
     latency::{BUCKETS, upper_bound_ns},
     slot::SlotState,
 };
@@ -27,6 +27,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     requests(&mut page, snapshot);
     responses(&mut page, snapshot);
     durations(&mut page, snapshot);
+    traffic(&mut page, snapshot);
     slots(&mut page, snapshot);
     flows(&mut page, snapshot);
     control(&mut page, snapshot);
@@ -117,6 +118,44 @@ fn octaves(row: &SlotSignals) -> Vec<(f64, u64)> {
         }
     }
     bounds
+}
+
+fn traffic(page: &mut Page, snapshot: &Snapshot) {
+    let rows = || snapshot.slots.iter().filter(|row| !row.is_spare());
+    let name = "orch_in_flight";
+    let help = "Requests that have begun and wait for a response, by slot.";
+    page.head(name, "gauge", help);
+    for row in rows() {
+        let labels: [Label; 2] = [("service", &row.service), ("slot", &row.slot)];
+        page.line(name, &labels, row.in_flight);
+    }
+    let name = "orch_bytes_total";
+    let help = "Bytes of payload, each once, from clients (in) and to them (out), by slot.";
+    page.head(name, "counter", help);
+    for row in rows() {
+        for (direction, bytes) in [("in", row.bytes_in), ("out", row.bytes_out)] {
+            let labels: [Label; 3] = [
+                ("service", &row.service),
+                ("slot", &row.slot),
+                ("direction", &direction),
+            ];
+            page.line(name, &labels, bytes);
+        }
+    }
+    let name = "orch_connection_errors_total";
+    let help = "Connections that failed, or ended while their request waited, by slot and kind.";
+    page.head(name, "counter", help);
+    for row in &snapshot.signals {
+        for (kind, count) in Failure::ALL.iter().zip(row.failures) {
+            let kind = kind.name();
+            let labels: [Label; 3] = [
+                ("service", &row.service),
+                ("slot", &row.slot),
+                ("kind", &kind),
+            ];
+            page.line(name, &labels, count);
+        }
+    }
 }
 
 fn slots(page: &mut Page, snapshot: &Snapshot) {
@@ -301,12 +340,16 @@ mod tests {
                 slot: 2,
                 state: "ready".to_owned(),
                 requests: 5,
+                in_flight: 3,
+                bytes_in: 700,
+                bytes_out: 80_000,
                 ..SlotRow::default()
             }],
             signals: vec![SlotSignals {
                 service: "acts".to_owned(),
                 slot: 2,
                 responses: [0, 0, 4, 0, 0, 1],
+                failures: [9, 0, 8, 0, 0, 0],
                 sum_s: 0.5,
                 buckets,
                 ..SlotSignals::default()
@@ -342,6 +385,13 @@ mod tests {
             get(&format!("orch_responses_total{{{acts},class=\"2xx\"}}")),
             "4"
         );
+        assert_eq!(get(&format!("orch_in_flight{{{odd}}}")), "3");
+        let bytes = |way| format!("orch_bytes_total{{{odd},direction=\"{way}\"}}");
+        assert_eq!((get(&bytes("in")), get(&bytes("out"))), ("700", "80000"));
+        let errors = |kind| format!("orch_connection_errors_total{{{acts},kind=\"{kind}\"}}");
+        assert_eq!(get(&errors("refused")), "9");
+        assert_eq!(get(&errors("reset")), "8");
+        assert_eq!(get(&errors("gone")), "0");
         assert_eq!(get("orch_drops_total{reason=\"slot_guard\"}"), "11");
         assert_eq!(get("orch_packets_total{reason=\"hit\"}"), "1");
         assert!(!series.contains_key("orch_drops_total{reason=\"hit\"}"));

@@ -1,5 +1,7 @@
 //! A snapshot as tables: what `orch status`, `orch ps` and the status address show.
 
+use indicatif::HumanBytes;
+
 use crate::{
     table::{Side, Table, seconds},
     view::{ServiceRow, SlotRow},
@@ -73,6 +75,10 @@ pub fn slots(rows: &[SlotRow], wide: bool) -> Table {
     ];
     if wide {
         columns.extend([
+            ("IN FLIGHT", Side::Right),
+            ("IN", Side::Right),
+            ("OUT", Side::Right),
+            ("CONN ERRORS", Side::Left),
             ("HEALTHY", Side::Left),
             ("ADDRESS", Side::Left),
             ("DELIVERY", Side::Left),
@@ -115,6 +121,10 @@ fn slot_cells(row: &SlotRow, wide: bool, noted: bool) -> Vec<String> {
     ];
     if wide {
         cells.extend([
+            row.in_flight.to_string(),
+            HumanBytes(row.bytes_in).to_string(),
+            HumanBytes(row.bytes_out).to_string(),
+            or_dash(errors(row)),
             healthy(row).to_owned(),
             or_dash(row.address.clone()),
             delivery(row),
@@ -139,6 +149,15 @@ fn healthy(row: &SlotRow) -> &'static str {
     } else {
         "no"
     }
+}
+
+/// Connections that failed: `3 refused, 1 reset`.
+fn errors(row: &SlotRow) -> String {
+    let each = row.connection_errors.iter();
+    let each: Vec<_> = each
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    each.join(", ")
 }
 
 /// Slot and port: a spare has neither.

@@ -1,6 +1,9 @@
 //! What the controller shows: the rows of `orch ps` and `orch status`, events and decisions. Their
 //! fields are the JSON that scripts rely on.
 
+use std::collections::BTreeMap;
+
+use orch_common::counter::Failure;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -131,6 +134,19 @@ pub struct SlotRow {
     /// if they do not.
     #[serde(default)]
     pub suspect: String,
+    /// Requests that have begun and wait for a response.
+    #[serde(default)]
+    pub in_flight: u64,
+    /// Bytes of payload from clients to the slot, each once; 0 in mode http.
+    #[serde(default)]
+    pub bytes_in: u64,
+    /// The same from the slot to its clients.
+    #[serde(default)]
+    pub bytes_out: u64,
+    /// Connections that failed, and requests that were cut off, by kind: `refused`, `timeout`, `reset`,
+    /// `closed`, `aborted`, `gone`. Those of which there is one at least.
+    #[serde(default)]
+    pub connection_errors: BTreeMap<String, u64>,
 }
 
 impl SlotRow {
@@ -155,6 +171,8 @@ pub struct SlotSignals {
     pub sum_s: f64,
     /// Responses per bucket of `orch_common::latency`.
     pub buckets: Vec<u64>,
+    /// Connections that failed, by the number of an `orch_common::counter::Failure`.
+    pub failures: [u64; Failure::COUNT],
     /// How its last polls went.
     pub polls: Polls,
 }

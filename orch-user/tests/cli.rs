@@ -152,6 +152,9 @@ fn world() -> World {
         port: 8000,
         state: "backoff".to_owned(),
         note: "exit code 3\nlast words".to_owned(),
+        in_flight: 3,
+        bytes_out: 5 << 20,
+        connection_errors: [("refused".to_owned(), 2), ("reset".to_owned(), 1)].into(),
         ..SlotRow::default()
     };
     let service = ServiceRow {
@@ -227,6 +230,9 @@ async fn rows_are_shown_for_people_and_for_programs() {
     assert!(table.contains("acts        0  8000  backoff"), "{table}");
     assert!(table.contains("exit code 3 last words"), "{table}");
     assert!(!table.contains('\x1b'), "no colours in a pipe");
+    let (_, wide, _) = ask(&world.socket, &["ps", "-o", "wide"]).await;
+    assert!(wide.contains("IN FLIGHT"), "{wide}");
+    assert!(wide.contains(" 3  0 B  5.00 MiB  2 refused, 1 reset "), "{wide}");
     let (_, json, _) = ask(&world.socket, &["ps", "-o", "json"]).await;
     let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
     for key in [

@@ -1,6 +1,7 @@
 //! A small HTTP server for tests: answers every request with the port it listens on, or with the
-//! client's address if the path is `/peer`, with much if it is `/bulk`, keeps connections open unless the path is `/close`, and
-//! can be told what status to give.
+//! client's address if the path is `/peer`, with much if it is `/bulk`, with so many bytes if it ends in
+//! `/bytes/N`, keeps connections open unless the path is `/close`, and can be told what status to give, or by a
+//! path that ends in `/status/N`.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -84,10 +85,12 @@ impl Server {
 }
 
 fn serve(stream: TcpStream, port: u16, state: &Shared) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut stream = stream;
     loop {
         let (mut length, mut closes, mut asks, mut bulk) = (0, false, false, false);
+        let (mut size, mut wanted) = (None, None);
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line).ok()? == 0 {
@@ -97,6 +100,8 @@ fn serve(stream: TcpStream, port: u16, state: &Shared) -> Option<()> {
             closes |= line.starts_with("get /close ");
             asks |= line.starts_with("get /peer ");
             bulk |= line.starts_with("get /bulk ");
+            size = size.or_else(|| number_in(&line, "/bytes/"));
+            wanted = wanted.or_else(|| number_in(&line, "/status/"));
             if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse().ok()?;
             }
@@ -110,10 +115,12 @@ fn serve(stream: TcpStream, port: u16, state: &Shared) -> Option<()> {
             stream.peer_addr().ok()?.ip().to_canonical().to_string()
         } else if bulk {
             "bulk".repeat(BULK / 4)
+        } else if let Some(size) = size {
+            "x".repeat(size)
         } else {
             port.to_string()
         };
-        let status = state.status.load(Ordering::Relaxed);
+        let status = wanted.unwrap_or_else(|| state.status.load(Ordering::Relaxed).into());
         let head = format!(
             "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{text}",
             text.len()
@@ -124,6 +131,12 @@ fn serve(stream: TcpStream, port: u16, state: &Shared) -> Option<()> {
             return None;
         }
     }
+}
+
+/// The number behind this part of a request's path.
+fn number_in(line: &str, part: &str) -> Option<usize> {
+    let (_, rest) = line.split_once(part)?;
+    rest.split(' ').next()?.parse().ok()
 }
 
 /// Asks on an open connection and gives status and body.

@@ -78,7 +78,8 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
         signals,
         claims,
     };
-    session.run().await
+    // The whole data plane is in it, and would be in every future above.
+    Box::pin(session.run()).await
 }
 
 fn source(

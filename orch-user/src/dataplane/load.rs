@@ -8,8 +8,8 @@ use aya::{
 };
 use orch_common::{
     address::Address,
-    counter::{Reason, SlotCounters},
-    flow::{Flow, FlowKey, Queue, Scratch, Socket},
+    counter::{Bytes, Reason, SlotCounters},
+    flow::{Census, Flow, FlowKey, Queue, Scratch, Socket},
     hold::{BUCKETS, HELD_BYTES, Holding, SIGNATURES},
     latency::Histogram,
     layout::{
@@ -109,12 +109,17 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
             map::COUNTERS,
             Shape(PerCpuHash, KEY, size_of::<SlotCounters>(), MAX_SLOTS),
         ),
+        (
+            map::BYTES,
+            Shape(PerCpuArray, 4, size_of::<Bytes>(), MAX_SLOTS),
+        ),
         (map::REASONS, Shape(PerCpuArray, 4, 8, Reason::COUNT)),
         (
             map::LATENCY,
             Shape(Hash, KEY, size_of::<Histogram>(), MAX_SLOTS),
         ),
         (map::PULSES, Shape(Array, 4, size_of::<Pulse>(), MAX_SLOTS)),
+        (map::CENSUS, Shape(Array, 4, size_of::<Census>(), MAX_SLOTS)),
         (map::EPOCH, Shape(Array, 4, 4, 1)),
         (map::EVENTS, Shape(RingBuf, 0, 0, EVENTS_BYTES)),
         (

@@ -15,7 +15,7 @@ use aya::{
 };
 use orch_common::{
     command::{SlotCommand, Verb},
-    counter::{Reason, SlotCounters},
+    counter::{Bytes, Reason, SlotCounters},
     event::{Event, EventKind},
     flow::{Flow, FlowKey},
     latency::Histogram,
@@ -30,6 +30,7 @@ use self::{
     host::{Interface, to_address},
     open::Parts,
     pin::Pins,
+    recount::Recount,
     tables::Tables,
     ways::Ways,
 };
@@ -47,6 +48,7 @@ mod measure;
 mod netns;
 mod open;
 mod pin;
+mod recount;
 mod sandbox;
 mod signals;
 mod tables;
@@ -110,8 +112,12 @@ pub struct SlotReading {
     pub connections: u64,
     /// Why picks pass it by; `None` while they consider it.
     pub passed_by: Option<EventKind>,
-    /// Requests and responses.
+    /// Requests, responses, and connections that failed.
     pub counters: SlotCounters,
+    /// Requests that have begun and wait for a response.
+    pub in_flight: u64,
+    /// Bytes of payload.
+    pub bytes: Bytes,
 }
 
 /// What the kernel has counted.
@@ -164,6 +170,8 @@ pub struct Dataplane {
     pids: BTreeMap<SlotKey, u32>,
     /// Whether some service lets outsiders at its slots: their flows are not counted.
     exposes: bool,
+    /// Whether the counts of flows are in doubt.
+    recount: Recount,
     /// Flows ever born when a sweep last left none.
     swept: Option<u64>,
 }
@@ -235,6 +243,8 @@ impl Dataplane {
             address6: way.address6,
             ifindex: way.ifindex,
             bridge: way.bridge,
+            live: 0,
+            waiting: 0,
         })?;
         self.watch_process(key, entry)?;
         if way.ifindex == 0 {
@@ -275,18 +285,7 @@ impl Dataplane {
         if self.slots.get(&key, 0).is_err() {
             return self.tables.remove_counters(key);
         }
-        self.command(&SlotCommand {
-            verb: Verb::Remove as u32,
-            key,
-            address: to_address(IpAddr::from([0; 4])),
-            port: 0,
-            backend_port: 0,
-            state: 0,
-            generation: 0,
-            address6: [0; 16],
-            ifindex: 0,
-            bridge: 0,
-        })?;
+        self.command(&bare(Verb::Remove, key))?;
         self.forget_process(key, None);
         self.forget_way(key, None)?;
         self.tables.remove_counters(key)
@@ -367,6 +366,7 @@ impl Dataplane {
         let mut reading = Reading::default();
         for key in self.tables.counted() {
             let slot = self.slots.get(&key, 0).ok();
+            let pulse = self.pulses.get(&key.index(), 0).ok();
             reading.slots.push(SlotReading {
                 key,
                 port: slot.map_or(0, |slot| slot.port),
@@ -377,9 +377,11 @@ impl Dataplane {
                 generation: slot.map_or(0, |slot| slot.generation),
                 state: slot.map_or(SlotState::Failed, |slot| slot.state),
                 live: slot.map_or(0, |slot| slot.live),
-                passed_by: slot.and_then(|slot| self.passed_by(key, &slot)),
+                passed_by: slot.and_then(|slot| passed_by(&slot, pulse.as_ref())),
                 connections: slot.map_or(0, |slot| slot.connections),
                 counters: self.tables.counters(key),
+                in_flight: slot.and(pulse).map_or(0, |pulse| pulse.in_flight()),
+                bytes: self.tables.bytes(key),
             });
         }
         reading.slots.sort_unstable_by_key(|slot| slot.key);
@@ -387,16 +389,6 @@ impl Dataplane {
             *sum = self.count(reason)?;
         }
         Ok(reading)
-    }
-
-    /// Why picks pass a slot by, as far as that is known.
-    fn passed_by(&self, key: SlotKey, slot: &Slot) -> Option<EventKind> {
-        if slot.alive == 1 {
-            return None;
-        }
-        let why = self.pulses.get(&key.index(), 0).map(|pulse| pulse.why);
-        let kind = why.ok().and_then(EventKind::from_number);
-        Some(kind.unwrap_or(EventKind::Refused))
     }
 
     /// Response times of one slot.
@@ -432,7 +424,8 @@ impl Dataplane {
     }
 
     /// Frees closed and silent flows; called every `orch_common::flow::SWEEP_SECONDS`. Returns how
-    /// many flows from outside are left. Walking an empty table takes milliseconds: while none was
+    /// many flows from outside are left. Once there were many, it also takes out of the counts those
+    /// that a full table has forgotten. Walking an empty table takes milliseconds: while none was
     /// left and none has come since, there is nothing to do.
     pub fn sweep(&mut self) -> Result<u64, DataplaneError> {
         const ANY_FRAME: [u8; 64] = [0; 64];
@@ -440,7 +433,9 @@ impl Dataplane {
         if self.swept == Some(born) && !self.exposes {
             return Ok(0);
         }
+        let before = self.begin_recount();
         let left = self.run(program::SWEEP, &ANY_FRAME).map(u64::from)?;
+        self.end_recount(&before, left)?;
         self.swept = (left == 0).then_some(born);
         Ok(left)
     }
@@ -497,4 +492,31 @@ impl Dataplane {
         attach::remove_filters(&pins)?;
         pins.remove()
     }
+}
+
+/// A command that needs to know no more than which slot.
+fn bare(verb: Verb, key: SlotKey) -> SlotCommand {
+    SlotCommand {
+        verb: verb as u32,
+        key,
+        address: to_address(IpAddr::from([0; 4])),
+        port: 0,
+        backend_port: 0,
+        state: 0,
+        generation: 0,
+        address6: [0; 16],
+        ifindex: 0,
+        bridge: 0,
+        live: 0,
+        waiting: 0,
+    }
+}
+
+/// Why picks pass a slot by, as far as that is known.
+fn passed_by(slot: &Slot, pulse: Option<&Pulse>) -> Option<EventKind> {
+    if slot.alive == 1 {
+        return None;
+    }
+    let kind = pulse.and_then(|pulse| EventKind::from_number(pulse.why));
+    Some(kind.unwrap_or(EventKind::Refused))
 }

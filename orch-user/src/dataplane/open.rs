@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, MapInfo, PerCpuArray, RingBuf},
 };
 use orch_common::{
     flow::Queue,
@@ -20,6 +20,7 @@ use super::{
     host::Interface,
     load, netns,
     pin::Pins,
+    recount::Recount,
     signals,
     tables::{Tables, take},
     uplinks,
@@ -37,6 +38,7 @@ pub(super) struct Parts {
     hold: Hold,
     processes: HashMap<MapData, u32, Owner>,
     pulses: Array<MapData, Pulse>,
+    recount: Recount,
     config: DataplaneConfig,
     attached: Vec<(Interface, Role)>,
 }
@@ -51,7 +53,13 @@ impl Parts {
         let task_tgid = signals::task_tgid();
         let mut ebpf = load::load(pins, config.flows, task_tgid)?;
         let tables = Tables::new(&mut ebpf)?;
-        bound_half_open(take(&mut ebpf, map::QUEUE)?, config.flows)?;
+        let capacity = room(pins, config.flows)?;
+        bound_half_open(take(&mut ebpf, map::QUEUE)?, capacity)?;
+        let recount = Recount::new(
+            take(&mut ebpf, map::CENSUS)?,
+            take(&mut ebpf, map::EPOCH)?,
+            capacity,
+        );
         let slots = take(&mut ebpf, map::SLOTS)?;
         let reasons = take(&mut ebpf, map::REASONS)?;
         let events = take(&mut ebpf, map::EVENTS)?;
@@ -76,6 +84,7 @@ impl Parts {
             hold,
             processes,
             pulses,
+            recount,
             config: config.clone(),
             attached: Vec::new(),
         };
@@ -114,11 +123,26 @@ impl Parts {
             ways: Ways::default(),
             processes: self.processes,
             pulses: self.pulses,
+            recount: self.recount,
             pids: BTreeMap::new(),
             exposes: true,
             swept: None,
         }
     }
+}
+
+/// How many flows there is room for: in a table that an earlier controller has made, as many as it
+/// wanted.
+fn room(pins: &Pins, wanted: u32) -> Result<u32, DataplaneError> {
+    let info = MapInfo::from_pin(pins.map(map::FLOWS)).map_err(DataplaneError::map(map::FLOWS))?;
+    let room = info.max_entries();
+    if room != wanted {
+        log::warn!(
+            "the table of flows goes on as an earlier controller made it, with room for {room}: \
+             {wanted}, as the file says, from the next start after `orch down`"
+        );
+    }
+    Ok(room)
 }
 
 /// Says how many flows may be half-open. An earlier controller's count goes on.

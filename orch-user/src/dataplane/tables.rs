@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::{
     Ebpf,
     maps::{
-        Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, PerCpuValues, lpm_trie::Key,
+        Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues,
+        lpm_trie::Key,
     },
     util::nr_cpus,
 };
 use orch_common::{
     address::{ANY_V4, ANY_V6, Address},
-    counter::SlotCounters,
+    counter::{Bytes, SlotCounters},
     flow::Counting,
     latency::Histogram,
     layout::{MAX_SERVICES, PORT_WORDS, PORTS, map},
@@ -37,6 +38,7 @@ pub(super) struct Tables {
     addresses: HashMap<MapData, Address, u32>,
     paths: LpmTrie<MapData, PathKey, PathRule>,
     counters: PerCpuHashMap<MapData, SlotKey, SlotCounters>,
+    bytes: PerCpuArray<MapData, Bytes>,
     latency: HashMap<MapData, SlotKey, Histogram>,
     /// What `ports` holds, so that a change writes no more than what changes.
     known_ports: BTreeMap<u16, Port>,
@@ -78,6 +80,7 @@ impl Tables {
             addresses: take(ebpf, map::ADDRESSES)?,
             paths: take(ebpf, map::PATHS)?,
             counters: take(ebpf, map::COUNTERS)?,
+            bytes: take(ebpf, map::BYTES)?,
             latency: take(ebpf, map::LATENCY)?,
             known_ports: BTreeMap::new(),
             backend_ports: BTreeSet::new(),
@@ -330,13 +333,12 @@ impl Tables {
     pub(super) fn ensure_counters(&mut self, key: SlotKey) -> Result<(), DataplaneError> {
         const NOEXIST: u64 = 1;
         if self.counters.get(&key, 0).is_err() {
-            let cpus = nr_cpus().map_err(|(path, source)| DataplaneError::file(path, source))?;
-            let zero =
-                PerCpuValues::try_from(vec![SlotCounters::default(); cpus]).map_err(|source| {
-                    DataplaneError::file("/sys/devices/system/cpu/possible", source)
-                })?;
+            // Another slot may have had its place.
+            self.bytes
+                .set(key.index(), on_each_cpu(Bytes::default())?, 0)
+                .map_err(DataplaneError::map(map::BYTES))?;
             self.counters
-                .insert(key, zero, NOEXIST)
+                .insert(key, on_each_cpu(SlotCounters::default())?, NOEXIST)
                 .map_err(DataplaneError::map(map::COUNTERS))?;
         }
         if self.latency.get(&key, 0).is_err() {
@@ -369,6 +371,17 @@ impl Tables {
         sum
     }
 
+    /// Bytes of a slot, over all CPUs.
+    pub(super) fn bytes(&self, key: SlotKey) -> Bytes {
+        let mut sum = Bytes::default();
+        if let Ok(values) = self.bytes.get(&key.index(), 0) {
+            for value in values.iter() {
+                sum += *value;
+            }
+        }
+        sum
+    }
+
     /// Response times of a slot.
     pub(super) fn latency(&self, key: SlotKey) -> Histogram {
         self.latency.get(&key, 0).unwrap_or_default()
@@ -387,6 +400,13 @@ impl Tables {
         }
         Ok(())
     }
+}
+
+/// The same value for each CPU.
+fn on_each_cpu<T: aya::Pod>(value: T) -> Result<PerCpuValues<T>, DataplaneError> {
+    let cpus = nr_cpus().map_err(|(path, source)| DataplaneError::file(path, source))?;
+    PerCpuValues::try_from(vec![value; cpus])
+        .map_err(|source| DataplaneError::file("/sys/devices/system/cpu/possible", source))
 }
 
 /// Removing what is not there is no error.

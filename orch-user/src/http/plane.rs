@@ -103,6 +103,8 @@ impl<T: Tables> Plane<T> {
             slot.counters += counts.counts.counters();
             if counts.generation == slot.generation {
                 slot.live += counts.live;
+                // Each of them has a request in it.
+                slot.in_flight += counts.live;
             }
         }
     }

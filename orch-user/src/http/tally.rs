@@ -96,6 +96,7 @@ impl Counts {
             requests: self.requests,
             excluded: self.excluded,
             responses: self.responses,
+            ..SlotCounters::default()
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use orch_common::{
-    counter::{Reason, SlotCounters},
+    counter::{Bytes, Reason, SlotCounters},
     event::{Event, EventKind},
     hold::{HeldSyn, Release},
     latency::Histogram,
@@ -178,6 +178,8 @@ impl Tables for FakeTables {
                 passed_by: kernel.passed_by.get(key).copied(),
                 connections: 0,
                 counters: *counters,
+                in_flight: 0,
+                bytes: Bytes::default(),
             });
         Ok(Reading {
             slots: slots.collect(),

@@ -3,7 +3,11 @@
 
 use std::collections::VecDeque;
 
-use orch_common::{counter::SlotCounters, flow::SWEEP_SECONDS, slot::SlotKey};
+use orch_common::{
+    counter::{Failure, SlotCounters},
+    flow::SWEEP_SECONDS,
+    slot::SlotKey,
+};
 
 use super::{Controller, Event, adopt::short, execute::whole, tables::Tables};
 use crate::{
@@ -364,6 +368,7 @@ pub(super) const NOTHING: SlotCounters = SlotCounters {
     requests: 0,
     excluded: 0,
     responses: [0; 6],
+    failures: [0; Failure::COUNT],
 };
 
 pub(super) fn keep_hundred(values: &mut VecDeque<f64>, value: f64) {

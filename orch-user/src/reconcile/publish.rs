@@ -1,9 +1,9 @@
 //! The snapshot that API, status page and metrics show.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use orch_common::{
-    counter::Reason,
+    counter::{Failure, Reason, SlotCounters},
     slot::{SlotKey, SlotState},
 };
 
@@ -50,7 +50,7 @@ impl<T: Tables> Controller<T> {
             snapshot.services.push(row);
             snapshot.outlooks.push(outlook(hosted));
             let name = &hosted.config.name;
-            let counts = |counts: &std::collections::BTreeMap<&'static str, u64>| {
+            let counts = |counts: &BTreeMap<&'static str, u64>| {
                 let row =
                     |(label, count): (&&str, &u64)| (name.clone(), (*label).to_owned(), *count);
                 counts.iter().map(row).collect::<Vec<_>>()
@@ -125,10 +125,8 @@ impl<T: Tables> Controller<T> {
         } else {
             slot.state(in_ring, now)
         };
-        let counters = self
-            .readings
-            .get(&key)
-            .map_or(NOTHING, |slot| slot.counters);
+        let reading = self.readings.get(&key);
+        let counters = reading.map_or(NOTHING, |slot| slot.counters);
         let suspect = self.suspects.get(&key);
         let current = slot.current.as_ref();
         let healthy = |current: &crate::state::Running| {
@@ -162,6 +160,10 @@ impl<T: Tables> Controller<T> {
             age_s: current.map_or(0.0, age),
             note: self.note(key, slot, state, now),
             suspect: suspect.map_or("", |suspect| suspect.name()).to_owned(),
+            in_flight: reading.map_or(0, |reading| reading.in_flight),
+            bytes_in: reading.map_or(0, |reading| reading.bytes.received),
+            bytes_out: reading.map_or(0, |reading| reading.bytes.sent),
+            connection_errors: failures(&counters),
         }
     }
 
@@ -191,6 +193,7 @@ impl<T: Tables> Controller<T> {
             slot: key.slot,
             excluded: counters.excluded,
             responses: counters.responses,
+            failures: counters.failures,
             sum_s: histogram.map_or(0.0, |histogram| histogram.sum_ns as f64 / 1e9),
             buckets: histogram
                 .map(|histogram| histogram.buckets.to_vec())
@@ -198,6 +201,15 @@ impl<T: Tables> Controller<T> {
             polls: self.polls.get(&key).copied().unwrap_or_default(),
         }
     }
+}
+
+/// Connections that failed, by kind.
+fn failures(counters: &SlotCounters) -> BTreeMap<String, u64> {
+    let kinds = Failure::ALL.iter().zip(counters.failures);
+    kinds
+        .filter(|(_, count)| *count > 0)
+        .map(|(kind, count)| (kind.name().to_owned(), count))
+        .collect()
 }
 
 fn outlook(hosted: &Hosted) -> Outlook {

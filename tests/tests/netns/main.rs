@@ -31,8 +31,10 @@ mod direct;
 mod firewall;
 mod hold;
 mod listen;
+mod mixed;
 mod mtu;
 mod reuse;
+mod tally;
 mod ways;
 
 const VIP: &str = "10.9.0.1:80";

@@ -124,3 +124,22 @@ fn a_handshake_in_the_flood_is_completed() {
     );
     assert_eq!(live(&mut world), 1 + places());
 }
+
+/// The quarter is of the table that is there, whatever the file says by now.
+#[test]
+fn another_number_in_the_file_does_not_change_a_table_that_is_there() {
+    let mut world = World::sized(65_536);
+    for flows in [262_144, 65_536] {
+        world.taken_over(flows);
+        let before = world.reason(Reason::Evicted);
+        let mut frame = Tcp::new(client(1), at(80), SYN).numbers(1000, 0).frame();
+        for number in 0..20_000 {
+            forged(&mut frame, flows + number);
+            world.plane().trial(INGRESS, &frame).unwrap();
+        }
+        let places = u64::from(Queue::places(65_536));
+        assert_eq!(live(&mut world), places, "{flows}");
+        let evicted = world.reason(Reason::Evicted) - before;
+        assert!(evicted >= 20_000 - places, "{flows}: {evicted}");
+    }
+}

@@ -15,6 +15,7 @@ mod many;
 mod pulse;
 mod random;
 mod rescue;
+mod tally;
 mod turns;
 
 mod ways;

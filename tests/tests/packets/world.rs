@@ -8,7 +8,7 @@ use std::{
 };
 
 use orch::{
-    config::{Local, ServiceConfig},
+    config::{DataplaneConfig, Local, ServiceConfig},
     dataplane::{Dataplane, Reach, SlotEntry, Trial},
 };
 use orch_common::{
@@ -242,6 +242,17 @@ impl World {
         let plane = world.dataplane.insert(Dataplane::open(&config).unwrap());
         plane.set_services(std::slice::from_ref(service)).unwrap();
         world
+    }
+
+    /// Another controller takes over, whose file says that there be room for so many flows.
+    pub(crate) fn taken_over(&mut self, flows: u32) {
+        drop(self.dataplane.take());
+        let config = DataplaneConfig {
+            flows,
+            pin_dir: self.pin_dir.clone(),
+            ..fixture::dataplane("", Local::Off)
+        };
+        self.dataplane = Some(Dataplane::open(&config).unwrap());
     }
 
     pub(crate) fn plane(&mut self) -> &mut Dataplane {
