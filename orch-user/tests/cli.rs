@@ -146,7 +146,7 @@ struct World {
     _dir: TempDir,
 }
 
-fn world() -> World {
+fn snapshot() -> Snapshot {
     let slot = SlotRow {
         service: "acts".to_owned(),
         port: 8000,
@@ -162,12 +162,15 @@ fn world() -> World {
         listen: "80".to_owned(),
         ..ServiceRow::default()
     };
-    let snapshot = Snapshot {
+    Snapshot {
         services: vec![service],
         slots: vec![slot],
         ..Snapshot::default()
-    };
-    let (sender, receiver) = watch::channel(Arc::new(snapshot));
+    }
+}
+
+fn world() -> World {
+    let (sender, receiver) = watch::channel(Arc::new(snapshot()));
     let (commands, mut asked) = mpsc::channel(4);
     let control = Control {
         snapshot: receiver,
@@ -232,7 +235,10 @@ async fn rows_are_shown_for_people_and_for_programs() {
     assert!(!table.contains('\x1b'), "no colours in a pipe");
     let (_, wide, _) = ask(&world.socket, &["ps", "-o", "wide"]).await;
     assert!(wide.contains("IN FLIGHT"), "{wide}");
-    assert!(wide.contains(" 3  0 B  5.00 MiB  2 refused, 1 reset "), "{wide}");
+    assert!(
+        wide.contains(" 3  0 B  5.00 MiB  2 refused, 1 reset "),
+        "{wide}"
+    );
     let (_, json, _) = ask(&world.socket, &["ps", "-o", "json"]).await;
     let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
     for key in [

@@ -5,9 +5,7 @@ use nix::sys::signal::Signal;
 use orch_tests::{
     orch::{Kind::Process, Orch, Settings},
     outside::Outside,
-    story::{
-        drill, gateway, hold, lifetime, refusals, reload, replace, scale, spare, top, volume,
-    },
+    story::{drill, gateway, hold, lifetime, refusals, reload, replace, scale, spare, top, volume},
 };
 use serde_json::Value;
 
