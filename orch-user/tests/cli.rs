@@ -232,7 +232,10 @@ async fn rows_are_shown_for_people_and_for_programs() {
     assert!(!table.contains('\x1b'), "no colours in a pipe");
     let (_, wide, _) = ask(&world.socket, &["ps", "-o", "wide"]).await;
     assert!(wide.contains("IN FLIGHT"), "{wide}");
-    assert!(wide.contains(" 3  0 B  5.00 MiB  2 refused, 1 reset "), "{wide}");
+    assert!(
+        wide.contains(" 3  0 B  5.00 MiB  2 refused, 1 reset "),
+        "{wide}"
+    );
     let (_, json, _) = ask(&world.socket, &["ps", "-o", "json"]).await;
     let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
     for key in [
