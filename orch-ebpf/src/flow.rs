@@ -10,7 +10,7 @@ use orch_common::{
 
 use crate::{
     backend::{self, Pick},
-    half, maps,
+    half, live, maps,
     packet::Located,
     redirect,
     segment::Segment,
@@ -77,7 +77,7 @@ pub fn create(
     flow.ticket = ticket;
     if flow.is_direct() {
         if orch_bind(key) != 0 {
-            backend::discount(flow);
+            live::discount(flow);
             maps::remove_flow(key);
             return Err(Reason::TableFull);
         }
@@ -137,7 +137,7 @@ fn store(key: &FlowKey, pick: &Pick, counting: Counting, seq: u32) -> Option<()>
     }
     maps::insert_flow(key, &flow).ok()?;
     if let Some(slot) = maps::slot(&pick.key) {
-        backend::admit(slot);
+        live::admit(slot);
     }
     Some(())
 }

@@ -6,7 +6,7 @@ use orch_common::{
     flow::{FlowKey, FlowState},
 };
 
-use crate::{atomic, backend, flow, maps, verdict::count};
+use crate::{atomic, flow, live, maps, verdict::count};
 
 /// Gives a flow that begins a place among the half-open ones. Whose place it was is forgotten, unless
 /// its handshake has been completed since. Gives the flow's ticket, or 0 for none. Checked once by
@@ -43,7 +43,7 @@ fn forget(key: &FlowKey, ticket: u32) {
     if flow.ticket != ticket || !matches!(flow.state, FlowState::SynSent | FlowState::SynReceived) {
         return;
     }
-    backend::discount(flow);
+    live::discount(flow);
     flow::forget(key, flow);
     count(Reason::Evicted);
 }

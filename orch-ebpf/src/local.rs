@@ -16,7 +16,7 @@ use orch_common::{
 
 use crate::{
     backend::{self, Pick},
-    hold, maps, service, storage,
+    hold, live, maps, service, storage,
     verdict::count,
 };
 
@@ -98,7 +98,7 @@ fn balance<const V6: bool>(call: &Call<'_, V6>) {
     };
     if let Some(socket) = storage::of(call.ctx, 0) {
         // An earlier attempt of the same socket.
-        backend::discount(&mut socket.flow);
+        live::discount(&mut socket.flow);
     }
     let source = || select::hash(call.cookie);
     let reason = match backend::choose(index, service, source, |pick| call.reaches(pick)) {
@@ -128,7 +128,7 @@ fn answer_for<const V6: bool>(call: &Call<'_, V6>, port: &Port) {
         return;
     }
     if let Some(socket) = storage::of(call.ctx, 0) {
-        backend::discount(&mut socket.flow);
+        live::discount(&mut socket.flow);
     }
     count(call.give(&pick, Counting::None, Reason::LocalSlot));
 }
@@ -231,7 +231,7 @@ impl<const V6: bool> Call<'_, V6> {
         socket.asked = self.asked;
         socket.asked_port = self.port;
         if let Some(slot) = maps::slot(&pick.key) {
-            backend::admit_local(slot);
+            live::admit_local(slot);
         }
         if direct {
             socket.flow.address = address;

@@ -29,6 +29,7 @@ mod header;
 mod hold;
 mod icmp;
 mod inject;
+mod live;
 mod local;
 mod maps;
 mod opaque;
@@ -48,6 +49,7 @@ mod service;
 mod signal;
 mod socket;
 mod storage;
+mod sweep;
 mod syn;
 mod tally;
 mod turn;
@@ -165,7 +167,7 @@ pub fn orch_command(ctx: TcContext) -> i32 {
 /// Frees closed and silent flows; answers how many are left.
 #[classifier]
 pub fn orch_sweep(_ctx: TcContext) -> i32 {
-    upkeep::sweep()
+    sweep::sweep()
 }
 
 /// Hands over the SYNs that dead backends have swallowed; see `replay`.

@@ -11,7 +11,7 @@ use orch_common::{
 use crate::{
     backend,
     choice::{self, Among},
-    direct, exchange, flow, hold, icmp, maps,
+    direct, exchange, flow, hold, icmp, live, maps,
     packet::{self, ETHERNET, Located},
     redirect, rewrite,
     segment::Segment,
@@ -94,7 +94,7 @@ fn judge(known: Option<&'static mut Flow>, segment: &Segment) -> Step {
                 if matches!(opening, flow::Opening::Moved) {
                     tally::failed(flow, Failure::Timeout);
                 }
-                backend::discount(flow);
+                live::discount(flow);
                 Step::Open(opening.reason())
             }
         },
@@ -112,7 +112,7 @@ fn advance(flow: &'static mut Flow, segment: &Segment) -> Step {
         if flow.live == 1 {
             tally::failed(flow, Failure::Gone);
         }
-        backend::discount(flow);
+        live::discount(flow);
         return Step::Leave(Reason::DeadBackend);
     }
     let closes = flow::advance(flow, Side::Client, segment);
@@ -125,7 +125,7 @@ fn end(flow: &mut Flow, segment: &Segment) {
     if segment.flags.has(Flags::RST) {
         tally::cut(flow, Failure::Aborted);
     }
-    backend::discount(flow);
+    live::discount(flow);
 }
 
 /// Sends a client's packet on to the backend of its flow.

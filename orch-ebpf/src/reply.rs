@@ -10,7 +10,7 @@ use orch_common::{
 };
 
 use crate::{
-    backend, exchange, flow, maps,
+    backend, exchange, flow, live, maps,
     packet::{self, ETHERNET, Located},
     redirect, rescue, retake, rewrite,
     segment::Segment,
@@ -113,7 +113,7 @@ fn answer<const DIRECT: bool>(
         }
     }
     if take(flow, segment) {
-        backend::discount(flow);
+        live::discount(flow);
     }
     if !rewrite::to_client(located, key, flow) {
         return Verdict::Drop(Reason::Malformed);

@@ -17,9 +17,9 @@ use orch_common::{
 };
 
 use crate::{
-    backend::{self, Pick},
+    backend::Pick,
     choice::{self, Among},
-    flow, maps,
+    flow, live, maps,
     opaque::{self, opaque},
     packet::Located,
     redirect,
@@ -87,7 +87,7 @@ pub fn again(located: &Located, key: &FlowKey, flow: &mut Flow) -> Option<Verdic
 #[inline(always)]
 fn move_to(flow: &mut Flow, pick: &Pick, v6: bool) -> Option<()> {
     let address = pick.address(v6)?;
-    backend::discount(flow);
+    live::discount(flow);
     flow.slot = pick.key.slot;
     flow.generation = pick.slot.generation;
     flow.backend_port = pick.slot.backend_port;
@@ -101,7 +101,7 @@ fn move_to(flow: &mut Flow, pick: &Pick, v6: bool) -> Option<()> {
     flow.request_ns = unsafe { bpf_ktime_get_ns() };
     flow.live = 1;
     if let Some(slot) = maps::slot(&pick.key) {
-        backend::admit(slot);
+        live::admit(slot);
     }
     Some(())
 }

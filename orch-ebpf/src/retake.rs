@@ -6,7 +6,7 @@ use orch_common::{
     syn::Syn,
 };
 
-use crate::{backend, flow, hold::terms, maps};
+use crate::{flow, hold::terms, live, maps};
 
 /// Holds the SYN of a flow that the only backend has refused; the flow is forgotten. Says whether it
 /// could be held.
@@ -15,7 +15,7 @@ pub fn take_back(key: &FlowKey, flow: &mut Flow) -> bool {
     if orch_take_back(key) != 0 {
         return false;
     }
-    backend::discount(flow);
+    live::discount(flow);
     flow::forget(key, flow);
     true
 }

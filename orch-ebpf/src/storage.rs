@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use orch_common::{address::Address, counter::Failure, flow::Socket};
 
-use crate::{backend, maps, tally};
+use crate::{live, maps, tally};
 
 /// A program asks whom its socket is connected to: the address it asked for.
 #[inline(always)]
@@ -35,7 +35,7 @@ pub fn released(ctx: &SockContext) {
     };
     if let Some(socket) = found {
         tally::cut(&mut socket.flow, Failure::Aborted);
-        backend::discount(&mut socket.flow);
+        live::discount(&mut socket.flow);
     }
 }
 

@@ -1,19 +1,13 @@
-//! Programs that the controller runs: changing a slot, sweeping the flow table.
+//! What the controller asks of a slot.
 
-use core::ffi::c_void;
-
-use aya_ebpf::{
-    helpers::{bpf_skb_load_bytes, generated::bpf_for_each_map_elem},
-    programs::TcContext,
-};
+use aya_ebpf::{helpers::bpf_skb_load_bytes, programs::TcContext};
 use orch_common::{
     command::{self, ETHERNET_BYTES, SlotCommand, Verb},
     counter::Reason,
-    flow::{Census, Flow, FlowKey, mark},
     slot::{Slot, SlotState},
 };
 
-use crate::{atomic, backend, flow, maps, pulse, verdict::count};
+use crate::{atomic, maps, pulse};
 
 /// Carries out a command. Answers 0, or 1 if it could not be read or stored.
 #[inline(always)]
@@ -116,64 +110,4 @@ fn fresh(command: &SlotCommand) -> Slot {
         connections: 0,
         local: 0,
     }
-}
-
-/// What a sweep carries from flow to flow.
-#[repr(C)]
-struct Sweep {
-    epoch: u32,
-    left: u32,
-}
-
-/// Frees what has been closed or silent for too long. Answers how many flows are left.
-#[inline(always)]
-pub fn sweep() -> i32 {
-    let mut sweep = Sweep {
-        epoch: maps::next_epoch(),
-        left: 0,
-    };
-    // SAFETY: `visit` has the signature that the helper documents, and `sweep` outlives the call.
-    unsafe {
-        bpf_for_each_map_elem(
-            maps::flows(),
-            visit as *mut c_void,
-            (&raw mut sweep).cast(),
-            0,
-        );
-    }
-    sweep.left as i32
-}
-
-/// Looks at one flow.
-extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &mut Sweep) -> i64 {
-    if sweep.epoch.wrapping_sub(flow.seen) <= flow.state.patience() {
-        sweep.left += 1;
-        found(flow, sweep.epoch);
-        return 0;
-    }
-    if flow.live == 1 {
-        count(Reason::Expired);
-        backend::discount(flow);
-    }
-    flow::forget(key, flow);
-    0
-}
-
-/// Notes a flow that stays beside those of its slot.
-#[inline(always)]
-fn found(flow: &Flow, sweep: u32) {
-    if flow.live == 0 || !backend::is_current(flow) {
-        return;
-    }
-    let Some(census) = maps::census(flow.slot_key()) else {
-        return;
-    };
-    if census.sweep != sweep {
-        *census = Census {
-            sweep,
-            ..Census::default()
-        };
-    }
-    census.live += 1;
-    census.waiting += u32::from(flow.is(mark::WAITS));
 }
