@@ -146,8 +146,9 @@ struct World {
     _dir: TempDir,
 }
 
-fn world() -> World {
-    let slot = SlotRow {
+/// A slot that is not well.
+fn slot() -> SlotRow {
+    SlotRow {
         service: "acts".to_owned(),
         port: 8000,
         state: "backoff".to_owned(),
@@ -156,7 +157,11 @@ fn world() -> World {
         bytes_out: 5 << 20,
         connection_errors: [("refused".to_owned(), 2), ("reset".to_owned(), 1)].into(),
         ..SlotRow::default()
-    };
+    }
+}
+
+fn world() -> World {
+    let slot = slot();
     let service = ServiceRow {
         service: "acts".to_owned(),
         listen: "80".to_owned(),
