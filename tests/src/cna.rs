@@ -110,23 +110,26 @@ pub fn simulate(real: &Real) -> Simulated {
 
 /// As many runs as are wanted, each held against its simulation: within 10 % in copy-seconds and
 /// within 5 requests in losses. Where only one is wanted it may be the best of three: on a machine
-/// that has other work, readings and starts come late at times.
-pub fn agree(kind: Kind) {
+/// that has other work, readings and starts come late at times. `first` is a run that there is already.
+pub fn agree(kind: Kind, mut first: Option<&Real>) {
     let name = match kind {
         Kind::Docker => "Docker",
         Kind::Process => "processes",
     };
     let tries = if runs() == 1 { 3 } else { 1 };
     for number in 1..=runs() {
-        let run = format!("{name}, run {number}");
-        assert!((0..tries).any(|_| agrees(kind, &run)), "{run} disagrees");
+        let named = format!("{name}, run {number}");
+        let agreed = (0..tries).any(|_| match first.take() {
+            Some(real) => agrees(real, &named),
+            None => agrees(&run(kind), &named),
+        });
+        assert!(agreed, "{named} disagrees");
     }
 }
 
 /// Whether a run agrees with its simulation; says what both came to.
-fn agrees(kind: Kind, name: &str) -> bool {
-    let real = run(kind);
-    let simulated = simulate(&real);
+fn agrees(real: &Real, name: &str) -> bool {
+    let simulated = simulate(real);
     let (lost, copy_s) = (real.report.lost, real.copy_s());
     println!(
         "{name}: {lost} lost at {copy_s:.1} copy-seconds, starts of {:.2} s, ends of {:.2} s, \

@@ -1,13 +1,21 @@
 //! The example `cna` under its known load, for real: a controller, processes, half a minute.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use orch_tests::{cna, orch::Kind::Process};
+use std::sync::LazyLock;
+
+use orch_tests::{
+    cna::{self, Real},
+    orch::Kind::Process,
+};
+
+/// A run that both tests look at: it takes half a minute.
+static RUN: LazyLock<Real> = LazyLock::new(|| cna::run(Process));
 
 /// What the client, the kernel and the controller say of one run agrees, and its decisions come out
 /// the same when they are made again.
 #[test]
 fn the_sums_of_a_real_run_agree() {
-    let real = cna::run(Process);
+    let real = &*RUN;
     let report = &real.report;
     assert_eq!((report.sent, report.held_back), (215, 0), "{report:#?}");
     assert_eq!(report.sent, report.answered + report.lost, "{report:#?}");
@@ -45,5 +53,5 @@ fn the_sums_of_a_real_run_agree() {
 
 #[test]
 fn processes_do_as_they_were_simulated() {
-    cna::agree(Process);
+    cna::agree(Process, Some(&RUN));
 }

@@ -4,5 +4,5 @@ use orch_tests::{cna, orch::Kind::Docker};
 
 #[test]
 fn containers_do_as_they_were_simulated() {
-    cna::agree(Docker);
+    cna::agree(Docker, None);
 }

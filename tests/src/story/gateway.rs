@@ -1,6 +1,9 @@
 //! Mode http with a whole controller: copies, controllers and the gateway itself come and go.
 
-use std::{env, time::Duration};
+use std::{
+    env,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -43,12 +46,16 @@ pub fn down_leaves_nothing(kind: Kind) {
     lifetime::down(http(kind));
 }
 
-/// Clients from outside and from this host, without a pause of note.
+/// Clients from outside and from this host, without a pause of note. Few open a connection for each
+/// request: a client has 28,232 ports for that, and each is its own for a minute.
 fn crowd(orch: &Orch, outside: &Outside) -> Load {
     let pace = Duration::from_millis(1);
     let mut load = Load::new();
-    for at in 0..number("ORCH_GATEWAY_CLIENTS", 8) {
-        let style = [Style::KeepAlive, Style::OneShot][usize::from(at / 2 % 2)];
+    for at in 0..number("ORCH_GATEWAY_CLIENTS", 16) {
+        let style = match at / 2 % 4 {
+            0 => Style::OneShot,
+            _ => Style::KeepAlive,
+        };
         load = if at % 2 == 0 {
             load.client(None, orch.address(), PATH, style, pace)
         } else {
@@ -60,6 +67,9 @@ fn crowd(orch: &Orch, outside: &Outside) -> Load {
     load
 }
 
+/// Copies of which one after the other is killed.
+const CRASHED: u16 = 10;
+
 /// Ups and downs and killed copies under load. A request fails only if its answer had begun in a
 /// copy that was killed; answers here are one piece, so that none does.
 pub fn copies_come_and_go_under_load() {
@@ -67,6 +77,7 @@ pub fn copies_come_and_go_under_load() {
     let orch = Orch::start(http(Kind::Process).copies(2));
     let begin = orch.services()[0].requests_total;
     let load = crowd(&orch, &outside);
+    let started = Instant::now();
     for _ in 0..number("ORCH_GATEWAY_SCALES", 20) {
         orch.scale(4);
         orch.wait_ready(4);
@@ -74,21 +85,24 @@ pub fn copies_come_and_go_under_load() {
         orch.wait_ready(2);
     }
     let scaled = orch.services()[0].requests_total;
-    for round in 0..number("ORCH_GATEWAY_CRASHES", 10) {
-        let rows = orch.wait_ready(2);
-        let victim: &str = &rows[usize::from(round % 2)].backend;
+    // One that fails again and again would be started later each time.
+    orch.scale(CRASHED);
+    for round in 0..number("ORCH_GATEWAY_CRASHES", 50) {
+        let rows = orch.wait_ready(CRASHED);
+        let victim: &str = &rows[usize::from(round % CRASHED)].backend;
         kill(Pid::from_raw(victim.parse().unwrap()), Signal::SIGKILL).unwrap();
         orch.until("it is replaced", || {
             let rows = orch.slots();
             let ready = rows
                 .iter()
                 .all(|row| row.state == "ready" && row.backend != victim);
-            (ready && rows.len() == 2).then_some(())
+            (ready && rows.len() == usize::from(CRASHED)).then_some(())
         });
     }
+    let took = started.elapsed();
     let report = load.finish();
     println!(
-        "{} requests, {} of them while the number changed, {} failed, longest {:.2?}",
+        "{} requests in {took:.1?}, {} of them while the number changed, {} failed, longest {:.2?}",
         report.good,
         scaled - begin,
         report.failures.len(),
