@@ -63,6 +63,7 @@ pub fn service() -> ServiceConfig {
 
 /// A data plane with pins of its own.
 pub fn dataplane(name: &str, local: Local) -> DataplaneConfig {
+    crate::leftovers::once();
     DataplaneConfig {
         interfaces: Interfaces::Auto,
         local,

@@ -12,6 +12,7 @@ pub mod cna;
 pub mod engine;
 pub mod fixture;
 pub mod frame;
+pub mod leftovers;
 pub mod load;
 pub mod measure;
 pub mod netns;

@@ -22,6 +22,7 @@ pub struct NetNs {
 impl NetNs {
     /// Makes a namespace with loopback up.
     pub fn new() -> Self {
+        crate::leftovers::once();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("orch-test-{}-{number}", std::process::id());
         run("ip", &["netns", "add", &name]);

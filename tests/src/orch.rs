@@ -137,6 +137,7 @@ pub struct Orch {
 impl Orch {
     /// Ports, directory and file, and nothing that runs.
     pub fn prepare(settings: Settings) -> Self {
+        crate::leftovers::once();
         if settings.kind == Kind::Docker {
             ensure_image(IMAGE, "acts", &acts());
         }
@@ -354,14 +355,14 @@ impl Orch {
         self.events().last().map_or(0, |row| row.id)
     }
 
-    /// Waits for a condition, and shows the log where it never comes.
+    /// Waits for a condition. Where it never comes, the slots are shown, and the log when this is dropped.
     pub fn until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         let end = Instant::now() + crate::wait::PATIENCE;
         loop {
             if let Some(value) = condition() {
                 return value;
             }
-            assert!(Instant::now() < end, "{what}: in vain; {:#?}", self.slots());
+            assert!(Instant::now() < end, "{what}: in vain; {:?}", self.slots());
             std::thread::sleep(Duration::from_millis(2));
         }
     }

@@ -1,0 +1,29 @@
+//! A run of tests that was killed does not spoil the next one.
+
+use std::{fs, path::Path, process::Command};
+
+use orch_tests::{leftovers, netns::NetNs};
+
+#[test]
+fn what_a_killed_run_left_goes_and_what_is_in_use_stays() {
+    let mut ended = Command::new("true").spawn().unwrap();
+    ended.wait().unwrap();
+    let pins = |name: &str, pid: u32| {
+        let pins = Path::new("/sys/fs/bpf").join(format!("orch-{name}-{pid}-0"));
+        fs::create_dir_all(pins.join("v0/maps")).unwrap();
+        pins
+    };
+    let left = pins("sweep", ended.id());
+    let kept = pins("sweep", std::process::id());
+    let used = NetNs::new();
+    let old = format!("orch-test-{}-0", ended.id());
+    let made = Command::new("ip").args(["netns", "add", &old]).status();
+    assert!(made.unwrap().success());
+
+    leftovers::sweep();
+
+    let netns = Path::new("/run/netns");
+    assert!(!left.exists() && !netns.join(old).exists());
+    assert!(kept.exists() && netns.join(&used.name).exists());
+    fs::remove_dir_all(kept).unwrap();
+}
