@@ -88,9 +88,12 @@ pub fn run(kind: Kind) -> Real {
     real
 }
 
-/// The same with copies that take as long to start, and with readings at the same moments.
+/// The same with copies that take as long to start, each in its turn, and with readings at the same
+/// moments.
 pub fn simulate(real: &Real) -> Simulated {
-    let start = format!("{:.0}ms", real.start_s() * 1000.0);
+    let starts = real.starts_s.iter();
+    let starts: Vec<_> = starts.map(|s| format!("{:.0}ms", s * 1000.0)).collect();
+    let start = starts.join(",");
     let phase = format!("{:.0}us", real.phase_s() * 1e6);
     let stop = format!("{:.0}ms", real.stop_s * 1000.0);
     let words = ["--start", &start, "--stop", &stop, "--phase", &phase];

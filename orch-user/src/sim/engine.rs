@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What is simulated, beside arrivals and policy.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
     /// How long a request takes that does not wait.
     pub service: Dist,
@@ -92,6 +92,10 @@ pub struct Engine<'a> {
     wanted: (u16, u16),
     spares: u16,
     spares_coming: u16,
+    /// Requests that were begun.
+    begun: usize,
+    /// Copies that were ordered.
+    started: usize,
     learner: Learner,
     outcome: Outcome,
 }
@@ -127,6 +131,8 @@ pub fn run(
         wanted: (world.first, world.first),
         spares: world.spares,
         spares_coming: 0,
+        begun: 0,
+        started: 0,
         learner: Learner::default(),
         outcome: Outcome::default(),
     };
@@ -192,7 +198,9 @@ impl Engine<'_> {
             && let Some(came) = copy.waiting.pop_front()
         {
             copy.working += 1;
-            let at = now.saturating_add(ns(self.world.service.draw(&mut self.rng)));
+            let time = self.world.service.draw(self.begun, &mut self.rng);
+            let at = now.saturating_add(ns(time));
+            self.begun += 1;
             self.queue
                 .push(Reverse((at, Happening::Answered { slot, came })));
         }
@@ -329,7 +337,9 @@ impl Engine<'_> {
         copy.generation += 1;
         copy.life = if by_spare { Life::Well } else { Life::Starting };
         let generation = copy.generation;
-        let ready = now.saturating_add(ns(self.world.start.draw(&mut self.rng)));
+        let time = self.world.start.draw(self.started, &mut self.rng);
+        let ready = now.saturating_add(ns(time));
+        self.started += 1;
         if by_spare {
             self.spares -= 1;
             self.spares_coming += 1;

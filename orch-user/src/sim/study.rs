@@ -195,7 +195,7 @@ impl Study {
     /// One run.
     pub fn run(&self, contender: &Contender, seed: u64) -> Outcome {
         let mut driver = self.driver(contender, seed);
-        let mut world = self.world;
+        let mut world = self.world.clone();
         if let Contender::Static(copies) = contender {
             world.first = *copies;
         }

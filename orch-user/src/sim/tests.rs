@@ -229,10 +229,10 @@ fn files_of_traces_are_what_the_generator_makes() {
 #[test]
 fn distributions_are_read_and_have_their_means() {
     use rand::SeedableRng;
-    for text in ["250ms", "exp:250ms", "lognormal:250ms:0.5"] {
+    for text in ["250ms", "exp:250ms", "lognormal:250ms:0.5", "100ms,400ms"] {
         let dist: Dist = text.parse().unwrap();
         let mut rng = rand_pcg::Pcg64Mcg::seed_from_u64(1);
-        let sum: Duration = (0..20_000).map(|_| dist.draw(&mut rng)).sum();
+        let sum: Duration = (0..20_000).map(|turn| dist.draw(turn, &mut rng)).sum();
         let mean = sum.as_secs_f64() / 20_000.0;
         assert!((mean - 0.25).abs() < 0.01, "{text}: {mean}");
     }
@@ -243,6 +243,8 @@ fn distributions_are_read_and_have_their_means() {
         "lognormal:1s",
         "lognormal:1s:-1",
         "gamma:1s",
+        "1s,",
+        "1s,soon",
     ] {
         assert!(bad.parse::<Dist>().is_err(), "{bad:?}");
     }

@@ -31,8 +31,8 @@ use crate::{
     orch sim --from-events acts.json                     the decisions of a recording, once more\n\n\
     LOST is without an answer at the end, LATE answered or waiting beyond --late, UNDER and OVER are copies\n\
     missing and too many over copies needed (SPEC's elasticity). Names in brackets are references, and\n\
-    (oracle) knows what will come. Times are 500ms, exp:500ms or lognormal:500ms:0.5 (mean, and deviation\n\
-    over mean). Traces are CSV with the header `second,count` or `minute,count`.")]
+    (oracle) knows what will come. Times are 500ms, exp:500ms, lognormal:500ms:0.5 (mean, and deviation\n\
+    over mean), or measured ones in turn: 210ms,190ms. Traces are CSV with the header `second,count` or `minute,count`.")]
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,

@@ -59,8 +59,8 @@ pub(super) fn study(args: &Args, recording: Option<&Recording>) -> Result<Study,
     let random = plan.is_random() || args.time.is_random() || args.start.is_random();
     Ok(Study {
         world: World {
-            service: args.time,
-            start: args.start,
+            service: args.time.clone(),
+            start: args.start.clone(),
             concurrency: args.concurrency as usize,
             max: rules.max,
             first: rules.min,
