@@ -22,12 +22,12 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     net::TcpStream,
     time::{Instant, timeout},
 };
 
-use super::body::Upload;
+use super::{body::Upload, socket::Socket, stream::write_through};
 
 /// Why a copy gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +50,14 @@ pub(super) struct Link {
     sender: SendRequest<Upload>,
     /// `None` once it has ended.
     connection: Option<Connection<TokioIo<Tap>, Upload>>,
-    heard: Arc<AtomicBool>,
+    line: Arc<Line>,
     pub(super) used_at: Instant,
 }
 
 /// What a copy has become that changed to another protocol.
 #[derive(Debug)]
 pub(super) struct Switched {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Socket,
     /// What it has said already in that protocol.
     pub(super) early: Bytes,
 }
@@ -82,17 +82,17 @@ impl Link {
         };
         // Without it, a small request waits for the answer to the one before; it is not needed.
         let _ = stream.set_nodelay(true);
-        let heard = Arc::new(AtomicBool::new(false));
+        let line: Arc<Line> = Arc::default();
         let tap = Tap {
-            stream,
-            heard: Arc::clone(&heard),
+            stream: Socket::Watched(stream),
+            line: Arc::clone(&line),
         };
         let connected = http1::Builder::new().handshake(TokioIo::new(tap)).await;
         let (sender, connection) = connected.map_err(|_| Failure::Refused)?;
         Ok(Box::new(Self {
             sender,
             connection: Some(connection),
-            heard,
+            line,
             used_at: Instant::now(),
         }))
     }
@@ -112,8 +112,10 @@ impl Link {
         self.connection.is_some() && self.sender.is_ready()
     }
 
-    /// Whether a connection that has waited is still good: its end may have come meanwhile.
-    pub(super) fn is_alive(&mut self) -> bool {
+    /// Whether a connection that has waited is still good: its end may have come meanwhile. To be
+    /// `sure` costs a call.
+    pub(super) fn is_alive(&mut self, sure: bool) -> bool {
+        self.line.look.store(sure, Relaxed);
         self.drive(&mut Context::from_waker(std::task::Waker::noop()));
         self.connection.is_some() && self.sender.is_ready()
     }
@@ -123,7 +125,7 @@ impl Link {
         &mut self,
         request: Request<Upload>,
     ) -> Result<Response<Incoming>, Failure> {
-        self.heard.store(false, Relaxed);
+        self.line.heard.store(false, Relaxed);
         let mut answer = pin!(self.sender.try_send_request(request));
         let connection = &mut self.connection;
         let result = poll_fn(|cx| {
@@ -146,7 +148,7 @@ impl Link {
             let sent = error.take_message().is_none();
             let error = error.into_error();
             log::debug!("no answer: {error}");
-            match (sent && self.heard.load(Relaxed), error.is_parse()) {
+            match (sent && self.line.heard.load(Relaxed), error.is_parse()) {
                 (false, _) => Failure::Unanswered,
                 (true, true) => Failure::Garbled,
                 (true, false) => Failure::Cut,
@@ -168,11 +170,20 @@ fn switches(answer: &Response<Incoming>) -> bool {
     answer.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
+/// What a link and its connection, which the library holds, say to each other.
+#[derive(Debug, Default)]
+struct Line {
+    /// Something has come.
+    heard: AtomicBool,
+    /// The next read is to ask the kernel whether this is the end.
+    look: AtomicBool,
+}
+
 /// A connection that notes when something comes.
 #[derive(Debug)]
 struct Tap {
-    stream: TcpStream,
-    heard: Arc<AtomicBool>,
+    stream: Socket,
+    line: Arc<Line>,
 }
 
 impl AsyncRead for Tap {
@@ -181,41 +192,19 @@ impl AsyncRead for Tap {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.line.look.load(Relaxed) {
+            self.line.look.store(false, Relaxed);
+            if self.stream.has_ended() {
+                return Poll::Ready(Ok(()));
+            }
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.heard.store(true, Relaxed);
+            self.line.heard.store(true, Relaxed);
         }
         polled
     }
 }
 
-impl AsyncWrite for Tap {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
+write_through!(impl for Tap, stream);

@@ -171,7 +171,8 @@ impl Client {
             }
         })
         .await;
-        if !matches!(arrived, Arrival::Bytes) {
+        let is_read = S::IS_BARE && !early.is_empty();
+        if is_read || !matches!(arrived, Arrival::Bytes) {
             return arrived;
         }
         early.reserve(FIRST_READ);
@@ -381,6 +382,7 @@ impl Client {
             }
             Route::Forward { counted } => {
                 let wanted = Wanted {
+                    shared: &self.shared,
                     service: &self.service,
                     settings,
                     asker: &self.asker,

@@ -23,6 +23,7 @@ use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     stat::{Mode, umask},
 };
+
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
@@ -192,6 +193,7 @@ impl Gateway {
         while let Ok(ask) = receive::<Ask>(stream) {
             let told = match ask {
                 Ask::Yield => self.hand_over(stream),
+                Ask::Watch => self.hang(stream),
                 Ask::End => {
                     // Whoever asks sees the end as well.
                     let _ = send(stream, &Answer::Done);
@@ -227,8 +229,14 @@ impl Gateway {
                 }
                 Answer::Counts(state.report())
             }
-            Ask::Yield | Ask::End => Answer::Failed("not so".to_owned()),
+            Ask::Yield | Ask::Watch | Ask::End => Answer::Failed("not so".to_owned()),
         }
+    }
+
+    fn hang(&self, stream: &UnixStream) -> Result<(), WireError> {
+        send(stream, &Answer::Done)?;
+        self.shared.bell.hang(stream.try_clone()?);
+        Ok(())
     }
 
     /// Becomes what the table says, as far as it can. The error says what it could not.

@@ -22,6 +22,7 @@ use super::{
     headers::{self, Asker},
     problem::Problem,
     service::{Flight, Service, Settings, Slot},
+    worker::Shared,
 };
 
 /// Where every copy refuses, they are tried again so often.
@@ -29,6 +30,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 
 /// A request as it came.
 pub(super) struct Wanted<'a> {
+    pub(super) shared: &'a Shared,
     pub(super) service: &'a Arc<Service>,
     pub(super) settings: &'a Settings,
     pub(super) asker: &'a Asker,
@@ -136,8 +138,8 @@ pub(super) async fn forward(
         if parts.upload.is_slow() {
             return Err(Problem::SlowBody);
         }
-        if failure == Failure::Refused {
-            flight.0.refuses();
+        if failure == Failure::Refused && flight.0.refuses() {
+            wanted.shared.bell.ring();
         }
         if !parts.may_repeat(failure) {
             return Err(match failure {
@@ -165,6 +167,9 @@ async fn wait(wanted: &Wanted<'_>, begun: Instant, refused: bool) -> Result<(), 
     let (service, http) = (wanted.service, &wanted.settings.http);
     let before = service.waiting.fetch_add(1, Relaxed);
     let waiting = Waiting(service);
+    if before == 0 && !refused {
+        wanted.shared.bell.ring();
+    }
     if before >= http.waiting {
         return Err(Problem::Crowded);
     }
@@ -207,8 +212,10 @@ async fn attempt(
     counted: &mut bool,
 ) -> Result<(Response<Incoming>, Box<Link>), Failure> {
     let slot = &flight.0;
+    let again = parts.may_repeat(Failure::Unanswered);
     while let Some(mut link) = slot.take_link(wanted.thread) {
-        if !link.is_alive() {
+        // What may be sent only once goes by no connection that has ended in this moment.
+        if !link.is_alive(!again) {
             continue;
         }
         count(wanted, slot, counted);

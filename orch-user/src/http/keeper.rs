@@ -3,8 +3,11 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
-    os::unix::{net::UnixStream, process::CommandExt},
+    io::{self, Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, Weak},
@@ -98,6 +101,28 @@ struct Inner {
     report: Report,
     started: Option<Instant>,
     watched: bool,
+    bell: Option<Bell>,
+}
+
+/// Both ends of what the thread that watches the gateway rings for the controller.
+#[derive(Debug)]
+struct Bell {
+    rung: UnixStream,
+    heard: UnixStream,
+}
+
+impl Bell {
+    fn new() -> io::Result<Self> {
+        let (rung, heard) = UnixStream::pair()?;
+        rung.set_nonblocking(true)?;
+        heard.set_nonblocking(true)?;
+        Ok(Self { rung, heard })
+    }
+
+    /// Forgets what has rung so far.
+    fn hush(&self) {
+        while matches!((&self.heard).read(&mut [0; 64]), Ok(1..)) {}
+    }
 }
 
 impl Keeper {
@@ -122,6 +147,7 @@ impl Keeper {
             report: Report::default(),
             started: None,
             watched: false,
+            bell: Bell::new().ok(),
         })))
     }
 
@@ -136,14 +162,29 @@ impl Keeper {
         inner.table = table;
         inner.apply()?;
         if !std::mem::replace(&mut inner.watched, true) {
-            watch(inner.socket.clone(), Arc::downgrade(&self.0));
+            let rung = inner
+                .bell
+                .as_ref()
+                .and_then(|bell| bell.rung.try_clone().ok());
+            watch(inner.socket.clone(), Arc::downgrade(&self.0), rung);
         }
         Ok(())
+    }
+
+    /// Readable whenever a request begins to wait for a copy, or a copy refuses, until the counts are
+    /// read. `None` if the process has no descriptor left.
+    pub fn bell(&self) -> Option<OwnedFd> {
+        let inner = locked(&self.0);
+        let bell = inner.bell.as_ref()?.heard.try_clone();
+        bell.ok().map(OwnedFd::from)
     }
 
     /// What it has counted. Of one that does not answer, what it had counted last.
     pub fn read(&self) -> Result<Report, KeeperError> {
         let mut inner = locked(&self.0);
+        if let Some(bell) = &inner.bell {
+            bell.hush();
+        }
         if inner.client.is_none() {
             inner.apply()?;
         }
@@ -291,14 +332,24 @@ impl Inner {
     }
 }
 
+/// Listens to a gateway until its end, and hands on what it rings.
+fn hear(socket: &Path, rung: Option<&UnixStream>) -> Result<(), WireError> {
+    let mut stream = Client::connect(socket, LIMIT)?.watch()?;
+    while stream.read(&mut [0; 64])? > 0 {
+        if let Some(mut rung) = rung {
+            // Where it is full, enough has rung.
+            let _ = rung.write(&[1]);
+        }
+    }
+    Ok(())
+}
+
 /// Notices the gateway's end, and has another started.
-fn watch(socket: PathBuf, keeper: Weak<Mutex<Inner>>) {
+fn watch(socket: PathBuf, keeper: Weak<Mutex<Inner>>, rung: Option<UnixStream>) {
     thread::spawn(move || {
         loop {
-            if let Ok(mut stream) = UnixStream::connect(&socket) {
-                // Nothing is asked, so nothing comes but the end.
-                let _ = stream.read(&mut [0]);
-            }
+            // However it ends.
+            let _ = hear(&socket, rung.as_ref());
             let Some(keeper) = keeper.upgrade() else {
                 return;
             };

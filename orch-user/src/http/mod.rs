@@ -3,6 +3,7 @@
 //! that restarts. The controller tells it its table over a unix socket and reads its counts back.
 
 mod backend;
+mod bell;
 mod body;
 mod connection;
 mod control;
@@ -21,6 +22,7 @@ mod problem;
 mod proxy_protocol;
 mod route;
 mod service;
+mod socket;
 mod stream;
 mod tally;
 mod tls;

@@ -261,6 +261,10 @@ impl<T: Tables> Tables for Plane<T> {
         self.kernel.inject(ifindex, frame, release)
     }
 
+    fn wait_bell(&self) -> Option<OwnedFd> {
+        self.keeper.bell()
+    }
+
     fn waiting(&self, service: u16) -> u64 {
         let report = self.keeper.last();
         let name = self.named(service).map(|service| &service.name);

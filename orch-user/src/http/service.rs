@@ -74,8 +74,9 @@ impl Slot {
         self.leaving.load(SeqCst)
     }
 
-    pub(super) fn refuses(&self) {
-        self.refused.store(true, Relaxed);
+    /// Notes that it refused a connection; whether that is news.
+    pub(super) fn refuses(&self) -> bool {
+        !self.refused.swap(true, Relaxed)
     }
 
     /// A connection that waits.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -18,7 +18,7 @@ use tokio_rustls::{
     server::TlsStream,
 };
 
-use super::{service::locked, stream::Early};
+use super::{service::locked, socket::Socket, stream::Early};
 use crate::config::TlsConfig;
 
 /// Why there is no certificate.
@@ -91,10 +91,10 @@ impl Certificate {
     /// Greets a client.
     pub(super) async fn accept(
         &self,
-        stream: TcpStream,
+        stream: Socket,
         early: Vec<u8>,
         limit: Duration,
-    ) -> Option<TlsStream<Early<TcpStream>>> {
+    ) -> Option<TlsStream<Early<Socket>>> {
         let acceptor = TlsAcceptor::from(self.server());
         match timeout(limit, acceptor.accept(Early { stream, early })).await {
             Ok(Ok(stream)) => Some(stream),

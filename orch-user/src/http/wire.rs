@@ -87,6 +87,8 @@ pub(super) enum Ask {
     Seed(Report),
     /// What have you counted?
     Read,
+    /// From now on send a byte whenever a request begins to wait, or a copy refuses.
+    Watch,
     /// Stop to listen and hand the listening sockets over; finish what is open, then end. They
     /// follow as descriptors, in the order of the answer.
     Yield,
@@ -277,6 +279,14 @@ impl Client {
             Answer::Counts(report) => Ok(report),
             _ => Err(WireError::Unexpected),
         }
+    }
+
+    /// Has it send a byte over the stream whenever a request begins to wait for a copy, or a copy
+    /// refuses. Its end is the gateway's.
+    pub fn watch(self) -> Result<UnixStream, WireError> {
+        self.done(&Ask::Watch)?;
+        self.stream.set_read_timeout(None)?;
+        Ok(self.stream)
     }
 
     /// Ends it.

@@ -17,9 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::BoxFuture;
+use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::{
-    net::TcpStream,
+    io::{Interest, unix::AsyncFd},
     runtime::Builder,
     sync::{Notify, mpsc},
     task::JoinHandle,
@@ -27,12 +27,14 @@ use tokio::{
 };
 
 use super::{
+    bell::Bell,
     connection::{Client, Rest, asker},
     lot::{Lot, Waiting},
     proxy_protocol,
     service::Service,
+    socket::Socket,
     tls::Certificate,
-    wire::Socket,
+    wire,
 };
 
 /// Out of descriptors: the next try to accept.
@@ -50,6 +52,7 @@ pub(super) struct Shared {
     clients: AtomicUsize,
     /// How often one of them was silent for long enough to go to a lot.
     parked: AtomicUsize,
+    pub(super) bell: Bell,
 }
 
 impl Shared {
@@ -86,9 +89,14 @@ impl Shared {
 /// What a thread is told.
 pub(super) enum Order {
     /// To accept here.
-    Listen(Socket, TcpListener, Arc<Service>, Option<Arc<Certificate>>),
+    Listen(
+        wire::Socket,
+        TcpListener,
+        Arc<Service>,
+        Option<Arc<Certificate>>,
+    ),
     /// To accept no more there.
-    Close(Socket),
+    Close(wire::Socket),
 }
 
 /// What the connections of one thread share, so that none needs a timer of its own.
@@ -123,7 +131,7 @@ pub(super) fn spawn(
 async fn obey(this: Arc<Thread>, mut orders: mpsc::UnboundedReceiver<Order>) {
     tokio::spawn(attend(Arc::clone(&this)));
     tokio::spawn(beat(Arc::clone(&this)));
-    let mut accepting: BTreeMap<Socket, JoinHandle<()>> = BTreeMap::new();
+    let mut accepting: BTreeMap<wire::Socket, JoinHandle<()>> = BTreeMap::new();
     while let Some(order) = orders.recv().await {
         match order {
             Order::Close(socket) => {
@@ -134,7 +142,7 @@ async fn obey(this: Arc<Thread>, mut orders: mpsc::UnboundedReceiver<Order>) {
                 }
             }
             Order::Listen(socket, listener, service, certificate) => {
-                let listener = match tokio::net::TcpListener::from_std(listener) {
+                let listener = match watch(listener) {
                     Ok(listener) => listener,
                     Err(error) => {
                         log::error!("cannot accept at {}: {error}", socket.address);
@@ -166,27 +174,39 @@ async fn attend(this: Arc<Thread>) {
             guest,
             ..
         } = waiting;
-        match TcpStream::from_std(stream) {
-            Ok(stream) => {
-                let client = client(&this, &guest, address, false);
-                tokio::spawn(resume(client, stream, address, guest));
-            }
-            Err(error) => log::warn!("a client of {} is lost: {error}", guest.service.name),
-        }
+        let client = client(&this, &guest, address, false);
+        tokio::spawn(resume(client, Socket::Bare(stream), address, guest));
     });
     if let Err(error) = ended.await {
         log::error!("clients that wait are not heard any more: {error}");
     }
 }
 
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for types unlike TcpListener"
+)]
+fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    AsyncFd::with_interest(listener, Interest::READABLE)
+}
+
+/// Takes a connection as it is: the runtime may never have to hear of it.
+fn take(listener: &TcpListener) -> io::Result<(Socket, SocketAddr)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (stream, peer) = acceptfrom_with(listener, flags)?;
+    let peer = peer.map(SocketAddr::try_from).transpose()?;
+    let peer = peer.ok_or(io::ErrorKind::NotConnected)?;
+    Ok((Socket::Bare(stream.into()), peer))
+}
+
 async fn accept(
-    listener: tokio::net::TcpListener,
+    listener: AsyncFd<TcpListener>,
     service: Arc<Service>,
     certificate: Option<Arc<Certificate>>,
     this: Arc<Thread>,
 ) {
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let (stream, peer) = match listener.async_io(Interest::READABLE, take).await {
             Ok(accepted) => accepted,
             Err(error) => {
                 log::warn!("cannot accept a client of {}: {error}", service.name);
@@ -198,7 +218,11 @@ async fn accept(
             continue;
         };
         let client = client(&this, &guest, peer.ip(), certificate.is_some());
-        tokio::spawn(serve(client, stream, peer, certificate.clone(), guest));
+        if certificate.is_none() && !service.settings().http.proxy_protocol {
+            tokio::spawn(resume(client, stream, peer.ip(), guest));
+        } else {
+            tokio::spawn(greet(client, stream, peer, certificate.clone(), guest));
+        }
     }
 }
 
@@ -211,27 +235,14 @@ fn client(this: &Arc<Thread>, guest: &Guest, address: IpAddr, secure: bool) -> C
     }
 }
 
-async fn serve(
-    client: Client,
-    stream: TcpStream,
-    peer: SocketAddr,
-    certificate: Option<Arc<Certificate>>,
-    guest: Guest,
-) {
-    if certificate.is_none() && !client.service.settings().http.proxy_protocol {
-        return resume(client, stream, peer.ip(), guest).await;
-    }
-    boxed_greeting(client, stream, peer, certificate, guest).await;
-}
-
 /// Serves a client until it goes, or has been silent for long enough to wait elsewhere.
-async fn resume(client: Client, stream: TcpStream, address: IpAddr, guest: Guest) {
+async fn resume(client: Client, stream: Socket, address: IpAddr, guest: Guest) {
     let thread = Arc::clone(&client.thread);
     let rest = client.serve(stream, Vec::new()).await;
     park(&thread, rest, address, guest);
 }
 
-fn park(thread: &Thread, rest: Option<Rest<TcpStream>>, address: IpAddr, guest: Guest) {
+fn park(thread: &Thread, rest: Option<Rest<Socket>>, address: IpAddr, guest: Guest) {
     let Some(Rest { stream, patience }) = rest else {
         return;
     };
@@ -247,20 +258,10 @@ fn park(thread: &Thread, rest: Option<Rest<TcpStream>>, address: IpAddr, guest: 
     }
 }
 
-fn boxed_greeting(
-    client: Client,
-    stream: TcpStream,
-    peer: SocketAddr,
-    certificate: Option<Arc<Certificate>>,
-    guest: Guest,
-) -> BoxFuture<'static, ()> {
-    Box::pin(greet(client, stream, peer, certificate, guest))
-}
-
 /// What comes before HTTP: the PROXY protocol, TLS.
 async fn greet(
     mut client: Client,
-    mut stream: TcpStream,
+    mut stream: Socket,
     peer: SocketAddr,
     certificate: Option<Arc<Certificate>>,
     guest: Guest,

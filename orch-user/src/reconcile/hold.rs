@@ -107,7 +107,14 @@ impl<T: Tables> Controller<T> {
         self.holds.waiting(service) as u64 + self.tables.waiting(service)
     }
 
-    /// Looks whether requests wait at the gateway. Called at every tick, after the counts were read.
+    /// What else a tick would see.
+    pub(super) fn gateway_rang(&mut self) {
+        self.read_counts(self.now());
+        self.suspect();
+        self.mind_the_gateway();
+    }
+
+    /// Looks whether requests wait at the gateway. Called after the counts were read.
     pub(super) fn mind_the_gateway(&mut self) {
         for service in 0..self.services.len() as u16 {
             if self.tables.waiting(service) > 0 && !self.is_served(service) {

@@ -201,6 +201,8 @@ enum Event {
     Kernel,
     /// The kernel holds SYNs.
     Held,
+    /// A request waits at the gateway, or a copy has refused it.
+    Gateway,
     /// A connection of this host waits for this service.
     Waits(u16),
     /// The next held SYNs may go.
@@ -415,6 +417,10 @@ impl<T: Tables> Controller<T> {
             let ring = ring(bell, self.report.clone(), || Event::Held);
             self.watchers.push(Task(tokio::spawn(ring)));
         }
+        if let Some(bell) = self.tables.wait_bell() {
+            let ring = ring(bell, self.report.clone(), || Event::Gateway);
+            self.watchers.push(Task(tokio::spawn(ring)));
+        }
         for runtime in self.runtimes.all() {
             let (sender, mut receiver) = mpsc::channel(64);
             let watch = Arc::clone(runtime).watch(sender);
@@ -472,6 +478,7 @@ impl<T: Tables> Controller<T> {
             Event::Tick => self.tick(),
             Event::Kernel => self.suspect(),
             Event::Held => self.take_held(),
+            Event::Gateway => self.gateway_rang(),
             Event::Waits(service) => self.somebody_waits(service),
             Event::Pace => self.paced(),
             Event::Replay => self.replay(),

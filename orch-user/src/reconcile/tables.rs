@@ -40,6 +40,10 @@ pub trait Tables: Send {
     fn hold_bell(&self) -> Option<OwnedFd>;
     fn set_holding(&mut self, service: u16, terms: Option<HoldTerms>) -> Outcome<()>;
     fn inject(&mut self, ifindex: u32, frame: &[u8], release: Release) -> Outcome<Injected>;
+    /// Readable whenever [`Self::waiting`] or [`Self::alarms`] may have news that `read` brings.
+    fn wait_bell(&self) -> Option<OwnedFd> {
+        None
+    }
     /// Requests that wait for a copy where they are balanced outside of the kernel.
     fn waiting(&self, _service: u16) -> u64 {
         0

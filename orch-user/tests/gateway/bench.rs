@@ -73,7 +73,7 @@ pub(crate) fn http(lines: &str) -> HttpConfig {
 impl Gate {
     pub(crate) fn open(lines: &str, copies: &[&Copy]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("gw");
+        let socket = orch::http::socket_path(&dir.path().join("control"));
         let child = spawn(&socket);
         let client = until("the gateway answers", || {
             Client::connect(&socket, PATIENCE).ok()
@@ -108,7 +108,7 @@ impl Gate {
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.dir.path().join("gw")
+        orch::http::socket_path(&self.table.control)
     }
 
     pub(crate) fn service(&mut self) -> &mut ServiceTable {

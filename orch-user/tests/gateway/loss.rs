@@ -1,6 +1,7 @@
 //! No request is lost while copies, slots and gateways come and go.
 
 use std::{
+    io::Read,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::bench::{Copy, Gate, Talk, spawn, until};
+use crate::bench::{Copy, Gate, PATIENCE, Talk, spawn, until};
 use orch::http::Client;
 
 /// Clients that ask without a pause, half of them on kept connections.
@@ -272,4 +273,30 @@ fn another_gateway_takes_over_and_loses_nothing() {
     }
     let after = gate.counts().0;
     assert_eq!(after as usize, done, "the counts of the old ones stay");
+}
+
+/// The controller hears at once that somebody waits, and nothing while nobody does.
+#[test]
+fn a_request_that_waits_for_a_copy_rings() {
+    let mut gate = Gate::open("wait = \"20s\"", &[]);
+    let watcher = Client::connect(&gate.socket(), PATIENCE).unwrap();
+    let mut bell = watcher.watch().unwrap();
+    bell.set_nonblocking(true).unwrap();
+    let mut rings = || bell.read(&mut [0; 8]).ok();
+    let copy = Copy::start("A");
+    let address = gate.address;
+    assert_eq!(rings(), None);
+    thread::scope(|scope| {
+        let asks = scope.spawn(move || {
+            let mut talk = Talk::to(address);
+            talk.say("GET /api/who HTTP/1.1\r\nHost: t\r\n\r\n");
+            talk.answer("GET").status
+        });
+        assert_eq!(until("the bell", &mut rings), 1);
+        assert_eq!(gate.client.read().unwrap().services[0].waiting, 1);
+        gate.ring(&[&copy]);
+        assert_eq!(asks.join().unwrap(), 200);
+    });
+    assert_eq!(gate.get("/api/who").status, 200);
+    assert_eq!(rings(), None);
 }
