@@ -59,3 +59,14 @@ fn the_architecture_has_every_map() {
     }
     assert!(architecture.lines().count() < 200);
 }
+
+#[test]
+fn the_readme_names_the_pins_of_this_layout() {
+    let readme = text("README.md");
+    let mut named = readme.split("/sys/fs/bpf/orch/v").skip(1);
+    let version = named.next().expect("a path of pins");
+    for text in std::iter::once(version).chain(named) {
+        let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+        assert_eq!(digits, layout::LAYOUT_VERSION.to_string());
+    }
+}
