@@ -34,8 +34,13 @@ fn page(orch: &Orch) -> String {
 
 /// Waits until an expression is true in the page.
 fn wait(browser: &Browser, what: &str, expression: &str) {
-    let script = format!("return Boolean({expression})");
-    until(what, || (browser.run(&script) == true).then_some(()));
+    until(what, || holds(browser, expression).then_some(()));
+}
+
+/// Whether it is so by now. What an expression looks at may not be there yet.
+fn holds(browser: &Browser, expression: &str) -> bool {
+    let script = format!("try {{ return Boolean({expression}) }} catch {{ return false }}");
+    browser.run(&script) == true
 }
 
 fn states(browser: &Browser) -> Vec<String> {
@@ -285,7 +290,7 @@ fn pictures_of_the_page() {
             seconds * part / 3
         );
         let end = std::time::Instant::now() + Duration::from_mins(2);
-        while browser.run(&format!("return {script}")) != true {
+        while !holds(&browser, &script) {
             assert!(std::time::Instant::now() < end, "the chart grows");
             std::thread::sleep(Duration::from_millis(200));
         }
