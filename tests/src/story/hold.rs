@@ -161,8 +161,8 @@ pub fn a_single_copy_is_killed(kind: Kind) {
     let orch = Orch::start(settings);
     let mut load = Load::new();
     for _ in 0..4 {
-        // A client whose ports are nearly all in TIME_WAIT searches long for one, between the choice of
-        // the copy and its SYN: for minutes on end, it must not need many.
+        // For minutes on end, a client has 470 ports a second. A slow pace is a smaller load, too: at
+        // 5 ms, about one local client is refused for each kill of a container.
         let pace = Duration::from_millis(if kills <= 5 { 5 } else { 40 });
         let far = outside.to(orch.listen);
         load = load
