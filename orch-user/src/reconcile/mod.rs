@@ -8,8 +8,6 @@ mod command;
 mod consult;
 mod deliver;
 mod execute;
-#[cfg(test)]
-mod fake;
 mod gauge;
 mod hold;
 mod hosted;

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use super::{super::fake::Lack, *};
+use super::{engine::Lack, *};
 
 const SLOT: SlotKey = SlotKey {
     service: 0,

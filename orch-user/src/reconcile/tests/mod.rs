@@ -2,8 +2,10 @@
 
 mod beginning;
 mod direct;
+mod engine;
 mod healing;
 mod holding;
+mod kernel;
 mod reloading;
 mod scaling;
 mod spares;
@@ -21,10 +23,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{
-    fake::{FakeRuntime, FakeTables},
-    *,
-};
+use self::{engine::FakeRuntime, kernel::FakeTables};
+use super::*;
 use crate::{
     config::{
         BackendConfig, Balance, CountConfig, DataplaneConfig, Delivery, HealthConfig, HttpConfig,

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use super::{
-    super::fake::{BOOT, Lack, WORK},
+    engine::{BOOT, Lack, WORK},
     *,
 };
 use crate::{
