@@ -7,6 +7,9 @@ mod adopt;
 mod command;
 mod consult;
 mod deliver;
+mod door;
+mod error;
+mod event;
 mod execute;
 mod gauge;
 mod hold;
@@ -22,158 +25,38 @@ mod suspicion;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod wake;
 mod work;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    os::fd::OwnedFd,
     sync::Arc,
-    time::Duration,
 };
 
 use orch_common::{counter::Reason, latency::Histogram, slot::SlotKey};
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    sync::{mpsc, watch},
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::mpsc, time::Instant};
 
-use self::{consult::ConsultError, hold::Holds, hosted::Hosted, outcome::Done, suspicion::Suspect};
 pub use self::{
     deliver::can_deliver,
+    door::{Door, door},
+    error::RunError,
+    event::Signal,
     runtimes::Runtimes,
     tables::{Outcome, Tables},
 };
+use self::{event::Event, hold::Holds, hosted::Hosted, suspicion::Suspect};
 use crate::{
-    beat::Beats,
-    config::{Config, ConfigError},
-    control::{Command, Control, Reply},
-    dataplane::{DataplaneError, SlotReading},
+    config::Config,
+    dataplane::SlotReading,
     delivery::Host,
-    events::Journal,
     health::{
-        Answer,
         polls::Polls,
         probe::{Prober, Task},
     },
-    history::History,
-    plan,
     ports::Claims,
-    runtime::{Backend, BackendId, Prepared, RuntimeError, RuntimeEvent, RuntimeKind},
+    runtime::{BackendId, Prepared, RuntimeKind},
     state::{Desired, Moment, Observed},
-    view::Snapshot,
 };
-
-/// Two ticks are never closer than this, whatever is due.
-const TICK_FLOOR: Duration = Duration::from_millis(10);
-
-/// What the controller is told from outside.
-#[derive(Debug)]
-pub enum Signal {
-    /// SIGHUP, with the file's new contents.
-    Reload(Box<Config>),
-    /// SIGHUP, and the file cannot be used.
-    Unreadable(ConfigError),
-    /// The end. A second one without `keep` ends at once.
-    Shutdown {
-        /// SIGTERM: backends and data plane stay, for the next controller. Else, SIGINT: drains
-        /// and stops everything, and detaches.
-        keep: bool,
-    },
-}
-
-/// Why the controller cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The data plane cannot be used.
-    #[error(transparent)]
-    Dataplane(#[from] DataplaneError),
-    /// A service's backends cannot be made.
-    #[error("service {service} cannot run")]
-    Runtime {
-        /// The service.
-        service: String,
-        /// Why.
-        #[source]
-        source: RuntimeError,
-    },
-    /// What runs already cannot be listed.
-    #[error("cannot see what {runtime} backends run already")]
-    List {
-        /// Which runtime.
-        runtime: &'static str,
-        /// Why.
-        #[source]
-        source: RuntimeError,
-    },
-    /// The end came before every backend could be stopped.
-    #[error(
-        "{backends} could not be stopped and is left behind: once its runtime answers, run `orch down`"
-    )]
-    LeftBehind {
-        /// Their ids, separated by commas.
-        backends: String,
-    },
-    /// A service's connections cannot go straight to its containers, as the file demands.
-    #[error(
-        "service {service} cannot have delivery = \"direct\" here: {reason}; write \"auto\" in [dataplane]"
-    )]
-    Delivery {
-        /// The service.
-        service: String,
-        /// Why not.
-        reason: String,
-    },
-    /// A service's spares could not be reached.
-    #[error(
-        "service {service} cannot have spares here: they need direct delivery, and {reason}; write spares = 0"
-    )]
-    Spares {
-        /// The service.
-        service: String,
-        /// Why not.
-        reason: String,
-    },
-    /// A service needs a runtime that is not there.
-    #[error("service {service} needs the {runtime} runtime, which is not available here")]
-    NoRuntime {
-        /// The service.
-        service: String,
-        /// The runtime.
-        runtime: &'static str,
-    },
-}
-
-/// The controller's side of the door whose other side is [`Control`].
-#[derive(Debug)]
-pub struct Door {
-    snapshot: watch::Sender<Arc<Snapshot>>,
-    journal: Journal,
-    history: History,
-    commands: mpsc::Receiver<Command>,
-}
-
-/// A door, both sides: one for the API, one for [`run`].
-pub fn door() -> (Control, Door) {
-    let (snapshot, seen) = watch::channel(Arc::default());
-    let (sender, commands) = mpsc::channel(16);
-    let journal = Journal::default();
-    let history = History::default();
-    let control = Control {
-        snapshot: seen,
-        journal: journal.clone(),
-        history: history.clone(),
-        commands: sender,
-        source: None,
-    };
-    let door = Door {
-        snapshot,
-        journal,
-        history,
-        commands,
-    };
-    (control, door)
-}
 
 /// Runs the controller until it is told to end. Adopts what an earlier one left behind. Check
 /// runtimes and host against `config`, claim its ports and open the data plane before. Where this
@@ -188,55 +71,6 @@ pub async fn run<T: Tables>(
     Controller::new(config, tables, edges, door, signals)
         .run()
         .await
-}
-
-/// Everything that can happen to the controller.
-#[derive(Debug)]
-enum Event {
-    /// Time has passed.
-    Tick,
-    /// The kernel has seen a backend die or refuse.
-    Kernel,
-    /// The kernel holds SYNs.
-    Held,
-    /// A request waits at the gateway, or a copy has refused it.
-    Gateway,
-    /// A connection of this host waits for this service.
-    Waits(u16),
-    /// The next held SYNs may go.
-    Pace,
-    /// A backend has died a moment ago: SYNs on their way to it have had no answer.
-    Replay,
-    /// A runtime noticed something.
-    Runtime(RuntimeEvent),
-    /// A backend was probed.
-    Probe {
-        key: SlotKey,
-        id: BackendId,
-        answer: Answer,
-    },
-    /// A runtime has finished what it was asked for.
-    Done(Done),
-    /// A runtime has said what runs. `asked_at` tells which changes it may not know yet.
-    Listed {
-        runtime: RuntimeKind,
-        asked_at: Moment,
-        result: Result<Vec<Backend>, RuntimeError>,
-    },
-    /// A service's program was asked how many copies there should be.
-    Consulted {
-        service: String,
-        result: Result<i32, ConsultError>,
-    },
-    /// Somebody asks for a change.
-    Command(Command),
-    /// A new configuration was checked against the runtimes.
-    Checked {
-        result: Result<Box<Config>, RunError>,
-        answer: Option<Reply>,
-    },
-    /// The outside world wants something.
-    Signal(Signal),
 }
 
 /// The way to the end.
@@ -405,64 +239,6 @@ impl<T: Tables> Controller<T> {
         self.started.elapsed()
     }
 
-    /// Has every runtime tell what it notices.
-    fn watch(&mut self) {
-        if let Some(bell) = self.tables.bell() {
-            let ring = ring(bell, self.report.clone(), || Event::Kernel);
-            self.watchers.push(Task(tokio::spawn(ring)));
-        }
-        if let Some(bell) = self.tables.hold_bell() {
-            let ring = ring(bell, self.report.clone(), || Event::Held);
-            self.watchers.push(Task(tokio::spawn(ring)));
-        }
-        if let Some(bell) = self.tables.wait_bell() {
-            let ring = ring(bell, self.report.clone(), || Event::Gateway);
-            self.watchers.push(Task(tokio::spawn(ring)));
-        }
-        for runtime in self.runtimes.all() {
-            let (sender, mut receiver) = mpsc::channel(64);
-            let watch = Arc::clone(runtime).watch(sender);
-            self.watchers.push(Task(tokio::spawn(watch)));
-            let report = self.report.clone();
-            self.watchers.push(Task(tokio::spawn(async move {
-                while let Some(event) = receiver.recv().await {
-                    if report.send(Event::Runtime(event)).is_err() {
-                        return;
-                    }
-                }
-            })));
-        }
-    }
-
-    async fn next_event(&mut self) -> Event {
-        let wake = self.next_wake();
-        tokio::select! {
-            biased;
-            Some(signal) = self.signals.recv() => Event::Signal(signal),
-            Some(command) = self.door.commands.recv() => Event::Command(command),
-            Some(event) = self.events.recv() => event,
-            () = sleep_until(wake) => Event::Tick,
-        }
-    }
-
-    fn next_wake(&self) -> Instant {
-        let windows = self
-            .services
-            .iter()
-            .filter_map(|hosted| hosted.policy.scaler().wake(&hosted.config.scale));
-        let planned = plan::next_moment(&self.desired(), &self.observed, self.now());
-        // The kernel's counts are read at every beat: so late can a window be seen to start, and a
-        // drained backend to be drained.
-        let beat = self.beats().after(self.started + self.ticked_at);
-        let due = windows.chain(planned).min();
-        let due = due.map_or(beat, |due| beat.min(self.started + due));
-        due.max(self.started + self.ticked_at + TICK_FLOOR)
-    }
-
-    fn beats(&self) -> Beats {
-        Beats::from(self.started)
-    }
-
     fn desired(&self) -> Desired {
         let closing = self.closing.as_ref();
         let wish = |hosted: &Hosted| hosted.wish(closing);
@@ -494,26 +270,5 @@ impl<T: Tables> Controller<T> {
             Event::Signal(signal) => return self.signal(signal),
         }
         self.check_closed()
-    }
-}
-
-/// Tells the loop whenever the kernel has something to tell, until one of them ends.
-#[expect(
-    deprecated,
-    reason = "the successor is unsafe for descriptors that may close; an owned one does not"
-)]
-async fn ring(
-    bell: OwnedFd,
-    report: mpsc::UnboundedSender<Event>,
-    event: impl Fn() -> Event + Send,
-) {
-    let Ok(bell) = AsyncFd::with_interest(bell, Interest::READABLE) else {
-        return;
-    };
-    while let Ok(mut ready) = bell.readable().await {
-        ready.clear_ready();
-        if report.send(event()).is_err() {
-            return;
-        }
     }
 }

@@ -3,6 +3,7 @@
 use orch_common::event::EventKind;
 
 use super::*;
+use crate::runtime::RuntimeEvent;
 
 #[tokio::test(start_paused = true)]
 async fn a_copy_that_answers_500_is_replaced_on_its_port_within_two_and_a_half_seconds() {

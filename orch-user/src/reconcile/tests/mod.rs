@@ -31,8 +31,10 @@ use crate::{
         Interfaces, Listen, Local, Mode, Publish, RuntimeChoice, ScaleConfig, ServiceConfig,
         SpareKind,
     },
+    control::{Command, Control},
     dataplane::{Reach, SlotEntry},
-    view::SlotRow,
+    health::Answer,
+    view::{SlotRow, Snapshot},
 };
 
 /// The defaults of `[service.http]`.
