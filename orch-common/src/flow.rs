@@ -281,6 +281,15 @@ impl Flow {
         self.ifindex != 0
     }
 
+    /// Whether it is what goes on in the connection of a socket of this host to a backend's own
+    /// address: that is in the key, no packet of it is changed, and what its slot counts is the
+    /// socket. `live` says whether there is one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_of_socket(&self) -> bool {
+        self.is(mark::LOCAL) && self.is_direct()
+    }
+
     /// The connection as its backend sees it: the key by which replies find the flow.
     #[must_use]
     #[inline(always)]
@@ -374,8 +383,27 @@ pub struct Socket {
     pub asked: Address,
     /// The port its owner asked for.
     pub asked_port: u16,
+    /// Its own port, once it connects to a backend's own address.
+    pub client_port: u16,
     /// Always zero.
-    pub pad: [u16; 3],
+    pub pad: [u16; 2],
+    /// Its own address, likewise.
+    pub client: Address,
+}
+
+impl Socket {
+    /// The key of the flow in which is noted what goes on in its connection to a backend's own address
+    /// ([`Flow::is_of_socket`]).
+    #[must_use]
+    #[inline(always)]
+    pub const fn key(&self) -> FlowKey {
+        FlowKey {
+            client: self.client,
+            local: self.flow.address,
+            client_port: self.client_port,
+            local_port: self.flow.backend_port,
+        }
+    }
 }
 
 const _: () = assert!(size_of::<FlowKey>() == 36);
@@ -384,7 +412,7 @@ const _: () = assert!(
     core::mem::offset_of!(Flow, client_next).is_multiple_of(8)
         && core::mem::offset_of!(Flow, server_next) == core::mem::offset_of!(Flow, client_next) + 4
 );
-const _: () = assert!(size_of::<Socket>() == 112);
+const _: () = assert!(size_of::<Socket>() == 128);
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 /// Version of everything in this crate that lives in a BPF map. Part of the pin path, so that a
 /// controller never opens maps of another layout. Raise it with every change of a map type.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// Services one data plane can hold.
 pub const MAX_SERVICES: usize = 16;
@@ -169,6 +169,8 @@ pub mod program {
     /// TC ingress of the host's end of a backend's interface: rewrites its replies and sends them
     /// out by the client's uplink.
     pub const VETH: &str = "orch_veth";
+    /// TC egress of the same: counts what clients of this host send to the backend's own address.
+    pub const ENTRY: &str = "orch_entry";
     /// TC ingress of an interface that is not an uplink: keeps outsiders off slot ports, no more.
     pub const GUARD: &str = "orch_guard";
     /// cgroup/connect4.
@@ -181,6 +183,8 @@ pub mod program {
     pub const PEER6: &str = "orch_peer6";
     /// `cgroup/sock_release`.
     pub const RELEASE: &str = "orch_release";
+    /// `sockops`: balanced sockets are about to connect to a backend's own address.
+    pub const DIAL: &str = "orch_dial";
     /// `cgroup_skb/egress`: what balanced sockets send.
     pub const SENT: &str = "orch_sent";
     /// `cgroup_skb/ingress`: what balanced sockets receive.

@@ -82,7 +82,7 @@ fn lead(quote: &Quote, key: &FlowKey) -> Option<i32> {
     if matches!(maps::port(key.local_port).class, PortClass::Other) {
         return None;
     }
-    let flow = maps::flow(key).filter(|flow| backend::is_current(flow))?;
+    let flow = maps::flow(key).filter(|flow| backend::is_current(flow) && !flow.is_of_socket())?;
     if !quote::to_backend(quote, key, flow) {
         return Some(BROKEN);
     }

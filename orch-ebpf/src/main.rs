@@ -19,6 +19,7 @@ mod atomic;
 mod backend;
 mod choice;
 mod compare;
+mod dial;
 mod direct;
 mod ends;
 mod exchange;
@@ -29,6 +30,7 @@ mod header;
 mod hold;
 mod icmp;
 mod inject;
+mod inside;
 mod live;
 mod local;
 mod maps;
@@ -57,8 +59,11 @@ mod upkeep;
 mod verdict;
 
 use aya_ebpf::{
-    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint},
-    programs::{RawTracePointContext, SkBuffContext, SockAddrContext, SockContext, TcContext},
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint, sock_ops},
+    programs::{
+        RawTracePointContext, SkBuffContext, SockAddrContext, SockContext, SockOpsContext,
+        TcContext,
+    },
 };
 
 /// What the cgroup hooks answer: go on.
@@ -80,6 +85,12 @@ pub fn orch_egress(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn orch_veth(ctx: TcContext) -> i32 {
     reply::leaving_backend(&ctx).into_action()
+}
+
+/// TC egress of the same.
+#[classifier]
+pub fn orch_entry(ctx: TcContext) -> i32 {
+    inside::entering(&ctx).into_action()
 }
 
 /// TC ingress of an interface that is not balanced.
@@ -121,6 +132,13 @@ pub fn orch_peer6(ctx: SockAddrContext) -> i32 {
 pub fn orch_release(ctx: SockContext) -> i32 {
     storage::released(&ctx);
     PROCEED
+}
+
+/// Something happens to a TCP socket of this host or of a container.
+#[sock_ops]
+pub fn orch_dial(ctx: SockOpsContext) -> u32 {
+    dial::dials(ctx.ops);
+    PROCEED as u32
 }
 
 /// A socket of this host sends a packet.

@@ -47,7 +47,8 @@ fn balance(located: &Located, slot: Option<SlotKey>) -> Verdict {
     let Some(key) = located.key() else {
         return Verdict::Untouched;
     };
-    let known = maps::flow(&key);
+    // Nobody outside has the addresses of a socket of this host but by forging them.
+    let known = maps::flow(&key).filter(|flow| !flow.is_of_socket());
     if located.fragment {
         return unhandled(&key, Reason::Fragment);
     }

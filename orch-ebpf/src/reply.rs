@@ -64,12 +64,14 @@ pub fn leaving_backend(ctx: &TcContext) -> Verdict {
         client_port: located.destination_port,
         local_port: located.source_port,
     };
-    let Some(key) = maps::reply(&reply) else {
-        return Verdict::Untouched;
-    };
-    let key = *key;
+    // A flow that is not known by another name is one of a socket of this host.
+    let named = maps::reply(&reply);
+    let renamed = named.is_some();
+    let key = named.map_or(reply, |key| *key);
     let Some(flow) = maps::flow(&key) else {
-        maps::remove_reply(&reply);
+        if renamed {
+            maps::remove_reply(&reply);
+        }
         return Verdict::Untouched;
     };
     if flow.address == local && flow.backend_port == located.source_port {
@@ -97,22 +99,28 @@ fn answer<const DIRECT: bool>(
         }
         return Verdict::Pass(Reason::Stale);
     }
-    if DIRECT && redirect::is_too_large(located.skb, flow) {
+    // The stack delivers what is for a socket of this host, as it came.
+    let outside = DIRECT && !flow.is_of_socket();
+    if outside && redirect::is_too_large(located.skb, flow) {
         return Verdict::Pass(Reason::TooLarge);
     }
     if segment.flags.has(Flags::RST) && matches!(flow.state, FlowState::SynSent) {
         refused(flow);
-        if DIRECT
+        if outside
             && rescue::applies(located, segment, flow)
             && let Some(verdict) = rescue::again(located, key, flow)
         {
             return verdict;
         }
-        if DIRECT && rescue::may_wait(segment, flow) && retake::take_back(key, flow) {
+        if outside && rescue::may_wait(segment, flow) && retake::take_back(key, flow) {
             return Verdict::Drop(Reason::Held);
         }
     }
-    if take(flow, segment) {
+    let closes = take(flow, segment);
+    if DIRECT && !outside {
+        return Verdict::Untouched;
+    }
+    if closes {
         live::discount(flow);
     }
     if !rewrite::to_client(located, key, flow) {

@@ -2,13 +2,13 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::bpf_sock_addr,
-    helpers::generated::bpf_sk_storage_get,
+    bindings::{__sk_buff, bpf_sock_addr},
+    helpers::generated::{bpf_sk_fullsock, bpf_sk_storage_get},
     programs::{SockAddrContext, SockContext},
 };
 use orch_common::{address::Address, counter::Failure, flow::Socket};
 
-use crate::{live, maps, tally};
+use crate::{dial, live, maps, tally};
 
 /// A program asks whom its socket is connected to: the address it asked for.
 #[inline(always)]
@@ -35,6 +35,9 @@ pub fn released(ctx: &SockContext) {
     };
     if let Some(socket) = found {
         tally::cut(&mut socket.flow, Failure::Aborted);
+        if socket.flow.is_of_socket() {
+            dial::hang_up(socket);
+        }
         live::discount(&mut socket.flow);
     }
 }
@@ -53,6 +56,26 @@ pub fn of(ctx: &SockAddrContext, flags: u32) -> Option<&'static mut Socket> {
         )
         .cast::<Socket>()
         .as_mut()
+    }
+}
+
+/// What is remembered of the socket that a packet belongs to.
+#[inline(always)]
+pub fn of_packet(skb: *mut __sk_buff) -> Option<&'static mut Socket> {
+    // SAFETY: the context is the kernel's; the helpers check the socket, which lives as long as
+    // the packet.
+    unsafe {
+        let socket = (*skb).__bindgen_anon_2.sk;
+        if socket.is_null() {
+            return None;
+        }
+        let socket = bpf_sk_fullsock(socket);
+        if socket.is_null() {
+            return None;
+        }
+        bpf_sk_storage_get(maps::sockets(), socket.cast(), core::ptr::null_mut(), 0)
+            .cast::<Socket>()
+            .as_mut()
     }
 }
 

@@ -8,7 +8,7 @@ use orch_common::{
     flow::{Census, Flow, FlowKey, mark},
 };
 
-use crate::{backend, flow, live, maps, verdict::count};
+use crate::{backend, flow, live, maps, tally, verdict::count};
 
 /// What a sweep carries from flow to flow.
 #[repr(C)]
@@ -43,7 +43,9 @@ extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &m
         found(flow, sweep.epoch);
         return 0;
     }
-    if flow.live == 1 {
+    if flow.is_of_socket() {
+        tally::orch_cut(flow);
+    } else if flow.live == 1 {
         count(Reason::Expired);
         live::discount(flow);
     }
@@ -54,7 +56,7 @@ extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &m
 /// Notes a flow that stays beside those of its slot.
 #[inline(always)]
 fn found(flow: &Flow, sweep: u32) {
-    if flow.live == 0 || !backend::is_current(flow) {
+    if flow.live == 0 || flow.is_of_socket() || !backend::is_current(flow) {
         return;
     }
     let Some(census) = maps::census(flow.slot_key()) else {

@@ -10,7 +10,7 @@ use aya::{
     Ebpf,
     programs::{
         CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, LinkOrder,
-        RawTracePoint, SchedClassifier, TcAttachType,
+        RawTracePoint, SchedClassifier, SockOps, TcAttachType,
         links::{FdLink, LinkError, PinnedLink},
         tc::{SchedClassifierLink, TcAttachOptions},
     },
@@ -71,18 +71,33 @@ pub(super) fn interface(
     }
 }
 
-/// Attaches the program for replies to the host's end of a backend's interface, or replaces it.
-pub(super) fn veth(ebpf: &mut Ebpf, pins: &Pins, way: &Way) -> Result<(), DataplaneError> {
-    let place = Place {
+/// Attaches the program for replies to the host's end of a backend's interface, and where clients of
+/// this host are balanced the one that counts what they send; or replaces them.
+pub(super) fn veth(
+    ebpf: &mut Ebpf,
+    pins: &Pins,
+    way: &Way,
+    local: bool,
+) -> Result<(), DataplaneError> {
+    let out_of_it = Place {
         name: &way.name,
         index: way.ifindex,
         kind: TcAttachType::Ingress,
     };
-    hook(ebpf, pins, place, program::VETH)
+    hook(ebpf, pins, out_of_it, program::VETH)?;
+    if !local {
+        return let_go(pins, &link_name(way.ifindex, program::ENTRY));
+    }
+    let into_it = Place {
+        kind: TcAttachType::Egress,
+        ..out_of_it
+    };
+    hook(ebpf, pins, into_it, program::ENTRY)
 }
 
-/// Detaches it.
+/// Detaches them.
 pub(super) fn forget_veth(pins: &Pins, ifindex: u32) -> Result<(), DataplaneError> {
+    let_go(pins, &link_name(ifindex, program::ENTRY))?;
     let_go(pins, &link_name(ifindex, program::VETH))
 }
 
@@ -174,6 +189,37 @@ pub(super) fn local(ebpf: &mut Ebpf, pins: &Pins, cgroup: &Path) -> Result<(), D
         .take_link(id)
         .map_err(DataplaneError::program(name, &place))?;
     pin(link, &pins.link(name))?;
+    Ok(())
+}
+
+/// Attaches the program that sees every TCP socket below a cgroup connect. An earlier controller's is
+/// removed after ours is in place: both together do no harm.
+pub(super) fn dials(ebpf: &mut Ebpf, pins: &Pins, cgroup: &Path) -> Result<(), DataplaneError> {
+    let root = File::open(cgroup).map_err(|source| DataplaneError::file(cgroup, source))?;
+    let place = cgroup.display().to_string();
+    let name = program::DIAL;
+    let hook: &mut SockOps = typed(ebpf, name)?;
+    let id = hook
+        .attach(&root, CgroupAttachMode::Single)
+        .map_err(DataplaneError::program(name, &place))?;
+    let link = hook
+        .take_link(id)
+        .map_err(DataplaneError::program(name, &place))?;
+    pin(link, &pins.link(name))
+}
+
+/// Detaches it.
+pub(super) fn no_dials(pins: &Pins) -> Result<(), DataplaneError> {
+    remove_pin(&pins.link(program::DIAL))
+}
+
+/// Attaches the programs that see the packets of every socket below a cgroup. Both of an earlier
+/// controller and ours would count twice: its go first.
+pub(super) fn sockets(ebpf: &mut Ebpf, pins: &Pins, cgroup: &Path) -> Result<(), DataplaneError> {
+    no_sockets(pins)?;
+    let root = File::open(cgroup).map_err(|source| DataplaneError::file(cgroup, source))?;
+    let mode = CgroupAttachMode::Single;
+    let place = cgroup.display().to_string();
     for (name, kind) in [
         (program::SENT, CgroupSkbAttachType::Egress),
         (program::RECEIVED, CgroupSkbAttachType::Ingress),
@@ -190,6 +236,12 @@ pub(super) fn local(ebpf: &mut Ebpf, pins: &Pins, cgroup: &Path) -> Result<(), D
     Ok(())
 }
 
+/// Detaches them.
+pub(super) fn no_sockets(pins: &Pins) -> Result<(), DataplaneError> {
+    remove_pin(&pins.link(program::SENT))?;
+    remove_pin(&pins.link(program::RECEIVED))
+}
+
 /// Detaches what is attached below the cgroup root.
 pub(super) fn no_local(pins: &Pins) -> Result<(), DataplaneError> {
     for name in [
@@ -198,12 +250,11 @@ pub(super) fn no_local(pins: &Pins) -> Result<(), DataplaneError> {
         program::PEER4,
         program::PEER6,
         program::RELEASE,
-        program::SENT,
-        program::RECEIVED,
     ] {
         remove_pin(&pins.link(name))?;
     }
-    Ok(())
+    no_dials(pins)?;
+    no_sockets(pins)
 }
 
 /// Attaches the hook that sees backends end. An earlier controller's is removed after ours is in
@@ -247,7 +298,10 @@ pub(super) fn forget_others(
     wanted: &[(u32, Role)],
     exist: &[u32],
 ) -> Result<(), DataplaneError> {
-    let veths = exist.iter().map(|index| link_name(*index, program::VETH));
+    let of_backends = [program::VETH, program::ENTRY];
+    let veths = exist
+        .iter()
+        .flat_map(|index| of_backends.map(|name| link_name(*index, name)));
     let keep: Vec<String> = wanted
         .iter()
         .flat_map(|&(index, role)| match role {

@@ -88,7 +88,7 @@ pub(super) fn detach(pins: &Pins, index: u32, name: &str, path: &Path) {
         return;
     };
     let device = device.to_string_lossy().into_owned();
-    let kind = if name == program::EGRESS {
+    let kind = if [program::EGRESS, program::ENTRY].contains(&name) {
         TcAttachType::Egress
     } else {
         TcAttachType::Ingress

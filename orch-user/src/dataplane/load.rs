@@ -4,7 +4,7 @@
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapInfo, MapType},
-    programs::{CgroupSkb, CgroupSock, CgroupSockAddr, ProgramError, SchedClassifier},
+    programs::{CgroupSkb, CgroupSock, CgroupSockAddr, ProgramError, SchedClassifier, SockOps},
 };
 use orch_common::{
     address::Address,
@@ -161,6 +161,7 @@ pub(super) fn load(
         program::INGRESS,
         program::EGRESS,
         program::VETH,
+        program::ENTRY,
         program::GUARD,
         program::COMMAND,
         program::SWEEP,
@@ -189,6 +190,9 @@ pub(super) fn load_local(ebpf: &mut Ebpf) -> Result<(), DataplaneError> {
     release
         .load()
         .map_err(DataplaneError::program(program::RELEASE, "load"))?;
+    let dial: &mut SockOps = typed(ebpf, program::DIAL)?;
+    dial.load()
+        .map_err(DataplaneError::program(program::DIAL, "load"))?;
     for name in [program::SENT, program::RECEIVED] {
         let hook: &mut CgroupSkb = typed(ebpf, name)?;
         hook.load().map_err(DataplaneError::program(name, "load"))?;

@@ -31,6 +31,7 @@ use self::{
     open::Parts,
     pin::Pins,
     recount::Recount,
+    sockets::Sockets,
     tables::Tables,
     ways::Ways,
 };
@@ -51,6 +52,7 @@ mod pin;
 mod recount;
 mod sandbox;
 mod signals;
+mod sockets;
 mod tables;
 mod uplinks;
 mod ways;
@@ -164,6 +166,8 @@ pub struct Dataplane {
     attached: Vec<(Interface, Role)>,
     /// How backends of delivery `direct` are reached.
     ways: Ways,
+    /// Whether the packets of this host's sockets are looked at.
+    sockets: Sockets,
     /// First processes of backends: when one ends, picks pass its slot by.
     processes: HashMap<MapData, u32, Owner>,
     /// Those that are in the map.
@@ -224,7 +228,8 @@ impl Dataplane {
             self.tables.remove_service(index)?;
         }
         self.exposes = services.iter().any(|service| service.expose_slots);
-        self.tables.set_services(services)
+        self.tables.set_services(services)?;
+        self.watch_sockets()
     }
 
     /// Creates or changes a slot; its counters stay. Connections of an earlier generation are dead.
@@ -232,6 +237,7 @@ impl Dataplane {
     pub fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Result<(), DataplaneError> {
         self.tables.ensure_counters(key)?;
         let way = self.way(key, entry)?;
+        self.reached(key, way.ifindex)?;
         self.command(&SlotCommand {
             verb: Verb::Set as u32,
             key,
@@ -288,6 +294,7 @@ impl Dataplane {
         self.command(&bare(Verb::Remove, key))?;
         self.forget_process(key, None);
         self.forget_way(key, None)?;
+        self.no_longer_reached(key)?;
         self.tables.remove_counters(key)
     }
 
@@ -424,12 +431,12 @@ impl Dataplane {
     }
 
     /// Frees closed and silent flows; called every `orch_common::flow::SWEEP_SECONDS`. Returns how
-    /// many flows from outside are left. Once there were many, it also takes out of the counts those
+    /// many flows are left. Once there were many, it also takes out of the counts those
     /// that a full table has forgotten. Walking an empty table takes milliseconds: while none was
     /// left and none has come since, there is nothing to do.
     pub fn sweep(&mut self) -> Result<u64, DataplaneError> {
         const ANY_FRAME: [u8; 64] = [0; 64];
-        let born = self.count(Reason::NewFlow)?;
+        let born = self.count(Reason::NewFlow)? + self.count(Reason::LocalConnect)?;
         if self.swept == Some(born) && !self.exposes {
             return Ok(0);
         }

@@ -22,6 +22,7 @@ use super::{
     pin::Pins,
     recount::Recount,
     signals,
+    sockets::Sockets,
     tables::{Tables, take},
     uplinks,
     ways::Ways,
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     processes: HashMap<MapData, u32, Owner>,
     pulses: Array<MapData, Pulse>,
     recount: Recount,
+    sockets: Sockets,
     config: DataplaneConfig,
     attached: Vec<(Interface, Role)>,
 }
@@ -75,6 +77,7 @@ impl Parts {
         }
         netns::follow(take(&mut ebpf, map::NETNS)?)?;
         let cgroup = local_root(config.local)?;
+        let sockets = Sockets::new(cgroup.clone(), &slots);
         let mut parts = Self {
             ebpf,
             tables,
@@ -85,6 +88,7 @@ impl Parts {
             processes,
             pulses,
             recount,
+            sockets,
             config: config.clone(),
             attached: Vec::new(),
         };
@@ -124,6 +128,7 @@ impl Parts {
             processes: self.processes,
             pulses: self.pulses,
             recount: self.recount,
+            sockets: self.sockets,
             pids: BTreeMap::new(),
             exposes: true,
             swept: None,

@@ -55,6 +55,8 @@ struct Choice {
     balance: Balance,
     /// By slot; 1 for those behind its end.
     weights: Vec<u8>,
+    /// Whether it is the kernel that chooses.
+    in_kernel: bool,
 }
 
 /// Takes a map out of the loaded object.
@@ -166,6 +168,7 @@ impl Tables {
         let wanted = services.iter().map(|service| Choice {
             balance: service.balance,
             weights: service.weights.clone(),
+            in_kernel: service.mode == Mode::Tcp,
         });
         let before = std::mem::replace(&mut self.choices, wanted.collect());
         for index in 0..self.choices.len() {
@@ -216,10 +219,16 @@ impl Tables {
         self.set_socket_ports()
     }
 
-    /// Writes the words of the ports that balanced sockets of this host are connected to.
+    /// Whether the kernel balances a service's connections.
+    pub(super) fn balances(&self, service: u16) -> bool {
+        let choice = self.choices.get(usize::from(service));
+        choice.is_some_and(|choice| choice.in_kernel)
+    }
+
+    /// Writes the words of the slots' ports: their connections are seen at the sockets of this host.
     fn set_socket_ports(&mut self) -> Result<(), DataplaneError> {
         let mut words = [0_u64; PORT_WORDS];
-        let of_sockets = |port: &Port| port.class == PortClass::Slot || port.backend == 1;
+        let of_sockets = |port: &Port| port.class == PortClass::Slot;
         for (number, _) in self.known_ports.iter().filter(|(_, port)| of_sockets(port)) {
             words[usize::from(number >> 6)] |= 1 << (number & 63);
         }
@@ -242,8 +251,7 @@ impl Tables {
         port.backend = 1;
         self.ports
             .set(u32::from(number), *port, 0)
-            .map_err(DataplaneError::map(map::PORTS))?;
-        self.set_socket_ports()
+            .map_err(DataplaneError::map(map::PORTS))
     }
 
     fn set_paths(&mut self, services: &[ServiceConfig]) -> Result<(), DataplaneError> {

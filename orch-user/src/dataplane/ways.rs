@@ -57,7 +57,12 @@ impl Dataplane {
     fn attach_way(&mut self, netns: &Path, address: SocketAddr) -> Result<Way, DataplaneError> {
         let way = sandbox::way(netns, address.ip())?;
         self.tables.set_backend_port(address.port())?;
-        attach::veth(&mut self.ebpf, &self.pins, &way)?;
+        attach::veth(
+            &mut self.ebpf,
+            &self.pins,
+            &way,
+            self.sockets.are_balanced(),
+        )?;
         Ok(way)
     }
 

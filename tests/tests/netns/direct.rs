@@ -34,7 +34,7 @@ use orch_tests::{
 use super::{VIP, VIP6, connect};
 
 /// The port at which every backend listens.
-const PORT: u16 = 8080;
+pub(crate) const PORT: u16 = 8080;
 
 /// What Docker puts in place: masquerading, a stateful FORWARD chain, and from version 28 on a rule
 /// in `raw` that lets packets to a container's address in by its bridge only.
@@ -70,7 +70,7 @@ table inet watch {
 /// A backend in a namespace of its own.
 pub(crate) struct Container {
     pub(crate) netns: NetNs,
-    server: Server,
+    pub(crate) server: Server,
     address: IpAddr,
 }
 
@@ -94,11 +94,11 @@ impl Container {
         }
     }
 
-    fn stop_listening(&self) {
+    pub(crate) fn stop_listening(&self) {
         self.netns.within(|| self.server.stop());
     }
 
-    fn entry(&self, slot: u16, generation: u32) -> SlotEntry {
+    pub(crate) fn entry(&self, slot: u16, generation: u32) -> SlotEntry {
         SlotEntry {
             address: SocketAddr::new(self.address, PORT),
             reach: Reach::Direct {
@@ -115,7 +115,7 @@ impl Container {
 /// A host with containers behind port 80, and a client outside.
 pub(crate) struct World {
     dataplane: Option<Dataplane>,
-    pin_dir: PathBuf,
+    pub(crate) pin_dir: PathBuf,
     pub(crate) containers: Vec<Container>,
     pub(crate) host: NetNs,
     pub(crate) outside: NetNs,
@@ -169,7 +169,11 @@ impl World {
         }
     }
 
-    fn read(&self) -> Reading {
+    pub(crate) fn plane(&mut self) -> &mut Dataplane {
+        self.dataplane.as_mut().unwrap()
+    }
+
+    pub(crate) fn read(&self) -> Reading {
         self.dataplane.as_ref().unwrap().read().unwrap()
     }
 
@@ -177,7 +181,7 @@ impl World {
         self.read().reasons[reason as usize]
     }
 
-    fn set_slot(&mut self, slot: u16, entry: &SlotEntry) {
+    pub(crate) fn set_slot(&mut self, slot: u16, entry: &SlotEntry) {
         let Self {
             host, dataplane, ..
         } = self;
@@ -191,7 +195,7 @@ impl World {
         servers.map(Server::requests).collect()
     }
 
-    fn drained(&self) {
+    pub(crate) fn drained(&self) {
         until("every live count is 0", || {
             let slots = self.read().slots;
             slots.iter().all(|slot| slot.live == 0).then_some(())

@@ -30,6 +30,7 @@ mod bulk;
 mod direct;
 mod firewall;
 mod hold;
+mod inside;
 mod leftovers;
 mod listen;
 mod mixed;
