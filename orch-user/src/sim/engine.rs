@@ -14,46 +14,14 @@ use std::{
 use rand_pcg::Pcg64Mcg;
 
 use super::{
-    dist::Dist,
     driver::Driver,
     outcome::{Outcome, Sample},
+    world::World,
 };
 use crate::{
     beat::BEAT,
     scale::{Learner, Metrics, Phase, SlotCount},
 };
-
-/// What is simulated, beside arrivals and policy.
-#[derive(Clone, Debug)]
-pub struct World {
-    /// How long a request takes that does not wait.
-    pub service: Dist,
-    /// From the order of a copy to its place in the ring.
-    pub start: Dist,
-    /// From a copy's last answer to its end, which counts for its seconds and for nothing else.
-    pub stop: Duration,
-    /// Requests that a copy works on at a time.
-    pub concurrency: usize,
-    /// Most copies.
-    pub max: u16,
-    /// Copies there are at the start.
-    pub first: u16,
-    /// When clients stop waiting and everything ends.
-    pub end: Duration,
-    /// Answers that take longer are late.
-    pub late: Duration,
-    /// When the first reading falls, below [`BEAT`]: a real pattern begins at any moment between two.
-    pub phase: Duration,
-    /// Ready spares kept at hand: one takes a slot at once, and another is started for it.
-    pub spares: u16,
-}
-
-impl World {
-    /// Requests a second that a busy copy answers.
-    pub fn service_rate(&self) -> f64 {
-        self.concurrency as f64 / self.service.mean().as_secs_f64().max(1e-9)
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
@@ -81,7 +49,7 @@ enum Happening {
     SpareStarted,
 }
 
-/// A run under way.
+/// A run under way. Its time begins `lead` before the load does.
 pub struct Engine<'a> {
     world: &'a World,
     rng: Pcg64Mcg,
@@ -136,19 +104,36 @@ pub fn run(
         learner: Learner::default(),
         outcome: Outcome::default(),
     };
-    for copy in engine.copies.iter_mut().take(usize::from(world.first)) {
-        copy.life = Life::Well;
-    }
-    engine.swap_ring();
+    engine.begin();
     engine.go(arrivals, driver);
     engine.finish()
 }
 
 impl Engine<'_> {
+    fn begin(&mut self) {
+        if !self.world.lead.is_zero() {
+            let spares = std::mem::take(&mut self.spares);
+            self.settle(0);
+            self.spares = spares;
+            return;
+        }
+        for copy in self.copies.iter_mut().take(usize::from(self.world.first)) {
+            copy.life = Life::Well;
+        }
+        self.swap_ring();
+    }
+
+    /// When everything ends.
+    const fn end(&self) -> u64 {
+        ns(self.world.lead) + ns(self.world.end)
+    }
+
     fn go(&mut self, arrivals: impl Iterator<Item = Duration>, driver: &mut dyn Driver) {
-        let end = ns(self.world.end);
-        let mut arrivals = arrivals.map(ns).take_while(|at| *at < end).peekable();
-        let mut tick = ns(self.world.phase);
+        let (lead, end) = (ns(self.world.lead), self.end());
+        let arrivals = arrivals.map(|at| lead + ns(at));
+        let mut arrivals = arrivals.take_while(|at| *at < end).peekable();
+        // A controller reads for the first time a beat after its beginning.
+        let mut tick = ns(if lead == 0 { self.world.phase } else { BEAT });
         loop {
             let happening = self.queue.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
             let arrival = arrivals.peek().copied().unwrap_or(u64::MAX);
@@ -265,9 +250,12 @@ impl Engine<'_> {
         );
         self.outcome.changed(before, self.wanted.0);
         self.settle(now);
+        let Some(at) = moment.checked_sub(self.world.lead) else {
+            return;
+        };
         let waiting: usize = self.copies.iter().map(|copy| copy.waiting.len()).sum();
         self.outcome.samples.push(Sample {
-            at: moment,
+            at,
             requests: metrics.requests,
             ready: self.count(Life::Well),
             running: self.running(),
@@ -351,11 +339,12 @@ impl Engine<'_> {
     }
 
     fn stop(&mut self, slot: u16, now: u64) {
+        let (lead, end) = (ns(self.world.lead), self.end());
         if let Some(copy) = self.copies.get_mut(usize::from(slot)) {
             copy.life = Life::Absent;
             copy.generation += 1;
-            let gone = (now + ns(self.world.stop)).min(ns(self.world.end));
-            self.outcome.copy_ns += gone - copy.since;
+            let gone = (now + ns(self.world.stop)).min(end);
+            self.outcome.copy_ns += gone.saturating_sub(copy.since.max(lead));
         }
     }
 
@@ -367,11 +356,12 @@ impl Engine<'_> {
     }
 
     fn finish(mut self) -> Outcome {
-        let end = ns(self.world.end);
+        let (lead, end) = (ns(self.world.lead), self.end());
         let running = self.copies.iter().filter(|copy| copy.life != Life::Absent);
-        self.outcome.copy_ns += running.map(|copy| end - copy.since).sum::<u64>();
+        let times = running.map(|copy| end - copy.since.max(lead));
+        self.outcome.copy_ns += times.sum::<u64>();
         let spares = u64::from(self.world.spares);
-        self.outcome.copy_ns += spares * end;
+        self.outcome.copy_ns += spares * ns(self.world.end);
         let late = ns(self.world.late);
         let waiting = self.copies.iter().flat_map(|copy| &copy.waiting);
         let overdue = waiting.filter(|came| end - **came > late).count() as u64;

@@ -93,6 +93,9 @@ pub(super) struct Args {
     /// When the first reading falls, below 250ms: a real load begins at any moment between two
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     phase: Duration,
+    /// How long before the load the controller began, and started the first copies [default: they are there]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "phase")]
+    lead: Option<Duration>,
     /// Ready spares at hand
     #[arg(long, value_name = "N", default_value_t = 0)]
     spares: u16,

@@ -1,6 +1,8 @@
 //! What the simulator must reproduce, and what `elastic` must reach. Simulations are the same for
 //! the same seeds, so that their results can be asserted.
 
+mod world;
+
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
