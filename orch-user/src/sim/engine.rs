@@ -3,7 +3,8 @@
 //!
 //! It does what the real thing does: a connection is given to a copy, round robin over the ring,
 //! when it comes, and waits there; copies start and drain side by side; the greatest slot goes
-//! first, out of the ring at once and stopped when its last request is answered.
+//! first, out of the ring at once, and is stopped at the first reading that finds it without a
+//! request. Until then it may come back; a slot whose copy is being stopped has to wait for that.
 
 use std::{
     cmp::Reverse,
@@ -29,6 +30,7 @@ enum Life {
     Starting,
     Well,
     Draining,
+    Stopping,
 }
 
 struct Copy {
@@ -42,10 +44,17 @@ struct Copy {
     time: u64,
 }
 
+impl Copy {
+    fn is_idle(&self) -> bool {
+        self.working == 0 && self.waiting.is_empty()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Happening {
     Answered { slot: u16, came: u64 },
     Started { slot: u16, generation: u32 },
+    Stopped { slot: u16 },
     SpareStarted,
 }
 
@@ -113,7 +122,7 @@ impl Engine<'_> {
     fn begin(&mut self) {
         if !self.world.lead.is_zero() {
             let spares = std::mem::take(&mut self.spares);
-            self.settle(0);
+            self.settle(0, false);
             self.spares = spares;
             return;
         }
@@ -198,9 +207,10 @@ impl Engine<'_> {
                 let copy = self.copies.get_mut(usize::from(slot));
                 if let Some(copy) = copy.filter(|copy| copy.generation == generation) {
                     copy.life = Life::Well;
-                    self.settle(now);
+                    self.settle(now, false);
                 }
             }
+            Happening::Stopped { slot } => self.stopped(slot, now),
             Happening::SpareStarted => {
                 self.spares_coming -= 1;
                 self.spares += 1;
@@ -219,11 +229,7 @@ impl Engine<'_> {
         copy.working -= 1;
         copy.responses += 1;
         copy.time += took;
-        if copy.life == Life::Draining && copy.working == 0 && copy.waiting.is_empty() {
-            self.stop(slot, now);
-        } else {
-            self.work(slot, now);
-        }
+        self.work(slot, now);
     }
 
     fn tick(&mut self, now: u64, driver: &mut dyn Driver) {
@@ -233,7 +239,7 @@ impl Engine<'_> {
             phase: match copy.life {
                 Life::Starting => Phase::Starting,
                 Life::Well => Phase::Ready,
-                Life::Draining | Life::Absent => Phase::Other,
+                Life::Draining | Life::Stopping | Life::Absent => Phase::Other,
             },
             requests: copy.requests,
             responses: copy.responses,
@@ -249,7 +255,7 @@ impl Engine<'_> {
             wish.warm.min(self.world.max),
         );
         self.outcome.changed(before, self.wanted.0);
-        self.settle(now);
+        self.settle(now, true);
         let Some(at) = moment.checked_sub(self.world.lead) else {
             return;
         };
@@ -294,9 +300,12 @@ impl Engine<'_> {
             .count() as u16
     }
 
-    /// Starts what is missing, and lets go what is too much.
-    fn settle(&mut self, now: u64) {
+    /// Starts what is missing, and lets go what is too much. The counts are read whenever a copy
+    /// begins to drain, so those that began before it are seen to be drained, if they are; `read`
+    /// says that they were just read in any case.
+    fn settle(&mut self, now: u64, read: bool) {
         let (_, warm) = self.wanted;
+        let mut drained_last = None;
         for slot in 0..self.world.max {
             let Some(copy) = self.copies.get_mut(usize::from(slot)) else {
                 return;
@@ -306,14 +315,28 @@ impl Engine<'_> {
                 Life::Draining if slot < warm => copy.life = Life::Well,
                 Life::Well if slot >= warm => {
                     copy.life = Life::Draining;
-                    if copy.working == 0 && copy.waiting.is_empty() {
-                        self.stop(slot, now);
-                    }
+                    drained_last = Some(slot);
                 }
                 _ => {}
             }
         }
+        if read || drained_last.is_some() {
+            self.stop_drained(drained_last, now);
+        }
         self.swap_ring();
+    }
+
+    /// Stops the copies that are read to have nothing left, but for the one that was not read since
+    /// it began to drain.
+    fn stop_drained(&mut self, but: Option<u16>, now: u64) {
+        for (slot, copy) in (0..).zip(&mut self.copies) {
+            if copy.life == Life::Draining && copy.is_idle() && but != Some(slot) {
+                copy.life = Life::Stopping;
+                let gone = now.saturating_add(ns(self.world.stop));
+                self.queue
+                    .push(Reverse((gone, Happening::Stopped { slot })));
+            }
+        }
     }
 
     fn start(&mut self, slot: u16, now: u64) {
@@ -338,14 +361,15 @@ impl Engine<'_> {
         }
     }
 
-    fn stop(&mut self, slot: u16, now: u64) {
-        let (lead, end) = (ns(self.world.lead), self.end());
+    /// A copy has ended. Its counts are read before they are forgotten.
+    fn stopped(&mut self, slot: u16, now: u64) {
+        let lead = ns(self.world.lead);
         if let Some(copy) = self.copies.get_mut(usize::from(slot)) {
             copy.life = Life::Absent;
             copy.generation += 1;
-            let gone = (now + ns(self.world.stop)).min(end);
-            self.outcome.copy_ns += gone.saturating_sub(copy.since.max(lead));
+            self.outcome.copy_ns += now.saturating_sub(copy.since.max(lead));
         }
+        self.settle(now, true);
     }
 
     fn swap_ring(&mut self) {

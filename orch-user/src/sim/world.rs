@@ -11,7 +11,7 @@ pub struct World {
     pub service: Dist,
     /// From the order of a copy to its place in the ring.
     pub start: Dist,
-    /// From a copy's last answer to its end, which counts for its seconds and for nothing else.
+    /// From a copy's stop to its end; its slot has no other until then.
     pub stop: Duration,
     /// Requests that a copy works on at a time.
     pub concurrency: usize,

@@ -78,7 +78,7 @@ pub(super) struct Args {
     /// How long a copy takes to start
     #[arg(long, value_name = "TIME", default_value = "700ms")]
     start: Dist,
-    /// How long a copy takes to end once its last request is answered
+    /// How long a copy takes to end once it is stopped, which is when a reading finds it without a request
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     stop: Duration,
     /// Requests that a copy works on at a time
