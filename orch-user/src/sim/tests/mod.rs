@@ -110,6 +110,26 @@ fn elastic_does_little_worse_whenever_its_readings_fall() {
     }
 }
 
+/// A service that nobody has used for a while does as well as one that has just begun.
+#[test]
+fn elastic_does_little_worse_however_long_nobody_came_before() {
+    for second in [0, 1, 2, 5, 60] {
+        for ms in (10..=250).step_by(40) {
+            let mut study = study(predefined(), 0.7, 1);
+            study.world.lead = Duration::from_millis(second * 1000 + ms);
+            let score = study.score(&ELASTIC);
+            assert!(
+                score.unanswered.mean <= 17.0,
+                "{second} s, {ms} ms: {score:?}"
+            );
+            assert!(
+                score.copy_seconds.mean <= 165.0,
+                "{second} s, {ms} ms: {score:?}"
+            );
+        }
+    }
+}
+
 /// No other policy is both cheaper and has no more late requests. Where next to none are late, ours
 /// may cost up to so many times as much.
 fn on_the_front(study: &Study, dearer: f64) {
