@@ -1,12 +1,15 @@
 //! The example `cna` under its known load, for real and in the simulator: 215 requests in half a
 //! minute, for copies that do two a second each.
 
-use std::{collections::HashMap, process::Command};
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use orch::load::report::Report;
 
-use crate::orch::{Kind, Orch, Settings, cna, ensure_image};
+use crate::{
+    orch::{Kind, Orch, Settings, cna, ensure_image},
+    timeline::Timeline,
+};
 
 /// The example's image.
 const IMAGE: &str = "cna:demo";
@@ -22,11 +25,15 @@ pub fn runs() -> u32 {
 pub struct Real {
     /// What the client, the kernel and the controller counted.
     pub report: Report,
-    /// From the order of a copy to its readiness, in seconds, of each copy that was ordered.
+    /// From the order of a copy to its readiness, in seconds, of each copy in its turn, the first one
+    /// included.
     pub starts_s: Vec<f64>,
-    /// From the end of a copy's turn to its own end, in seconds: the lower quartile, since the slower
-    /// ones finished requests first, which the simulator has them do as well. 0 where none went.
+    /// From the stop of a copy to its end, in seconds.
     pub stop_s: f64,
+    /// How long before the load the controller began, in seconds. It has read the counts since.
+    pub lead_s: f64,
+    /// How long a request takes that does not wait, in seconds.
+    pub alone_s: f64,
     /// What `orch sim --from-events` said of its decisions.
     pub replayed: String,
 }
@@ -35,16 +42,6 @@ impl Real {
     /// Mean of the starts, in seconds.
     pub fn start_s(&self) -> f64 {
         self.starts_s.iter().sum::<f64>() / self.starts_s.len() as f64
-    }
-
-    /// When its first reading fell, in seconds after the first request could have come: decisions
-    /// are made at readings, and those are a quarter of a second apart. A late one counts little in
-    /// the median.
-    pub fn phase_s(&self) -> f64 {
-        let decisions = &self.report.controller.as_ref().unwrap().decisions;
-        let mut phases: Vec<f64> = decisions.iter().map(|one| one.at_s % 0.25).collect();
-        phases.sort_by(f64::total_cmp);
-        phases[phases.len() / 2]
     }
 
     /// Seconds of all copies together.
@@ -77,26 +74,41 @@ pub fn run(kind: Kind) -> Real {
     ];
     let words = [&["load", &url, "-o", "json", "--quiet"][..], &words].concat();
     let report = serde_json::from_value(orch.json(&words)).unwrap();
-    let real = Real {
-        report,
-        starts_s: starts_s(&orch),
-        stop_s: stop_s(&orch),
-        replayed: replay(&orch),
-    };
+    let real = measure(&orch, report);
     assert!(orch.end(Signal::SIGINT).success(), "{}", orch.log());
     assert_eq!(orch.remains(), Vec::<String>::new());
     real
 }
 
-/// The same with copies that take as long to start, each in its turn, and with readings at the same
-/// moments.
+/// Puts together what there is to know of a run.
+fn measure(orch: &Orch, report: Report) -> Real {
+    let tape = orch.dir.path().join("tape.json");
+    let replayed = replay(orch, tape.to_str().unwrap());
+    let log = serde_json::from_slice(&std::fs::read(&tape).unwrap()).unwrap();
+    let timeline = Timeline::new(log, orch.events());
+    let watched = report.controller.as_ref().unwrap();
+    Real {
+        starts_s: timeline.starts_s(),
+        stop_s: timeline.stop_s(),
+        lead_s: timeline.lead_s(&watched.decisions),
+        alone_s: timeline.alone_s(),
+        report,
+        replayed,
+    }
+}
+
+/// The same with copies that take as long to start, each in its turn, and to end, requests that take
+/// as long, and readings at the same moments.
 pub fn simulate(real: &Real) -> Simulated {
     let starts = real.starts_s.iter();
     let starts: Vec<_> = starts.map(|s| format!("{:.0}ms", s * 1000.0)).collect();
     let start = starts.join(",");
-    let phase = format!("{:.0}us", real.phase_s() * 1e6);
+    let time = format!("{:.0}us", real.alone_s * 1e6);
     let stop = format!("{:.0}ms", real.stop_s * 1000.0);
-    let words = ["--start", &start, "--stop", &stop, "--phase", &phase];
+    let lead = format!("{:.0}us", real.lead_s * 1e6);
+    let words = [
+        "--start", &start, "--stop", &stop, "--time", &time, "--lead", &lead,
+    ];
     let words = [&["sim", "--policy", "elastic", "-o", "json"][..], &words].concat();
     let output = Command::new(crate::orch::binary())
         .args(words)
@@ -136,10 +148,11 @@ fn agrees(real: &Real, name: &str) -> bool {
     let (lost, copy_s) = (real.report.lost, real.copy_s());
     println!(
         "{name}: {lost} lost at {copy_s:.1} copy-seconds, starts of {:.2} s, ends of {:.2} s, \
-         readings at {:.3} s; simulated {} at {:.1}",
+         requests of {:.4} s, load after {:.3} s; simulated {} at {:.1}",
         real.start_s(),
         real.stop_s,
-        real.phase_s(),
+        real.alone_s,
+        real.lead_s,
         simulated.lost,
         simulated.copy_s
     );
@@ -172,41 +185,8 @@ fn file(orch: &Orch, kind: Kind) -> String {
     )
 }
 
-/// Copies are ordered together when a decision is made; the first one came before any was.
-fn starts_s(orch: &Orch) -> Vec<f64> {
-    let mut ordered = None;
-    let mut starts = Vec::new();
-    for event in orch.events() {
-        match (event.kind.as_str(), ordered) {
-            ("scaled", _) => ordered = Some(event.time),
-            ("ready", Some(ordered)) => starts.push(event.time - ordered),
-            _ => {}
-        }
-    }
-    assert!(!starts.is_empty(), "{}", orch.log());
-    starts
-}
-
-fn stop_s(orch: &Orch) -> f64 {
-    let mut draining = HashMap::new();
-    let mut stops = Vec::new();
-    for event in orch.events() {
-        match event.kind.as_str() {
-            "draining" => {
-                draining.insert(event.slot, event.time);
-            }
-            "stopped" => stops.extend(draining.remove(&event.slot).map(|from| event.time - from)),
-            _ => {}
-        }
-    }
-    stops.sort_by(f64::total_cmp);
-    stops.get(stops.len() / 4).copied().unwrap_or(0.0)
-}
-
-/// Has what its policy was told decided again.
-fn replay(orch: &Orch) -> String {
-    let tape = orch.dir.path().join("tape.json");
-    let path = tape.to_str().unwrap();
+/// Writes down what its policy was told, and has that decided again.
+fn replay(orch: &Orch, path: &str) -> String {
     let done = |words: &[&str]| {
         let output = orch.verb(words);
         assert!(output.status.success(), "{words:?}: {output:?}");

@@ -23,5 +23,6 @@ pub mod server;
 pub mod story;
 pub mod tcp_info;
 pub mod terminal;
+pub mod timeline;
 pub mod volley;
 pub mod wait;

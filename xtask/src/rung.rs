@@ -71,7 +71,7 @@ impl Rung {
             Self::Unit => &[],
             Self::Vm => &["packets", "netns", "process"],
             Self::Packets => &["packets"],
-            Self::Netns => &["netns", "process", "cna"],
+            Self::Netns => &["netns", "process", "timeline", "cna"],
             Self::Docker => &["docker", "docker_dataplane", "docker_runtime"],
             Self::Scenario => &["scenario"],
             Self::Browser => &["browser"],

@@ -19,7 +19,8 @@
 //! - If counts repeat, and the last period says notably more of the time until a copy ordered now is
 //!   ready, that is the rate, and two standard errors of such forecasts are added. They count as repeating
 //!   if the period's forecasts, over all that is known and at least one whole period, were twice as
-//!   good as "as it was when a copy ordered then would have come". What comes as forecast is no longer
+//!   good as "as it was when a copy ordered then would have come"; what was quiet before the first
+//!   request that is known does not count. What comes as forecast is no longer
 //!   notably less than the forecast: copies there are stay for any forecast above the rate.
 //!
 //! Down: to the most that was needed within the hold, `service rate * start² / 2` seconds: while a
@@ -268,7 +269,11 @@ fn lead(start_s: f64) -> usize {
 
 /// The period after which counts repeat, if they do.
 fn season(history: &History, start_s: f64) -> Option<Season> {
-    let counts: Vec<f64> = bins(history, 1.0, SEASON_S as f64).collect();
+    let mut counts: Vec<f64> = bins(history, 1.0, SEASON_S as f64).collect();
+    // What was quiet before the first request was no part of a period, or a load that has just begun
+    // would look less regular the longer nobody came before it.
+    let known = counts.iter().rposition(|count| *count > 0.0);
+    counts.truncate(known.map_or(0, |first| first + 1));
     let lead = lead(start_s);
     // The mean square error of forecasts so far ahead, or no number at all if it is not below `least`.
     let error = |shift: usize, over: usize, least: f64| {

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use super::world::World;
 use crate::{
     config::ScaleConfig,
     scale::{Decision, Metrics, Scaler},
@@ -75,25 +76,23 @@ pub struct Reference {
     service_rate: f64,
     start: Duration,
     max: u16,
+    /// When the load begins.
+    lead: Duration,
     wanted: u16,
     last: (Duration, u64),
     held: VecDeque<(Duration, u16)>,
 }
 
 impl Reference {
-    /// A formula for copies that answer so many requests a second and take so long to start.
-    pub const fn new(
-        formula: Formula,
-        service_rate: f64,
-        start: Duration,
-        (first, max): (u16, u16),
-    ) -> Self {
+    /// A formula for a world whose copies answer so many requests a second and take so long to start.
+    pub fn new(formula: Formula, world: &World, max: u16) -> Self {
         Self {
             formula,
-            service_rate,
-            start,
+            service_rate: world.service_rate(),
+            start: world.start.mean(),
             max,
-            wanted: first,
+            lead: world.lead,
+            wanted: world.first,
             last: (Duration::ZERO, 0),
             held: VecDeque::new(),
         }
@@ -109,6 +108,7 @@ const DRAIN_S: f64 = 2.0;
 
 impl Driver for Reference {
     fn tick(&mut self, now: Duration, metrics: &Metrics) -> Wish {
+        let now = now.saturating_sub(self.lead);
         let (at, requests) = self.last;
         let whole = now >= at + SECOND;
         if whole || matches!(self.formula, Formula::Oracle(_) | Formula::Static(_)) {

@@ -3,7 +3,8 @@
 //!
 //! It does what the real thing does: a connection is given to a copy, round robin over the ring,
 //! when it comes, and waits there; copies start and drain side by side; the greatest slot goes
-//! first, out of the ring at once and stopped when its last request is answered.
+//! first, out of the ring at once, and is stopped at the first reading that finds it without a
+//! request. Until then it may come back; a slot whose copy is being stopped has to wait for that.
 
 use std::{
     cmp::Reverse,
@@ -14,46 +15,14 @@ use std::{
 use rand_pcg::Pcg64Mcg;
 
 use super::{
-    dist::Dist,
     driver::Driver,
     outcome::{Outcome, Sample},
+    world::World,
 };
 use crate::{
     beat::BEAT,
     scale::{Learner, Metrics, Phase, SlotCount},
 };
-
-/// What is simulated, beside arrivals and policy.
-#[derive(Clone, Debug)]
-pub struct World {
-    /// How long a request takes that does not wait.
-    pub service: Dist,
-    /// From the order of a copy to its place in the ring.
-    pub start: Dist,
-    /// From a copy's last answer to its end, which counts for its seconds and for nothing else.
-    pub stop: Duration,
-    /// Requests that a copy works on at a time.
-    pub concurrency: usize,
-    /// Most copies.
-    pub max: u16,
-    /// Copies there are at the start.
-    pub first: u16,
-    /// When clients stop waiting and everything ends.
-    pub end: Duration,
-    /// Answers that take longer are late.
-    pub late: Duration,
-    /// When the first reading falls, below [`BEAT`]: a real pattern begins at any moment between two.
-    pub phase: Duration,
-    /// Ready spares kept at hand: one takes a slot at once, and another is started for it.
-    pub spares: u16,
-}
-
-impl World {
-    /// Requests a second that a busy copy answers.
-    pub fn service_rate(&self) -> f64 {
-        self.concurrency as f64 / self.service.mean().as_secs_f64().max(1e-9)
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
@@ -61,6 +30,7 @@ enum Life {
     Starting,
     Well,
     Draining,
+    Stopping,
 }
 
 struct Copy {
@@ -74,14 +44,21 @@ struct Copy {
     time: u64,
 }
 
+impl Copy {
+    fn is_idle(&self) -> bool {
+        self.working == 0 && self.waiting.is_empty()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Happening {
     Answered { slot: u16, came: u64 },
     Started { slot: u16, generation: u32 },
+    Stopped { slot: u16 },
     SpareStarted,
 }
 
-/// A run under way.
+/// A run under way. Its time begins `lead` before the load does.
 pub struct Engine<'a> {
     world: &'a World,
     rng: Pcg64Mcg,
@@ -136,19 +113,36 @@ pub fn run(
         learner: Learner::default(),
         outcome: Outcome::default(),
     };
-    for copy in engine.copies.iter_mut().take(usize::from(world.first)) {
-        copy.life = Life::Well;
-    }
-    engine.swap_ring();
+    engine.begin();
     engine.go(arrivals, driver);
     engine.finish()
 }
 
 impl Engine<'_> {
+    fn begin(&mut self) {
+        if !self.world.lead.is_zero() {
+            let spares = std::mem::take(&mut self.spares);
+            self.settle(0, false);
+            self.spares = spares;
+            return;
+        }
+        for copy in self.copies.iter_mut().take(usize::from(self.world.first)) {
+            copy.life = Life::Well;
+        }
+        self.swap_ring();
+    }
+
+    /// When everything ends.
+    const fn end(&self) -> u64 {
+        ns(self.world.lead) + ns(self.world.end)
+    }
+
     fn go(&mut self, arrivals: impl Iterator<Item = Duration>, driver: &mut dyn Driver) {
-        let end = ns(self.world.end);
-        let mut arrivals = arrivals.map(ns).take_while(|at| *at < end).peekable();
-        let mut tick = ns(self.world.phase);
+        let (lead, end) = (ns(self.world.lead), self.end());
+        let arrivals = arrivals.map(|at| lead + ns(at));
+        let mut arrivals = arrivals.take_while(|at| *at < end).peekable();
+        // A controller reads for the first time a beat after its beginning.
+        let mut tick = ns(if lead == 0 { self.world.phase } else { BEAT });
         loop {
             let happening = self.queue.peek().map_or(u64::MAX, |Reverse((at, _))| *at);
             let arrival = arrivals.peek().copied().unwrap_or(u64::MAX);
@@ -213,9 +207,10 @@ impl Engine<'_> {
                 let copy = self.copies.get_mut(usize::from(slot));
                 if let Some(copy) = copy.filter(|copy| copy.generation == generation) {
                     copy.life = Life::Well;
-                    self.settle(now);
+                    self.settle(now, false);
                 }
             }
+            Happening::Stopped { slot } => self.stopped(slot, now),
             Happening::SpareStarted => {
                 self.spares_coming -= 1;
                 self.spares += 1;
@@ -234,11 +229,7 @@ impl Engine<'_> {
         copy.working -= 1;
         copy.responses += 1;
         copy.time += took;
-        if copy.life == Life::Draining && copy.working == 0 && copy.waiting.is_empty() {
-            self.stop(slot, now);
-        } else {
-            self.work(slot, now);
-        }
+        self.work(slot, now);
     }
 
     fn tick(&mut self, now: u64, driver: &mut dyn Driver) {
@@ -248,7 +239,7 @@ impl Engine<'_> {
             phase: match copy.life {
                 Life::Starting => Phase::Starting,
                 Life::Well => Phase::Ready,
-                Life::Draining | Life::Absent => Phase::Other,
+                Life::Draining | Life::Stopping | Life::Absent => Phase::Other,
             },
             requests: copy.requests,
             responses: copy.responses,
@@ -264,10 +255,13 @@ impl Engine<'_> {
             wish.warm.min(self.world.max),
         );
         self.outcome.changed(before, self.wanted.0);
-        self.settle(now);
+        self.settle(now, true);
+        let Some(at) = moment.checked_sub(self.world.lead) else {
+            return;
+        };
         let waiting: usize = self.copies.iter().map(|copy| copy.waiting.len()).sum();
         self.outcome.samples.push(Sample {
-            at: moment,
+            at,
             requests: metrics.requests,
             ready: self.count(Life::Well),
             running: self.running(),
@@ -306,9 +300,12 @@ impl Engine<'_> {
             .count() as u16
     }
 
-    /// Starts what is missing, and lets go what is too much.
-    fn settle(&mut self, now: u64) {
+    /// Starts what is missing, and lets go what is too much. The counts are read whenever a copy
+    /// begins to drain, so those that began before it are seen to be drained, if they are; `read`
+    /// says that they were just read in any case.
+    fn settle(&mut self, now: u64, read: bool) {
         let (_, warm) = self.wanted;
+        let mut drained_last = None;
         for slot in 0..self.world.max {
             let Some(copy) = self.copies.get_mut(usize::from(slot)) else {
                 return;
@@ -318,14 +315,28 @@ impl Engine<'_> {
                 Life::Draining if slot < warm => copy.life = Life::Well,
                 Life::Well if slot >= warm => {
                     copy.life = Life::Draining;
-                    if copy.working == 0 && copy.waiting.is_empty() {
-                        self.stop(slot, now);
-                    }
+                    drained_last = Some(slot);
                 }
                 _ => {}
             }
         }
+        if read || drained_last.is_some() {
+            self.stop_drained(drained_last, now);
+        }
         self.swap_ring();
+    }
+
+    /// Stops the copies that are read to have nothing left, but for the one that was not read since
+    /// it began to drain.
+    fn stop_drained(&mut self, but: Option<u16>, now: u64) {
+        for (slot, copy) in (0..).zip(&mut self.copies) {
+            if copy.life == Life::Draining && copy.is_idle() && but != Some(slot) {
+                copy.life = Life::Stopping;
+                let gone = now.saturating_add(ns(self.world.stop));
+                self.queue
+                    .push(Reverse((gone, Happening::Stopped { slot })));
+            }
+        }
     }
 
     fn start(&mut self, slot: u16, now: u64) {
@@ -350,13 +361,15 @@ impl Engine<'_> {
         }
     }
 
-    fn stop(&mut self, slot: u16, now: u64) {
+    /// A copy has ended. Its counts are read before they are forgotten.
+    fn stopped(&mut self, slot: u16, now: u64) {
+        let lead = ns(self.world.lead);
         if let Some(copy) = self.copies.get_mut(usize::from(slot)) {
             copy.life = Life::Absent;
             copy.generation += 1;
-            let gone = (now + ns(self.world.stop)).min(ns(self.world.end));
-            self.outcome.copy_ns += gone - copy.since;
+            self.outcome.copy_ns += now.saturating_sub(copy.since.max(lead));
         }
+        self.settle(now, true);
     }
 
     fn swap_ring(&mut self) {
@@ -367,11 +380,12 @@ impl Engine<'_> {
     }
 
     fn finish(mut self) -> Outcome {
-        let end = ns(self.world.end);
+        let (lead, end) = (ns(self.world.lead), self.end());
         let running = self.copies.iter().filter(|copy| copy.life != Life::Absent);
-        self.outcome.copy_ns += running.map(|copy| end - copy.since).sum::<u64>();
+        let times = running.map(|copy| end - copy.since.max(lead));
+        self.outcome.copy_ns += times.sum::<u64>();
         let spares = u64::from(self.world.spares);
-        self.outcome.copy_ns += spares * end;
+        self.outcome.copy_ns += spares * ns(self.world.end);
         let late = ns(self.world.late);
         let waiting = self.copies.iter().flat_map(|copy| &copy.waiting);
         let overdue = waiting.filter(|came| end - **came > late).count() as u64;

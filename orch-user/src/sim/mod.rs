@@ -9,3 +9,4 @@ pub mod study;
 pub mod synthetic;
 #[cfg(test)]
 mod tests;
+pub mod world;

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::{
     driver::{Driver, Formula, Own, Reference},
-    engine::{World, run},
+    engine::run,
     outcome::Outcome,
+    world::World,
 };
 use crate::{
     arrivals::pattern::{Arrivals, Pattern, Plan, Spacing},
@@ -182,14 +183,7 @@ impl Study {
             Contender::Static(copies) => Formula::Static(*copies),
             Contender::Oracle => Formula::Oracle(self.needs(seed)),
         };
-        let rate = self.world.service_rate();
-        let start = self.world.start.mean();
-        Box::new(Reference::new(
-            formula,
-            rate,
-            start,
-            (self.world.first, self.rules.max),
-        ))
+        Box::new(Reference::new(formula, &self.world, self.rules.max))
     }
 
     /// One run.
@@ -202,14 +196,18 @@ impl Study {
         run(&world, rng(seed), self.arrivals(seed), &mut *driver)
     }
 
-    /// What a policy of the controller decides in the first run, and why. References do not say.
+    /// What a policy of the controller decides in the first run, and why, from the beginning of the
+    /// load on. References do not say.
     pub fn decisions(&self, contender: &Contender) -> Vec<(Duration, Decision)> {
         let Contender::Own(policy) = contender else {
             return Vec::new();
         };
         let mut own = Own::new(self.rules_for(policy), self.world.first);
         run(&self.world, rng(0), self.arrivals(0), &mut own);
-        own.decisions
+        let decisions = own.decisions.into_iter();
+        let of_load =
+            |(at, decision): (Duration, _)| Some((at.checked_sub(self.world.lead)?, decision));
+        decisions.filter_map(of_load).collect()
     }
 
     fn rules_for(&self, policy: &Policy) -> ScaleConfig {
@@ -289,6 +287,7 @@ pub fn seeds_world(start: Duration, end: Duration) -> World {
         late: Duration::from_secs(2),
         stop: Duration::ZERO,
         phase: Duration::ZERO,
+        lead: Duration::ZERO,
         spares: 0,
     }
 }

@@ -78,7 +78,7 @@ pub(super) struct Args {
     /// How long a copy takes to start
     #[arg(long, value_name = "TIME", default_value = "700ms")]
     start: Dist,
-    /// How long a copy takes to end once its last request is answered
+    /// How long a copy takes to end once it is stopped, which is when a reading finds it without a request
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     stop: Duration,
     /// Requests that a copy works on at a time
@@ -93,6 +93,9 @@ pub(super) struct Args {
     /// When the first reading falls, below 250ms: a real load begins at any moment between two
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     phase: Duration,
+    /// How long before the load the controller began, and started the first copies [default: they are there]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "phase")]
+    lead: Option<Duration>,
     /// Ready spares at hand
     #[arg(long, value_name = "N", default_value_t = 0)]
     spares: u16,

@@ -17,8 +17,8 @@ use crate::{
     config::{EXAMPLE, ScaleConfig, parse},
     control::Recording,
     sim::{
-        engine::World,
         study::{Contender, Study, plan as plan_of},
+        world::World,
     },
 };
 
@@ -68,6 +68,7 @@ pub(super) fn study(args: &Args, recording: Option<&Recording>) -> Result<Study,
             late: args.late,
             stop: args.stop,
             phase: args.phase,
+            lead: args.lead.unwrap_or_default(),
             spares: args.spares,
         },
         plan,

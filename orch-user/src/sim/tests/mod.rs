@@ -1,6 +1,8 @@
 //! What the simulator must reproduce, and what `elastic` must reach. Simulations are the same for
 //! the same seeds, so that their results can be asserted.
 
+mod world;
+
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -105,6 +107,26 @@ fn elastic_does_little_worse_whenever_its_readings_fall() {
         let score = study.score(&ELASTIC);
         assert!(score.unanswered.mean <= 16.0, "{ms} ms: {score:?}");
         assert!(score.copy_seconds.mean <= 165.0, "{ms} ms: {score:?}");
+    }
+}
+
+/// A service that nobody has used for a while does as well as one that has just begun.
+#[test]
+fn elastic_does_little_worse_however_long_nobody_came_before() {
+    for second in [0, 1, 2, 5, 60] {
+        for ms in (10..=250).step_by(40) {
+            let mut study = study(predefined(), 0.7, 1);
+            study.world.lead = Duration::from_millis(second * 1000 + ms);
+            let score = study.score(&ELASTIC);
+            assert!(
+                score.unanswered.mean <= 17.0,
+                "{second} s, {ms} ms: {score:?}"
+            );
+            assert!(
+                score.copy_seconds.mean <= 165.0,
+                "{second} s, {ms} ms: {score:?}"
+            );
+        }
     }
 }
 
