@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use orch_common::{
     counter::Reason,
-    layout::program::{EGRESS, GUARD, INGRESS},
+    layout::program::{EGRESS, ENTRY, GUARD, INGRESS},
 };
 use orch_tests::frame::{
     Tcp,
@@ -84,7 +84,7 @@ fn headers_cut_off_anywhere_pass_untouched() {
         (Tcp::new(client6(1), at6(80), SYN).frame(), 54),
     ] {
         for len in shortest..whole.len() {
-            for program in [INGRESS, EGRESS, GUARD] {
+            for program in [INGRESS, EGRESS, GUARD, ENTRY] {
                 let trial = world.plane().trial(program, &whole[..len]).unwrap();
                 assert_eq!(trial.verdict, PASS, "{len} bytes");
                 assert_eq!(hex(&trial.frame), hex(&whole[..len]), "{len} bytes");
@@ -112,7 +112,7 @@ fn ipv6_cut_off_anywhere_passes_untouched() {
             syn.to.set_port(port);
             let whole = syn.frame();
             for len in 54..whole.len() {
-                for program in [INGRESS, EGRESS, GUARD] {
+                for program in [INGRESS, EGRESS, GUARD, ENTRY] {
                     let trial = world.plane().trial(program, &whole[..len]).unwrap();
                     assert_eq!(trial.verdict, PASS, "{len} bytes to {port}");
                     assert_eq!(hex(&trial.frame), hex(&whole[..len]), "{len} to {port}");
@@ -146,7 +146,7 @@ fn other_protocols_pass_untouched() {
         ("tagged twice", tagged(&tagged(&slot, 5), 6)),
     ];
     for (what, frame) in &table {
-        for program in [INGRESS, EGRESS, GUARD] {
+        for program in [INGRESS, EGRESS, GUARD, ENTRY] {
             let trial = world.plane().trial(program, frame).unwrap();
             assert_eq!(
                 (trial.verdict, hex(&trial.frame)),

@@ -11,6 +11,7 @@ mod foreign;
 mod guard;
 mod hold;
 mod icmp;
+mod inside;
 mod many;
 mod pulse;
 mod random;

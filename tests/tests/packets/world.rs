@@ -3,7 +3,7 @@
 use std::{
     fmt::Write,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -257,6 +257,10 @@ impl World {
 
     pub(crate) fn plane(&mut self) -> &mut Dataplane {
         self.dataplane.as_mut().unwrap()
+    }
+
+    pub(crate) fn pin_dir(&self) -> &Path {
+        &self.pin_dir
     }
 
     /// Changes something in the host's namespace.

@@ -8,7 +8,7 @@ use std::{
 
 use orch_common::{
     counter::Reason,
-    layout::program::{EGRESS, GUARD, INGRESS, VETH},
+    layout::program::{EGRESS, ENTRY, GUARD, INGRESS, VETH},
     slot::SlotState,
 };
 use orch_tests::frame::{Tcp, tagged};
@@ -181,7 +181,7 @@ fn share(seed: u64, frames: u64) -> Share {
         }
         let frame = roll(&mut dice);
         let place = || format!("seed {seed:#x}, frame {count}");
-        for program in [INGRESS, EGRESS, GUARD, VETH] {
+        for program in [INGRESS, EGRESS, GUARD, VETH, ENTRY] {
             let (ours, tcp) = judge(program, &frame, &addresses);
             share.kinds[ours as usize] += 1;
             let Ok(trial) = world.plane().trial(program, &frame) else {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use orch::dataplane::Trial;
-use orch_common::layout::program::{EGRESS, GUARD, INGRESS, VETH};
+use orch_common::layout::program::{EGRESS, ENTRY, GUARD, INGRESS, VETH};
 
 use super::{
     super::world::{DROP, PASS, REDIRECT, at, at6, backend, backend6},
@@ -117,6 +117,9 @@ fn behind_ip(frame: &[u8], tcp: usize, end: usize, local: IpAddr, fragment: bool
 
 /// What the programs may do to this frame.
 pub(super) fn judge(program: &str, frame: &[u8], addresses: &[IpAddr]) -> (Ours, usize) {
+    if program == ENTRY {
+        return (Ours::Not, 0);
+    }
     let arrives = program == INGRESS || program == GUARD;
     let seen = match see(frame, arrives) {
         Ok(Some(seen)) => seen,
