@@ -141,6 +141,11 @@ impl NetNs {
 pub struct Entry(File);
 
 impl Entry {
+    /// The way to where a process is.
+    pub fn of(pid: u32) -> Self {
+        Self(File::open(format!("/proc/{pid}/ns/net")).unwrap())
+    }
+
     /// The way back to where the calling thread is.
     pub fn here() -> Self {
         Self(File::open("/proc/thread-self/ns/net").unwrap())

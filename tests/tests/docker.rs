@@ -6,7 +6,8 @@ use orch_tests::{
     engine::Way,
     orch::{Kind::Docker, Orch, Settings, docker},
     story::{
-        drill, gateway, hold, lifetime, refusals, reload, replace, scale, spare, trouble, volume,
+        clients, drill, gateway, hold, lifetime, refusals, reload, replace, scale, spare, trouble,
+        volume,
     },
 };
 use serde_json::{Value, json};
@@ -44,6 +45,11 @@ fn clients_outside_notice_no_death() {
 #[test]
 fn local_clients_notice_no_death() {
     drill::local_clients();
+}
+
+#[test]
+fn clients_on_the_host_and_in_containers_are_counted() {
+    clients::of_host_and_container_are_counted();
 }
 
 #[test]
