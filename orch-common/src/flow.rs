@@ -13,11 +13,13 @@ use crate::{
 pub struct FlowKey {
     /// The client.
     pub client: Address,
-    /// The address of this host that the client connected to.
+    /// The address of this host that the client connected to; for a socket of this host, the backend's
+    /// own ([`Flow::is_of_socket`]).
     pub local: Address,
     /// The client's port.
     pub client_port: u16,
-    /// The service's port; for a connection past the balancer, the slot's.
+    /// The service's port; for a connection past the balancer, the slot's; for a socket of this host,
+    /// the backend's.
     pub local_port: u16,
 }
 
@@ -169,7 +171,8 @@ pub const fn reach(sent: u64, side: Side, end: u32) -> Option<(u64, u32)> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flow {
-    /// 1 while the flow is counted in its slot's `live`. Changed by atomic exchange alone, so that
+    /// 1 while the flow is counted in its slot's `live`; for one of a socket ([`Self::is_of_socket`]),
+    /// while there is that socket. Changed by atomic exchange alone, so that
     /// a flow is counted and discounted exactly once whichever CPU sees its end.
     pub live: u64,
     /// When the request in flight began, in nanoseconds of the monotonic clock; before the first
@@ -213,7 +216,8 @@ pub struct Flow {
     pub ticket: u32,
     /// The host's end of the backend's interface; 0 for delivery `port`.
     pub ifindex: u32,
-    /// The interface by which replies go to the client, for delivery `direct`.
+    /// The interface by which replies go to the client, for delivery `direct`; for one of a socket, a
+    /// number that a later connection between the same ends does not have.
     pub uplink: u32,
     /// The backend's own address, for delivery `direct`.
     pub address: Address,

@@ -65,7 +65,7 @@ pub mod map {
     pub const CURSOR: &str = "CURSOR";
     /// TCP port to [`crate::service::Port`]. Written by the controller.
     pub const PORTS: &str = "PORTS";
-    /// One bit per TCP port: whether a balanced socket of this host may be connected to it. Eight
+    /// One bit per TCP port: whether it is a slot's, to which a balanced socket may be connected. Eight
     /// kilobytes that stay in the first cache, for a question that every packet of every socket
     /// asks. Written by the controller.
     pub const SOCKET_PORTS: &str = "SOCKET_PORTS";

@@ -2,12 +2,12 @@
 
 use aya_ebpf::{
     bindings::{BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock_ops},
-    helpers::generated::bpf_sk_storage_get,
+    helpers::{bpf_ktime_get_ns, generated::bpf_sk_storage_get},
 };
 use orch_common::{
     address::{self, Address},
     counter::Failure,
-    flow::{Counting, Flow, Socket, mark},
+    flow::{Counting, Flow, FlowState, Socket, mark},
 };
 
 use crate::{flow, maps, tally};
@@ -23,8 +23,17 @@ pub fn dials(ops: *mut bpf_sock_ops) {
     if !its.is_of_socket() || its.live == 0 || matches!(its.counting, Counting::None) {
         return;
     }
+    // It may have been told to connect elsewhere since. In network order, in the upper half.
+    // SAFETY: the context is the kernel's.
+    let asked = u32::from_be(unsafe { (&raw const (*ops).remote_port).read_volatile() });
+    if asked != u32::from(its.backend_port) {
+        return;
+    }
     let v6 = !address::is_v4(&its.address);
     (socket.client, socket.client_port) = own(ops, v6);
+    // Tells this connection from a later one between the same ends, and is never zero.
+    // SAFETY: the helper has no preconditions.
+    socket.flow.uplink = unsafe { bpf_ktime_get_ns() } as u32 | 1;
     note(socket);
 }
 
@@ -85,6 +94,7 @@ fn note(socket: &Socket) {
         generation: its.generation,
         backend_port: its.backend_port,
         ifindex: its.ifindex,
+        uplink: its.uplink,
         address: its.address,
         // The SYN says what it is.
         client_next: 0,
@@ -93,14 +103,18 @@ fn note(socket: &Socket) {
     let _ = maps::insert_flow(&key, &flow);
 }
 
-/// The socket ends. What it has sent may still be on its way, and answered.
+/// The socket ends, or connects anew. What it has sent may still be on its way, and answered.
 #[inline(always)]
 pub fn hang_up(socket: &Socket) {
-    if let Some(flow) = maps::flow(&socket.key())
+    let key = socket.key();
+    if let Some(flow) = maps::flow(&key)
         && flow.is_of_socket()
-        && flow.generation == socket.flow.generation
+        && flow.uplink == socket.flow.uplink
     {
         tally::cut(flow, Failure::Aborted);
         flow.live = 0;
+        if matches!(flow.state, FlowState::SynSent | FlowState::Closed) {
+            maps::remove_flow(&key);
+        }
     }
 }

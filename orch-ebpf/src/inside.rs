@@ -5,7 +5,7 @@
 use aya_ebpf::programs::TcContext;
 use orch_common::{
     counter::Failure,
-    flow::{Flags, Flow, FlowState, Side, mark},
+    flow::{Flags, Flow, FlowKey, FlowState, Side, mark},
 };
 
 use crate::{
@@ -31,15 +31,27 @@ pub fn entering(ctx: &TcContext) -> Verdict {
         && flow.is_of_socket()
     {
         sends(flow, &segment);
+        ends(&key, flow);
     }
     Verdict::Untouched
+}
+
+/// Forgets a connection that is over, and whose socket has gone: the table is there for what is open.
+#[inline(always)]
+pub fn ends(key: &FlowKey, flow: &Flow) {
+    if flow.live == 0 && matches!(flow.state, FlowState::Closed) {
+        maps::remove_flow(key);
+    }
 }
 
 /// What a client's segment does to its flow.
 #[inline(always)]
 pub fn sends(flow: &mut Flow, segment: &Segment) {
     let closes = if segment.flags.opens() {
-        opens(flow, segment);
+        // A SYN in a later state is not its socket's: anybody on the bridge may forge one.
+        if matches!(flow.state, FlowState::SynSent) {
+            opens(flow, segment);
+        }
         false
     } else {
         flow::advance(flow, Side::Client, segment)
@@ -53,10 +65,11 @@ pub fn sends(flow: &mut Flow, segment: &Segment) {
 /// A socket sends its SYN, perhaps again because nobody answers.
 #[inline(always)]
 fn opens(flow: &mut Flow, segment: &Segment) {
-    if flow.isn != segment.seq || flow.client_next == 0 {
+    flow.seen = maps::epoch();
+    if flow.client_next == 0 {
         flow.isn = segment.seq;
         flow.client_next = segment.seq.wrapping_add(1);
-    } else if matches!(flow.state, FlowState::SynSent) && !flow.is(mark::REPEATED) {
+    } else if flow.isn == segment.seq && !flow.is(mark::REPEATED) {
         flow.set(mark::REPEATED, true);
         tally::failed(flow, Failure::Timeout);
     }

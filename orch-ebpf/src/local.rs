@@ -98,7 +98,7 @@ fn balance<const V6: bool>(call: &Call<'_, V6>) {
     };
     if let Some(socket) = storage::of(call.ctx, 0) {
         // An earlier attempt of the same socket.
-        live::discount(&mut socket.flow);
+        storage::give_up(socket);
     }
     let source = || select::hash(call.cookie);
     let reason = match backend::choose(index, service, source, |pick| call.reaches(pick)) {
@@ -128,7 +128,7 @@ fn answer_for<const V6: bool>(call: &Call<'_, V6>, port: &Port) {
         return;
     }
     if let Some(socket) = storage::of(call.ctx, 0) {
-        live::discount(&mut socket.flow);
+        storage::give_up(socket);
     }
     count(call.give(&pick, Counting::None, Reason::LocalSlot));
 }

@@ -194,7 +194,7 @@ pub fn set_generation(key: SlotKey, generation: u32) {
     }
 }
 
-/// A flow from outside.
+/// A flow.
 #[inline(always)]
 pub fn flow(key: &FlowKey) -> Option<&'static mut Flow> {
     element(FLOWS.get_ptr_mut(key))

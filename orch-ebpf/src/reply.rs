@@ -10,7 +10,7 @@ use orch_common::{
 };
 
 use crate::{
-    backend, exchange, flow, live, maps,
+    backend, exchange, flow, inside, live, maps,
     packet::{self, ETHERNET, Located},
     redirect, rescue, retake, rewrite,
     segment::Segment,
@@ -118,6 +118,7 @@ fn answer<const DIRECT: bool>(
     }
     let closes = take(flow, segment);
     if DIRECT && !outside {
+        inside::ends(key, flow);
         return Verdict::Untouched;
     }
     if closes {

@@ -34,12 +34,29 @@ pub fn released(ctx: &SockContext) {
             .as_mut()
     };
     if let Some(socket) = found {
+        give_up(socket);
+    }
+}
+
+/// The connection of a socket ends: its owner has closed it, or connects it anew.
+#[inline(always)]
+pub fn give_up(socket: &mut Socket) {
+    orch_give_up(socket);
+}
+
+/// Checked once by itself (`choice`), and always 0.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn orch_give_up(socket: *mut Socket) -> i32 {
+    // SAFETY: the verifier knows the size and lets nobody call with less; it may be null.
+    if let Some(socket) = unsafe { socket.as_mut() } {
         tally::cut(&mut socket.flow, Failure::Aborted);
         if socket.flow.is_of_socket() {
             dial::hang_up(socket);
         }
         live::discount(&mut socket.flow);
     }
+    0
 }
 
 /// What is remembered of the socket that makes the call.

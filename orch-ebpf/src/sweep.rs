@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_for_each_map_elem;
 use orch_common::{
     counter::Reason,
-    flow::{Census, Flow, FlowKey, mark},
+    flow::{Census, Flow, FlowKey, FlowState, mark},
 };
 
 use crate::{backend, flow, live, maps, tally, verdict::count};
@@ -38,7 +38,10 @@ pub fn sweep() -> i32 {
 
 /// Looks at one flow.
 extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &mut Sweep) -> i64 {
-    if sweep.epoch.wrapping_sub(flow.seen) <= flow.state.patience() {
+    // The socket says when it ends, however long it is silent.
+    let is_held = flow.is_of_socket() && flow.live == 1;
+    let waits = is_held && matches!(flow.state, FlowState::Established);
+    if waits || sweep.epoch.wrapping_sub(flow.seen) <= flow.state.patience() {
         sweep.left += 1;
         found(flow, sweep.epoch);
         return 0;

@@ -19,7 +19,8 @@ pub struct Snapshot {
     pub services: Vec<ServiceRow>,
     /// A row per slot.
     pub slots: Vec<SlotRow>,
-    /// Flows from outside that the data plane remembers.
+    /// Connections that the data plane remembers: those from outside, and local ones to backends' own
+    /// addresses.
     pub flows: u64,
     /// Packets by what became of them: `Reason::name` and how many.
     pub reasons: Vec<(String, u64)>,

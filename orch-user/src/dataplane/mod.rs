@@ -289,6 +289,7 @@ impl Dataplane {
     /// Forgets a slot and its counters. Its flows are dead from now on.
     pub fn remove_slot(&mut self, key: SlotKey) -> Result<(), DataplaneError> {
         if self.slots.get(&key, 0).is_err() {
+            self.no_longer_reached(key)?;
             return self.tables.remove_counters(key);
         }
         self.command(&bare(Verb::Remove, key))?;
@@ -343,7 +344,7 @@ impl Dataplane {
         })
     }
 
-    /// A flow from outside.
+    /// A flow: one from outside, or of a local client to a backend's own address.
     pub fn flow(&self, key: &FlowKey) -> Result<Option<Flow>, DataplaneError> {
         let map = self
             .ebpf

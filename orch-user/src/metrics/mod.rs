@@ -180,7 +180,11 @@ fn slots(page: &mut Page, snapshot: &Snapshot) {
 
 fn flows(page: &mut Page, snapshot: &Snapshot) {
     let name = "orch_flows";
-    page.head(name, "gauge", "Flows from outside that are remembered.");
+    page.head(
+        name,
+        "gauge",
+        "Connections that are remembered: from outside, and local ones to backends' own addresses.",
+    );
     page.line(name, &[], snapshot.flows);
     let is_drop = |name: &str| {
         let reason = Reason::ALL.iter().find(|reason| reason.name() == name);

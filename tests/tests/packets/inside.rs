@@ -37,11 +37,22 @@ impl World {
             address: key.local,
             ..Flow::default()
         };
+        self.flows().insert(key, flow, 0).unwrap();
+        talk
+    }
+
+    /// Its socket is gone.
+    fn released(&mut self, talk: &Talk) {
+        let flow = self.flow(talk).unwrap();
+        let key = flow_key(talk.client, talk.asked);
+        let gone = Flow { live: 0, ..flow };
+        self.flows().insert(key, gone, 0).unwrap();
+    }
+
+    fn flows(&self) -> HashMap<MapData, FlowKey, Flow> {
         let path = self.pin_dir().join(format!("v{LAYOUT_VERSION}/maps"));
         let map = MapData::from_pin(path.join(map::FLOWS)).unwrap();
-        let mut flows: HashMap<_, FlowKey, Flow> = HashMap::try_from(Map::LruHashMap(map)).unwrap();
-        flows.insert(key, flow, 0).unwrap();
-        talk
+        HashMap::try_from(Map::LruHashMap(map)).unwrap()
     }
 
     /// A segment passes as it is.
@@ -154,6 +165,13 @@ fn nobody_outside_gets_at_them() {
         for segment in &forged {
             world.sees("forged", INGRESS, segment);
         }
+        // Who is on the bridge can send what looks like a client's.
+        world.sees(
+            "a SYN of somebody else",
+            ENTRY,
+            &talk.says(SYN, 0x7000_0000, 0),
+        );
+        world.sees("his RST", ENTRY, &talk.says(RST, 0x7000_0001, 0));
         let flow = world.flow(&talk).unwrap();
         assert_eq!((flow.state, flow.isn), (FlowState::Established, 1000));
     }
@@ -194,4 +212,28 @@ fn one_that_is_silent_for_long_waits_no_longer() {
     }
     assert!(world.flow(&talk).is_none());
     assert_eq!((world.first().in_flight, world.live()[0]), (0, 0));
+}
+
+#[test]
+fn what_is_over_is_forgotten_once_its_socket_is_gone() {
+    let mut world = World::direct();
+    for family in FAMILIES {
+        for backend_last in [true, false] {
+            let talk = world.dials(family, 40_040);
+            world.opened(&talk);
+            world.released(&talk);
+            let mut ends = [
+                (ENTRY, talk.says(FIN | ACK, 1001, 501)),
+                (VETH, talk.answers(0, FIN | ACK, 501, 1002)),
+            ];
+            if !backend_last {
+                ends.reverse();
+            }
+            for (program, fin) in &ends {
+                assert!(world.flow(&talk).is_some());
+                world.sees("FIN", program, fin);
+            }
+            assert!(world.flow(&talk).is_none());
+        }
+    }
 }
