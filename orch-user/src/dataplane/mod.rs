@@ -2,38 +2,25 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
-    time::Duration,
+    path::Path,
 };
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{TestRun, TestRunOptions},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
 };
 use orch_common::{
-    command::{SlotCommand, Verb},
-    counter::{Bytes, Reason, SlotCounters},
+    counter::Reason,
     event::{Event, EventKind},
-    flow::{Flow, FlowKey},
-    latency::Histogram,
-    layout::{map, program},
+    layout::program,
     pulse::Pulse,
-    slot::{Owner, Slot, SlotKey, SlotState},
+    slot::{Owner, Slot, SlotKey},
 };
 
 use self::{
-    attach::Role,
-    hold::Hold,
-    host::{Interface, to_address},
-    open::Parts,
-    pin::Pins,
-    recount::Recount,
-    sockets::Sockets,
-    tables::Tables,
-    ways::Ways,
+    attach::Role, hold::Hold, host::Interface, open::Parts, pin::Pins, recount::Recount,
+    sockets::Sockets, tables::Tables, ways::Ways,
 };
 use crate::config::{DataplaneConfig, Interfaces, ServiceConfig};
 
@@ -49,11 +36,14 @@ mod measure;
 mod netns;
 mod open;
 mod pin;
+mod reading;
 mod recount;
 mod sandbox;
 mod signals;
+mod slots;
 mod sockets;
 mod tables;
+mod trial;
 mod uplinks;
 mod ways;
 
@@ -62,94 +52,11 @@ pub use self::{
     error::DataplaneError,
     hold::{HoldTerms, Injected},
     measure::{MapMemory, ProgramSize},
+    reading::{Reading, SlotReading},
     signals::{SignalHook, signal_hook},
+    slots::{Reach, SlotEntry},
+    trial::Trial,
 };
-
-/// How connections reach a backend.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Reach {
-    /// At an address of this host: only the port is rewritten.
-    #[default]
-    Port,
-    /// At its own address, past bridge, connection tracking and docker-proxy.
-    Direct {
-        /// The file of its network namespace, as the engine names it (`SandboxKey`).
-        netns: PathBuf,
-    },
-}
-
-/// A slot as the controller wants it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlotEntry {
-    /// Where the backend listens: for [`Reach::Direct`], its own address and port.
-    pub address: SocketAddr,
-    /// How connections get there.
-    pub reach: Reach,
-    /// Its first process, as this host numbers it: when that ends, the backend has ended.
-    pub pid: Option<u32>,
-    /// The slot's port on this host.
-    pub port: u16,
-    /// What the slot is doing.
-    pub state: SlotState,
-    /// Raised by one with every new backend of the slot; at least 1.
-    pub generation: u32,
-}
-
-/// A slot as the kernel has it.
-#[derive(Clone, Copy, Debug)]
-pub struct SlotReading {
-    /// Which.
-    pub key: SlotKey,
-    /// Its port on this host.
-    pub port: u16,
-    /// Where its backend listens; `None` for a slot of which only counts are left.
-    pub address: Option<SocketAddr>,
-    /// What it is doing.
-    pub state: SlotState,
-    /// Generation of its backend.
-    pub generation: u32,
-    /// Connections that are open now.
-    pub live: u64,
-    /// Connections ever given to it.
-    pub connections: u64,
-    /// Why picks pass it by; `None` while they consider it.
-    pub passed_by: Option<EventKind>,
-    /// Requests, responses, and connections that failed.
-    pub counters: SlotCounters,
-    /// Requests that have begun and wait for a response.
-    pub in_flight: u64,
-    /// Bytes of payload.
-    pub bytes: Bytes,
-}
-
-/// What the kernel has counted.
-#[derive(Clone, Debug)]
-pub struct Reading {
-    /// Per slot.
-    pub slots: Vec<SlotReading>,
-    /// Packets by what became of them.
-    pub reasons: [u64; Reason::COUNT],
-}
-
-impl Default for Reading {
-    fn default() -> Self {
-        Self {
-            slots: Vec::new(),
-            reasons: [0; Reason::COUNT],
-        }
-    }
-}
-
-/// What a program made of a frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trial {
-    /// The TC action.
-    pub verdict: i32,
-    /// The frame afterwards.
-    pub frame: Vec<u8>,
-    /// How long the program ran.
-    pub duration: Duration,
-}
 
 /// The loaded, attached and pinned data plane.
 pub struct Dataplane {
@@ -232,133 +139,6 @@ impl Dataplane {
         self.watch_sockets()
     }
 
-    /// Creates or changes a slot; its counters stay. Connections of an earlier generation are dead.
-    /// For [`Reach::Direct`] the backend must run: the way to it is looked for.
-    pub fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Result<(), DataplaneError> {
-        self.tables.ensure_counters(key)?;
-        let way = self.way(key, entry)?;
-        self.reached(key, way.ifindex)?;
-        self.command(&SlotCommand {
-            verb: Verb::Set as u32,
-            key,
-            address: to_address(entry.address.ip()),
-            port: entry.port,
-            backend_port: entry.address.port(),
-            state: entry.state as u32,
-            generation: entry.generation,
-            address6: way.address6,
-            ifindex: way.ifindex,
-            bridge: way.bridge,
-            live: 0,
-            waiting: 0,
-        })?;
-        self.watch_process(key, entry)?;
-        if way.ifindex == 0 {
-            return self.forget_way(key, None);
-        }
-        self.forget_way(key, Some((entry.address, way)))
-    }
-
-    /// Has the kernel notice when the backend's first process ends. One that has ended already is
-    /// the runtime's to tell.
-    fn watch_process(&mut self, key: SlotKey, entry: &SlotEntry) -> Result<(), DataplaneError> {
-        self.forget_process(key, entry.pid);
-        let Some(pid) = entry.pid else {
-            return Ok(());
-        };
-        let owner = Owner {
-            slot: key,
-            generation: entry.generation,
-        };
-        self.processes
-            .insert(pid, owner, 0)
-            .map_err(DataplaneError::map(map::PROCESSES))?;
-        self.pids.insert(key, pid);
-        Ok(())
-    }
-
-    fn forget_process(&mut self, key: SlotKey, but: Option<u32>) {
-        if self.pids.get(&key).copied() != but
-            && let Some(pid) = self.pids.remove(&key)
-        {
-            // The kernel has removed it if it has ended.
-            let _ = self.processes.remove(&pid);
-        }
-    }
-
-    /// Forgets a slot and its counters. Its flows are dead from now on.
-    pub fn remove_slot(&mut self, key: SlotKey) -> Result<(), DataplaneError> {
-        if self.slots.get(&key, 0).is_err() {
-            self.no_longer_reached(key)?;
-            return self.tables.remove_counters(key);
-        }
-        self.command(&bare(Verb::Remove, key))?;
-        self.forget_process(key, None);
-        self.forget_way(key, None)?;
-        self.no_longer_reached(key)?;
-        self.tables.remove_counters(key)
-    }
-
-    fn command(&mut self, command: &SlotCommand) -> Result<(), DataplaneError> {
-        let refused = DataplaneError::Slot {
-            service: command.key.service,
-            slot: command.key.slot,
-        };
-        match self.run(program::COMMAND, &command.to_frame())? {
-            0 => Ok(()),
-            _ => Err(refused),
-        }
-    }
-
-    /// Runs a program once on a frame and gives its answer.
-    fn run(&mut self, name: &'static str, frame: &[u8]) -> Result<u32, DataplaneError> {
-        let tc = load::classifier(&mut self.ebpf, name)?;
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            ..TestRunOptions::new()
-        };
-        let result = tc
-            .test_run(options)
-            .map_err(DataplaneError::program(name, "test run"))?;
-        Ok(result.return_value)
-    }
-
-    /// Runs a TC program once on a frame, as if it had come by, without an interface: for packet
-    /// tests and measurements. `name` is one of `orch_common::layout::program`.
-    pub fn trial(&mut self, name: &'static str, frame: &[u8]) -> Result<Trial, DataplaneError> {
-        let mut after = vec![0; frame.len() + 256];
-        let tc = load::classifier(&mut self.ebpf, name)?;
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut after),
-            ..TestRunOptions::new()
-        };
-        let result = tc
-            .test_run(options)
-            .map_err(DataplaneError::program(name, "test run"))?;
-        after.truncate(result.data_size_out as usize);
-        Ok(Trial {
-            verdict: result.return_value.cast_signed(),
-            frame: after,
-            duration: result.duration,
-        })
-    }
-
-    /// A flow: one from outside, or of a local client to a backend's own address.
-    pub fn flow(&self, key: &FlowKey) -> Result<Option<Flow>, DataplaneError> {
-        let map = self
-            .ebpf
-            .map(map::FLOWS)
-            .ok_or(DataplaneError::Missing { name: map::FLOWS })?;
-        let flows: HashMap<&MapData, FlowKey, Flow> =
-            HashMap::try_from(map).map_err(DataplaneError::map(map::FLOWS))?;
-        match flows.get(key, 0) {
-            Ok(flow) => Ok(Some(flow)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(DataplaneError::map(map::FLOWS)(error)),
-        }
-    }
-
     /// Swaps the ring of a service atomically.
     pub fn set_ring(&mut self, service: u16, slots: &[u16]) -> Result<(), DataplaneError> {
         self.tables.set_ring(service, slots)
@@ -367,41 +147,6 @@ impl Dataplane {
     /// The slots in the ring of a service: what an earlier controller left, if nothing was set.
     pub fn ring(&self, service: u16) -> Vec<u16> {
         self.tables.ring(service)
-    }
-
-    /// Reads slots and counters.
-    pub fn read(&self) -> Result<Reading, DataplaneError> {
-        let mut reading = Reading::default();
-        for key in self.tables.counted() {
-            let slot = self.slots.get(&key, 0).ok();
-            let pulse = self.pulses.get(&key.index(), 0).ok();
-            reading.slots.push(SlotReading {
-                key,
-                port: slot.map_or(0, |slot| slot.port),
-                address: slot.map(|slot| {
-                    let ip = Ipv6Addr::from(slot.address).to_canonical();
-                    SocketAddr::new(ip, slot.backend_port)
-                }),
-                generation: slot.map_or(0, |slot| slot.generation),
-                state: slot.map_or(SlotState::Failed, |slot| slot.state),
-                live: slot.map_or(0, |slot| slot.live),
-                passed_by: slot.and_then(|slot| passed_by(&slot, pulse.as_ref())),
-                connections: slot.map_or(0, |slot| slot.connections),
-                counters: self.tables.counters(key),
-                in_flight: slot.and(pulse).map_or(0, |pulse| pulse.in_flight()),
-                bytes: self.tables.bytes(key),
-            });
-        }
-        reading.slots.sort_unstable_by_key(|slot| slot.key);
-        for (reason, sum) in Reason::ALL.into_iter().zip(&mut reading.reasons) {
-            *sum = self.count(reason)?;
-        }
-        Ok(reading)
-    }
-
-    /// Response times of one slot.
-    pub fn latency(&self, key: SlotKey) -> Result<Histogram, DataplaneError> {
-        Ok(self.tables.latency(key))
     }
 
     /// Makes the kernel's idea of the host equal to the host: interfaces (attaches new ones, lets
@@ -448,15 +193,6 @@ impl Dataplane {
         Ok(left)
     }
 
-    /// How often something has become of a packet.
-    fn count(&self, reason: Reason) -> Result<u64, DataplaneError> {
-        let cpus = self.reasons.get(&(reason as u32), 0);
-        Ok(cpus
-            .map_err(DataplaneError::map(map::REASONS))?
-            .iter()
-            .sum())
-    }
-
     /// Slots that picks pass by since the last call, until [`Self::set_slot`] is called again, and
     /// why. A backend that has ended is the runtime's to tell: a probe could say no more than that.
     pub fn alarms(&mut self) -> Vec<Event> {
@@ -500,31 +236,4 @@ impl Dataplane {
         attach::remove_filters(&pins)?;
         pins.remove()
     }
-}
-
-/// A command that needs to know no more than which slot.
-fn bare(verb: Verb, key: SlotKey) -> SlotCommand {
-    SlotCommand {
-        verb: verb as u32,
-        key,
-        address: to_address(IpAddr::from([0; 4])),
-        port: 0,
-        backend_port: 0,
-        state: 0,
-        generation: 0,
-        address6: [0; 16],
-        ifindex: 0,
-        bridge: 0,
-        live: 0,
-        waiting: 0,
-    }
-}
-
-/// Why picks pass a slot by, as far as that is known.
-fn passed_by(slot: &Slot, pulse: Option<&Pulse>) -> Option<EventKind> {
-    if slot.alive == 1 {
-        return None;
-    }
-    let kind = pulse.and_then(|pulse| EventKind::from_number(pulse.why));
-    Some(kind.unwrap_or(EventKind::Refused))
 }

@@ -11,7 +11,7 @@ use orch_common::{
     slot::{Slot, SlotKey},
 };
 
-use super::{Dataplane, DataplaneError, bare, tables::Tables};
+use super::{Dataplane, DataplaneError, slots::bare, tables::Tables};
 
 /// A table that is so full, in parts of its size, may have been full.
 const CROWDED: u64 = 2;
