@@ -3,6 +3,11 @@
 
 use std::{fs, path::Path, process::Command, sync::Once};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use crate::wait::until;
 
 static SWEPT: Once = Once::new();
@@ -12,9 +17,12 @@ pub fn once() {
     SWEPT.call_once(sweep);
 }
 
-/// Removes pins, namespaces, containers and volumes of test processes that are no more. Other
-/// processes may do the same meanwhile.
+/// Removes pins, namespaces, containers and volumes of test processes that are no more, and ends the
+/// copies that their controllers left running. Other processes may do the same meanwhile.
 pub fn sweep() {
+    for copy in copies() {
+        let _ = kill(copy, Signal::SIGKILL);
+    }
     for name in orphans("/sys/fs/bpf") {
         let pins = Path::new("/sys/fs/bpf").join(&name);
         until("old pins go", || {
@@ -35,10 +43,31 @@ pub fn sweep() {
 fn orphans(directory: &str) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let gone = |name: &String| {
-        maker(name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
-    };
-    names.filter(gone).collect()
+    names.filter(|name| is_gone(name)).collect()
+}
+
+/// Processes that were started with a volume of a controller of a test that is no more: they have
+/// ports that others want.
+fn copies() -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| is_left(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()))
+        .map(Pid::from_raw)
+        .collect()
+}
+
+/// Whether an argument ends with the name of such a volume.
+fn is_left(arguments: &[u8]) -> bool {
+    let arguments = String::from_utf8_lossy(arguments);
+    arguments.split('\0').any(|argument| {
+        let name = argument.rsplit('/').next().unwrap_or_default();
+        argument.contains("/volumes/orch-e2e-") && is_gone(name)
+    })
+}
+
+/// Whether the process that gave such a name has ended.
+fn is_gone(name: &str) -> bool {
+    maker(name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
 }
 
 /// The process in a name such as `orch-e2e-4711-0`, `orch-test-4711-3` or `orch-flood-4711`.

@@ -1,6 +1,11 @@
 //! A run of tests that was killed does not spoil the next one.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use orch_tests::{leftovers, netns::NetNs};
 
@@ -20,10 +25,23 @@ fn what_a_killed_run_left_goes_and_what_is_in_use_stays() {
     let made = Command::new("ip").args(["netns", "add", &old]).status();
     assert!(made.unwrap().success());
 
+    let copy = |pid: u32| {
+        let volume = format!("/nowhere/volumes/orch-e2e-{pid}-0");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "read line; exit", "sh", &volume]);
+        shell.stdin(Stdio::piped()).spawn().unwrap()
+    };
+    let mut left_over = copy(ended.id());
+    let mut in_use = copy(std::process::id());
+
     leftovers::sweep();
 
     let netns = Path::new("/run/netns");
     assert!(!left.exists() && !netns.join(old).exists());
     assert!(kept.exists() && netns.join(&used.name).exists());
+    assert_eq!(left_over.wait().unwrap().signal(), Some(9));
+    assert!(in_use.try_wait().unwrap().is_none());
+    in_use.kill().unwrap();
+    in_use.wait().unwrap();
     fs::remove_dir_all(kept).unwrap();
 }
