@@ -7,14 +7,35 @@ use std::{
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
+
+use tokio::time::sleep;
 
 use super::{in_file, launch::Text};
 use crate::runtime::{Order, RuntimeError};
 
-/// Starts the gate as the leader of a process group of its own, as a program would be. Gives its
-/// pid.
-pub(super) fn spawn(order: &Order, gate: &Path, dir: &Path) -> Result<i32, RuntimeError> {
+/// How often the gate's file may be found open for writing, and the pause between two tries.
+const BUSY_LIMIT: u32 = 1000;
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
+
+/// Starts the gate. Gives its pid. The file has just been written, perhaps: a child that another thread
+/// forked meanwhile holds it open until it executes its own program, and so long it is "busy"
+/// (ETXTBSY, execve(2)).
+pub(super) async fn spawn(order: &Order, gate: &Path, dir: &Path) -> Result<i32, RuntimeError> {
+    for _ in 0..BUSY_LIMIT {
+        match spawn_once(order, gate, dir) {
+            Err(RuntimeError::Spawn { source, .. })
+                if source.kind() == io::ErrorKind::ExecutableFileBusy => {}
+            result => return result,
+        }
+        sleep(BUSY_PAUSE).await;
+    }
+    spawn_once(order, gate, dir)
+}
+
+/// Starts it as the leader of a process group of its own, as a program would be.
+fn spawn_once(order: &Order, gate: &Path, dir: &Path) -> Result<i32, RuntimeError> {
     let failed = |source| RuntimeError::Spawn {
         program: gate.display().to_string(),
         service: order.service.clone(),

@@ -78,7 +78,7 @@ impl ProcessRuntime {
     /// A spare that waits at its gate.
     async fn launch_gated(&self, order: &Order) -> Result<Backend, RuntimeError> {
         let dir = record::dir(&self.state_dir);
-        let pid = gated::spawn(order, self.gate.install()?, &dir)?;
+        let pid = gated::spawn(order, self.gate.install()?, &dir).await?;
         let backend = self.adopt_child(order, pid, PathBuf::new());
         let mut backend = backend.inspect_err(|_| group::kill_child(pid))?;
         let closed = gate::until_closed(pid.unsigned_abs(), self.gate.path()).await;
