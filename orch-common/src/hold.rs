@@ -22,6 +22,12 @@ pub const SOURCE_SHARE: u64 = 4;
 /// A SYN that has been without an answer for so long, on one host, will have none of a backend that
 /// is dead: an answer takes microseconds.
 pub const REPLAY_AFTER_NS: u64 = 30_000_000;
+/// Length of a record that holds a [`crate::syn::Syn`]: what is remembered of a SYN that the only
+/// backend has refused.
+pub const REMEMBERED: u16 = 0;
+/// Length of a record without a frame: a socket of this host has sent its SYN to a backend's own
+/// address, whose process has ended since. It goes on waiting for an answer from there.
+pub const OF_SOCKET: u16 = u16::MAX;
 /// Mark of a packet that is not held: the host may answer it.
 pub const LET_GO: u32 = 0x6f72_6368;
 
@@ -65,8 +71,7 @@ pub struct HeldSyn {
     pub ifindex: u32,
     /// Index of the service.
     pub service: u16,
-    /// Bytes of `frame` that count; 0 if it holds a [`crate::syn::Syn`]: what is remembered of a SYN
-    /// that the only backend has refused.
+    /// Bytes of `frame` that count; [`REMEMBERED`] or [`OF_SOCKET`] where it is no frame.
     pub len: u16,
     /// The frame as it came, from its Ethernet header on.
     pub frame: [u8; FRAME_BYTES],

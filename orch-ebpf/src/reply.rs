@@ -105,6 +105,10 @@ fn answer<const DIRECT: bool>(
         return Verdict::Pass(Reason::TooLarge);
     }
     if segment.flags.has(Flags::RST) && matches!(flow.state, FlowState::SynSent) {
+        if DIRECT && !outside && rescue::may_wait(segment, flow) && retake::leave_waiting(key, flow)
+        {
+            return Verdict::Drop(Reason::Held);
+        }
         refused(flow);
         if outside
             && rescue::applies(located, segment, flow)

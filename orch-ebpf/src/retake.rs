@@ -1,12 +1,19 @@
-//! A SYN that the only backend has refused: taken back, and held as if it had just come.
+//! A SYN that a backend has refused: taken back, and held as if it had just come. That of a socket of
+//! this host stays where it is: its refusal is kept from it, and the controller answers in the
+//! place of a backend that has ended.
 
 use orch_common::{
+    event::EventKind,
     flow::{Flow, FlowKey},
-    hold,
+    hold::{self, OF_SOCKET, REMEMBERED},
     syn::Syn,
 };
 
-use crate::{flow, hold::terms, live, maps};
+use crate::{
+    backend, flow,
+    hold::{listener, terms},
+    live, maps,
+};
 
 /// Holds the SYN of a flow that the only backend has refused; the flow is forgotten. Says whether it
 /// could be held.
@@ -66,8 +73,47 @@ pub fn hand_over(key: &FlowKey, flow: &Flow, syn: &Syn) -> Option<()> {
         (&raw mut (*record).seq).write(isn);
         (&raw mut (*record).ifindex).write(flow.uplink);
         (&raw mut (*record).service).write(flow.service);
-        (&raw mut (*record).len).write(0);
+        (&raw mut (*record).len).write(REMEMBERED);
         (&raw mut (*record).frame).cast::<Syn>().write(*syn);
+    }
+    entry.submit(0);
+    Some(())
+}
+
+/// Has a socket of this host wait whose SYN a backend has refused that is about to go: it was chosen just
+/// before it ended. Says whether the controller has been told; a socket in a container is
+/// beyond its reach.
+#[inline(always)]
+pub fn leave_waiting(key: &FlowKey, flow: &Flow) -> bool {
+    listener(u32::from(flow.service)).is_some()
+        && maps::is_local(&key.client)
+        && is_going(flow)
+        && tell_of(key, flow).is_some()
+}
+
+/// Whether the backend that the flow was given to has ended, or was told to.
+#[inline(always)]
+fn is_going(flow: &Flow) -> bool {
+    if !backend::is_current(flow) {
+        return true;
+    }
+    maps::pulse(flow.slot_key()).is_some_and(|pulse| {
+        pulse.why == EventKind::Exited as u32 || pulse.why == EventKind::Signalled as u32
+    })
+}
+
+/// Tells the controller of a socket that waits.
+#[inline(always)]
+fn tell_of(key: &FlowKey, flow: &Flow) -> Option<()> {
+    let mut entry = maps::held()?;
+    let record = entry.as_mut_ptr();
+    // SAFETY: the record is whole and ours until it is submitted; nobody reads its frame.
+    unsafe {
+        (&raw mut (*record).key).write(*key);
+        (&raw mut (*record).seq).write(flow.isn);
+        (&raw mut (*record).ifindex).write(flow.ifindex);
+        (&raw mut (*record).service).write(flow.service);
+        (&raw mut (*record).len).write(OF_SOCKET);
     }
     entry.submit(0);
     Some(())

@@ -14,24 +14,32 @@ use crate::{backend, maps, verdict::count};
 #[unsafe(no_mangle)]
 static TASK_TGID: u32 = 0;
 
-/// Signals that ask a process to end (signal(7)), one bit each: SIGINT, SIGQUIT, SIGTERM. After
-/// SIGKILL there is no time to pass anything by: `exit` sees its end.
+/// Signals that ask a process to end (signal(7)), one bit each: SIGINT, SIGQUIT, SIGTERM.
 const ENDING: u64 = 1 << 2 | 1 << 3 | 1 << 15;
+/// Nobody survives it (signal(7)), but on a busy host it takes a while until the process ends, and its
+/// sockets with it: who is sent elsewhere from now on has no SYN on its way when they close.
+const SIGKILL: u64 = 9;
 /// `TRACE_SIGNAL_DELIVERED`: the process has not chosen to ignore it.
 const DELIVERED: u64 = 0;
 
 /// A signal is sent: `signal_generate(sig, info, task, group, result)`.
 #[inline(always)]
 pub fn generated(ctx: &RawTracePointContext) {
-    if !ends(argument(ctx, 0)) || argument(ctx, 4) != DELIVERED {
+    let signal = argument(ctx, 0);
+    if !(ends(signal) || signal == SIGKILL) || argument(ctx, 4) != DELIVERED {
         return;
     }
     // SAFETY: the loader has written the constant, so the compiler must not know it.
     let offset = unsafe { core::ptr::read_volatile(&raw const TASK_TGID) };
     let task = argument(ctx, 2) + u64::from(offset);
     // SAFETY: the helper checks the address.
-    if let Ok(process) = unsafe { bpf_probe_read_kernel(task as *const u32) } {
-        told(process);
+    let Ok(process) = (unsafe { bpf_probe_read_kernel(task as *const u32) }) else {
+        return;
+    };
+    if signal == SIGKILL {
+        pass_by(process, EventKind::Exited, Reason::Exited);
+    } else {
+        pass_by(process, EventKind::Signalled, Reason::Signalled);
     }
 }
 
@@ -39,7 +47,8 @@ pub fn generated(ctx: &RawTracePointContext) {
 #[inline(always)]
 pub fn delivered(ctx: &RawTracePointContext) {
     if ends(argument(ctx, 0)) {
-        told((bpf_get_current_pid_tgid() >> 32) as u32);
+        let process = (bpf_get_current_pid_tgid() >> 32) as u32;
+        pass_by(process, EventKind::Signalled, Reason::Signalled);
     }
 }
 
@@ -56,10 +65,10 @@ const fn ends(signal: u64) -> bool {
 }
 
 #[inline(always)]
-fn told(process: u32) {
+fn pass_by(process: u32, kind: EventKind, reason: Reason) {
     if let Some(owner) = maps::process(process)
-        && backend::pass_by(owner.slot, owner.generation, EventKind::Signalled)
+        && backend::pass_by(owner.slot, owner.generation, kind)
     {
-        count(Reason::Signalled);
+        count(reason);
     }
 }

@@ -123,7 +123,11 @@ pub(super) fn ask(question: RouteNetlinkMessage) -> io::Result<()> {
     converse(question, NLM_F_ACK | NLM_F_REQUEST).map(|_| ())
 }
 
-fn converse(question: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+/// Asks with these flags, and reads the answer to its end.
+pub(super) fn converse(
+    question: RouteNetlinkMessage,
+    flags: u16,
+) -> io::Result<Vec<RouteNetlinkMessage>> {
     let socket = Socket::new(NETLINK_ROUTE)?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut packet = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(question));

@@ -42,6 +42,7 @@ mod sandbox;
 mod signals;
 mod slots;
 mod sockets;
+mod stead;
 mod tables;
 mod trial;
 mod uplinks;
@@ -55,6 +56,7 @@ pub use self::{
     reading::{Reading, SlotReading},
     signals::{SignalHook, signal_hook},
     slots::{Reach, SlotEntry},
+    stead::{Stead, is_interface},
     trial::Trial,
 };
 
@@ -95,6 +97,7 @@ impl Dataplane {
     pub fn open(config: &DataplaneConfig) -> Result<Self, DataplaneError> {
         let fresh = !pin::exist(&config.pin_dir);
         let pins = Pins::open(&config.pin_dir)?;
+        forget_steads(&config.pin_dir)?;
         let others = Pins::others(&config.pin_dir)?;
         for other in &others {
             log::warn!(
@@ -233,7 +236,13 @@ impl Dataplane {
             other.remove()?;
         }
         let pins = Pins::open(pin_dir)?;
+        forget_steads(pin_dir)?;
         attach::remove_filters(&pins)?;
         pins.remove()
     }
+}
+
+/// Removes the routes that a controller has left.
+fn forget_steads(pin_dir: &Path) -> Result<(), DataplaneError> {
+    stead::forget(pin_dir).map_err(|source| DataplaneError::file("rtnetlink", source))
 }

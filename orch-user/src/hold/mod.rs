@@ -1,8 +1,9 @@
 //! Connections that wait for a backend: SYNs of outsiders, and sockets of this host. `mod`, `sum`
-//! and `frame` are pure; `porch` is the IO beside them.
+//! and `frame` are pure; `porch` and `stand_in` are the IO beside them.
 
 pub mod frame;
 pub mod porch;
+pub mod stand_in;
 pub mod sum;
 
 use std::{

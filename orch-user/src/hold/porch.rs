@@ -59,8 +59,8 @@ pub struct Porch {
     pub port: u16,
     /// The terms.
     pub rules: Rules,
-    waiting: Arc<AtomicUsize>,
     word: watch::Sender<Word>,
+    desk: Desk,
     _accepting: Vec<Task>,
 }
 
@@ -68,31 +68,45 @@ impl Porch {
     /// Opens one; `tell` is called for everybody who comes. Fails if no port can be bound.
     pub fn open(rules: Rules, tell: impl Fn() + Clone + Send + 'static) -> io::Result<Self> {
         let (word, heard) = watch::channel(Word::default());
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let room = Arc::new(Semaphore::new(rules.limit as usize));
+        let desk = Desk {
+            rules,
+            heard,
+            waiting: Arc::default(),
+            room: Arc::new(Semaphore::new(rules.limit as usize)),
+            cut: None,
+        };
         let (port, listeners) = listen()?;
-        let mut accepting = Vec::new();
-        for listener in listeners {
-            let desk = Desk {
-                rules,
-                heard: heard.clone(),
-                waiting: Arc::clone(&waiting),
-                room: Arc::clone(&room),
-            };
-            accepting.push(Task(tokio::spawn(desk.accept(listener, tell.clone()))));
-        }
+        let accepting = listeners.into_iter().map(|listener| {
+            let desk = desk.clone();
+            Task(tokio::spawn(desk.accept(listener, tell.clone())))
+        });
         Ok(Self {
             port,
             rules,
-            waiting,
-            _accepting: accepting,
+            _accepting: accepting.collect(),
+            desk,
             word,
         })
     }
 
+    /// Those who come to another listener wait here, too, until the task is dropped. Each of them has a
+    /// receiver of `cut`, and is cut off once it says so.
+    pub(super) fn also(
+        &self,
+        listener: TcpListener,
+        cut: watch::Receiver<bool>,
+        tell: impl Fn() + Send + 'static,
+    ) -> Task {
+        let desk = Desk {
+            cut: Some(cut),
+            ..self.desk.clone()
+        };
+        Task(tokio::spawn(desk.accept(listener, tell)))
+    }
+
     /// How many wait.
     pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.desk.waiting.load(Ordering::Relaxed)
     }
 
     /// There is a backend: all try.
@@ -139,12 +153,14 @@ fn listen() -> io::Result<(u16, Vec<TcpListener>)> {
 }
 
 /// What a listener works with.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Desk {
     rules: Rules,
     heard: watch::Receiver<Word>,
     waiting: Arc<AtomicUsize>,
     room: Arc<Semaphore>,
+    /// Whether those who came by this listener are to be cut off.
+    cut: Option<watch::Receiver<bool>>,
 }
 
 impl Desk {
@@ -167,7 +183,7 @@ impl Desk {
                 let backend = desk.wait(&client).await;
                 drop((guest, place));
                 match backend {
-                    Some(backend) => join(client, backend).await,
+                    Some(backend) => desk.join(client, backend).await,
                     None => reset(&client),
                 }
             });
@@ -205,12 +221,36 @@ impl Desk {
         }
     }
 
+    /// Carries bytes both ways until both ends have finished. One that breaks off breaks the other off.
+    async fn join(mut self, mut client: TcpStream, mut backend: TcpStream) {
+        // Only latency is at stake.
+        let _ = client.set_nodelay(true);
+        let cut = async {
+            let Some(cut) = &mut self.cut else {
+                return std::future::pending().await;
+            };
+            // Where nobody can say so any more, it was said.
+            let _ = cut.wait_for(|cut| *cut).await;
+        };
+        let whole = tokio::select! {
+            carried = copy_bidirectional(&mut client, &mut backend) => carried.is_ok(),
+            () = cut => false,
+        };
+        if !whole {
+            reset(&client);
+            reset(&backend);
+        }
+    }
+
     /// Where the service listens, in the client's family.
     fn target(&self, client: &TcpStream) -> Option<SocketAddr> {
-        let own = client.local_addr().ok()?.ip().to_canonical();
+        let loopback = match client.peer_addr().ok()?.ip().to_canonical() {
+            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
         let ip = match self.rules.listen.address {
             Some(ip) if !ip.is_unspecified() => ip,
-            _ => own,
+            _ => loopback,
         };
         Some(SocketAddr::new(ip, self.rules.listen.port))
     }
@@ -252,16 +292,6 @@ async fn connect(target: SocketAddr) -> io::Result<TcpStream> {
     SockRef::from(&socket).set_mark(LET_GO)?;
     socket.set_nodelay(true)?;
     socket.connect(target).await
-}
-
-/// Carries bytes both ways until both ends have finished. One that breaks off breaks the other off.
-async fn join(mut client: TcpStream, mut backend: TcpStream) {
-    // Only latency is at stake.
-    let _ = client.set_nodelay(true);
-    if copy_bidirectional(&mut client, &mut backend).await.is_err() {
-        reset(&client);
-        reset(&backend);
-    }
 }
 
 /// Has the connection end with RST when it is dropped.

@@ -28,6 +28,8 @@ pub(super) enum Event {
     Pace,
     /// A backend has died a moment ago: SYNs on their way to it have had no answer.
     Replay,
+    /// A backend's interface may have gone by now: sockets of this host wait for that.
+    Orphans,
     /// A runtime noticed something.
     Runtime(RuntimeEvent),
     /// A backend was probed.

@@ -4,12 +4,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use orch_common::{
-    hold::{HeldSyn, Release},
+    hold::{HeldSyn, OF_SOCKET, REMEMBERED, Release},
     slot::SlotKey,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Controller, Event, hosted::Hosted, tables::Tables};
+use super::{Controller, Event, hosted::Hosted, orphan::Orphans, tables::Tables};
 use crate::{
     config::{Local, Mode},
     dataplane::HoldTerms,
@@ -32,7 +32,8 @@ const REPLAYS: [Duration; 2] = [Duration::from_millis(40), Duration::from_millis
 #[derive(Default)]
 pub(super) struct Holds {
     parked: Parked,
-    porches: BTreeMap<u16, Porch>,
+    pub(super) porches: BTreeMap<u16, Porch>,
+    pub(super) orphans: Orphans,
     /// What the kernel was told last.
     told: BTreeMap<u16, Option<HoldTerms>>,
     /// A batch was sent on a moment ago.
@@ -43,7 +44,8 @@ impl Holds {
     /// How many wait for a service.
     pub(super) fn waiting(&self, service: u16) -> usize {
         let porch = self.porches.get(&service);
-        self.parked.waiting(service) + porch.map_or(0, Porch::waiting)
+        let at_porch = porch.map_or(0, Porch::waiting);
+        self.parked.waiting(service) + self.orphans.waiting(service) + at_porch
     }
 }
 
@@ -90,8 +92,11 @@ impl<T: Tables> Controller<T> {
     }
 
     fn park(&mut self, syn: HeldSyn) {
+        if syn.len == OF_SOCKET {
+            return self.take_orphan(syn);
+        }
         // One that went to a backend already need not wait where there is another.
-        if syn.len == 0 && self.is_served(syn.service) {
+        if syn.len == REMEMBERED && self.is_served(syn.service) {
             return self.send_on(&syn, Release::Replay);
         }
         let now = self.now();
@@ -199,7 +204,7 @@ impl<T: Tables> Controller<T> {
             let Some(syn) = self.holds.parked.take_due() else {
                 return;
             };
-            let release = if syn.len == 0 {
+            let release = if syn.len == REMEMBERED {
                 Release::Replay
             } else {
                 Release::Arrive
@@ -308,7 +313,7 @@ impl<T: Tables> Controller<T> {
         }
     }
 
-    fn is_served(&self, service: u16) -> bool {
+    pub(super) fn is_served(&self, service: u16) -> bool {
         let seen = self.observed.services.get(usize::from(service));
         let ring = seen.and_then(|seen| seen.ring.as_ref());
         ring.is_some_and(|ring| {

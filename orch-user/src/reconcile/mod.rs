@@ -15,6 +15,7 @@ mod gauge;
 mod hold;
 mod hosted;
 mod observe;
+mod orphan;
 mod outcome;
 mod publish;
 mod reload;
@@ -256,6 +257,7 @@ impl<T: Tables> Controller<T> {
             Event::Waits(service) => self.somebody_waits(service),
             Event::Pace => self.paced(),
             Event::Replay => self.replay(),
+            Event::Orphans => self.mind_orphans(),
             Event::Runtime(event) => self.noticed(event),
             Event::Probe { key, id, answer } => self.probed(key, &id, answer),
             Event::Done(done) => self.done(done),

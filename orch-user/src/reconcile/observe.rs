@@ -156,6 +156,7 @@ impl<T: Tables> Controller<T> {
         self.dirty = true;
         self.sync_host();
         self.renew_terms();
+        self.mind_stand_ins();
         for hosted in &mut self.services {
             hosted.remember(now);
         }

@@ -93,6 +93,7 @@ impl<T: Tables> Controller<T> {
             .iter()
             .position(|(id, _)| *id == backend.id);
         let exit = exit.map(|at| self.early_exits.swap_remove(at));
+        self.make_room(backend.address.ip());
         let Some(slot) = self.slot_mut(key) else {
             return;
         };

@@ -154,16 +154,17 @@ pub fn a_burst_from_zero(kind: Kind) {
 /// A single copy that is killed again and again under load: whoever connects meanwhile waits, and
 /// nobody is refused. What was inside a killed copy breaks, and is counted apart.
 pub fn a_single_copy_is_killed(kind: Kind) {
-    let kills = std::env::var("ORCH_HOLD_KILLS").map_or(5, |text| text.parse().unwrap());
+    let number = |name, usual| std::env::var(name).map_or(usual, |text| text.parse().unwrap());
+    let kills = number("ORCH_HOLD_KILLS", 5);
+    // For minutes on end, a client has 470 ports a second.
+    let pace = number("ORCH_HOLD_PACE", if kills <= 5 { 5 } else { 40 });
+    let pace = Duration::from_millis(pace as u64);
     let outside = Outside::new();
     let mut settings = Settings::new(kind);
     settings.dataplane = format!("interfaces = [{:?}]", outside.device);
     let orch = Orch::start(settings);
     let mut load = Load::new();
     for _ in 0..4 {
-        // For minutes on end, a client has 470 ports a second. A slow pace is a smaller load, too: at
-        // 5 ms, about one local client is refused for each kill of a container.
-        let pace = Duration::from_millis(if kills <= 5 { 5 } else { 40 });
         let far = outside.to(orch.listen);
         load = load
             .client(Some(&outside.netns), far, PATH, Style::OneShot, pace)

@@ -173,6 +173,15 @@ impl World {
         self.dataplane.as_mut().unwrap()
     }
 
+    /// Another controller takes over.
+    pub(crate) fn reopen(&mut self) {
+        drop(self.dataplane.take());
+        let mut config = fixture::dataplane("", Local::Connect);
+        config.pin_dir.clone_from(&self.pin_dir);
+        let opened = self.host.within(|| Dataplane::open(&config));
+        self.dataplane = Some(opened.unwrap());
+    }
+
     pub(crate) fn read(&self) -> Reading {
         self.dataplane.as_ref().unwrap().read().unwrap()
     }

@@ -35,6 +35,7 @@ mod leftovers;
 mod listen;
 mod mixed;
 mod mtu;
+mod orphan;
 mod reuse;
 mod tally;
 mod ways;

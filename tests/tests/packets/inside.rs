@@ -2,10 +2,11 @@
 //! `orch_dial` notes when a socket connects is noted here by hand: no socket takes part.
 
 use aya::maps::{HashMap, Map, MapData};
-use orch::dataplane::SlotReading;
+use orch::dataplane::{HoldTerms, SlotReading};
 use orch_common::{
     counter::{Failure, Reason},
     flow::{Flow, FlowKey, FlowState, mark},
+    hold::OF_SOCKET,
     layout::{
         LAYOUT_VERSION, map,
         program::{ENTRY, INGRESS, VETH},
@@ -16,7 +17,7 @@ use orch_tests::frame::{
     flag::{ACK, FIN, PSH, RST, SYN},
 };
 
-use super::world::{Family, PASS, Talk, V4, V6, World, flow_key};
+use super::world::{DROP, Family, PASS, Talk, V4, V6, World, flow_key};
 
 const FAMILIES: [Family; 2] = [V4, V6];
 const REQUEST: &[u8] = b"GET /api/x HTTP/1.1\r\n\r\n";
@@ -37,6 +38,20 @@ impl World {
             address: key.local,
             ..Flow::default()
         };
+        self.flows().insert(key, flow, 0).unwrap();
+        talk
+    }
+
+    /// The same for a socket of the host itself, which has the address of the service.
+    fn dials_from_here(&mut self, family: Family, port: u16) -> Talk {
+        let mut talk = self.dials(family, port);
+        let mut here = (family.at)(80);
+        here.set_port(port);
+        let key = flow_key(talk.client, talk.asked);
+        let flow = self.flow(&talk).unwrap();
+        self.flows().remove(&key).unwrap();
+        talk.client = here;
+        let key = flow_key(talk.client, talk.asked);
         self.flows().insert(key, flow, 0).unwrap();
         talk
     }
@@ -235,5 +250,45 @@ fn what_is_over_is_forgotten_once_its_socket_is_gone() {
             }
             assert!(world.flow(&talk).is_none());
         }
+    }
+}
+
+/// A refusal is kept from a socket whose backend has ended, and nobody else's.
+#[test]
+fn refusals_of_a_backend_that_has_ended_are_kept_from_sockets_of_this_host() {
+    for family in FAMILIES {
+        let mut world = World::direct();
+        let terms = HoldTerms {
+            limit: 100,
+            listener: Some(9),
+        };
+        world.plane().set_holding(0, Some(terms)).unwrap();
+        let here = world.dials_from_here(family, 40_000);
+        let lives = world.dials_from_here(family, 40_001);
+        let elsewhere = world.dials(family, 40_002);
+        for talk in [here, lives, elsewhere] {
+            world.sees("SYN", ENTRY, &talk.says(SYN, 1000, 0));
+        }
+        let refusal = |talk: &Talk| talk.answers(0, RST | ACK, 0, 1001);
+        world.sees("it lives", VETH, &refusal(&lives));
+        world.direct_slot(0, 2);
+        world.sees("of another namespace", VETH, &refusal(&elsewhere));
+        assert!(world.plane().held().is_empty());
+        let other = here.answers(0, RST | ACK, 0, 2000);
+        world.sees("for another SYN", VETH, &other);
+        for _ in 0..2 {
+            let segment = refusal(&here);
+            world.expect("it has ended", VETH, &segment, DROP, &segment);
+            let held = world.plane().held();
+            assert_eq!(held.len(), 1, "{held:?}");
+            let held = held[0];
+            assert_eq!(
+                (held.key, held.seq),
+                (flow_key(here.client, here.asked), 1000)
+            );
+            assert_eq!((held.service, held.len), (0, OF_SOCKET));
+        }
+        world.plane().set_holding(0, None).unwrap();
+        world.sees("nobody would answer", VETH, &refusal(&here));
     }
 }
