@@ -67,9 +67,11 @@ impl Dataplane {
         })?;
         self.watch_process(key, entry)?;
         if way.ifindex == 0 {
-            return self.forget_way(key, None);
+            self.forget_way(key, None);
+        } else {
+            self.forget_way(key, Some((entry.address, way)));
         }
-        self.forget_way(key, Some((entry.address, way)))
+        Ok(())
     }
 
     /// Has the kernel notice when the backend's first process ends. One that has ended already is
@@ -107,7 +109,7 @@ impl Dataplane {
         }
         self.command(&bare(Verb::Remove, key))?;
         self.forget_process(key, None);
-        self.forget_way(key, None)?;
+        self.forget_way(key, None);
         self.no_longer_reached(key)?;
         self.tables.remove_counters(key)
     }

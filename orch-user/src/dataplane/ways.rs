@@ -17,6 +17,9 @@ pub(super) struct Ways {
     slots: BTreeMap<SlotKey, (SocketAddr, Way)>,
     /// Those of backends that may get a slot.
     spares: Vec<(SocketAddr, Way)>,
+    /// Interfaces of backends that have lost theirs. One that has ended still refuses SYNs that were on
+    /// their way, until the engine takes its interface away.
+    left: Vec<u32>,
 }
 
 impl Ways {
@@ -66,12 +69,8 @@ impl Dataplane {
         Ok(way)
     }
 
-    /// Puts a slot's way in the place of the one before, and lets go of that.
-    pub(super) fn forget_way(
-        &mut self,
-        key: SlotKey,
-        new: Option<(SocketAddr, Way)>,
-    ) -> Result<(), DataplaneError> {
+    /// Puts a slot's way in the place of the one before, which is let go with its interface.
+    pub(super) fn forget_way(&mut self, key: SlotKey, new: Option<(SocketAddr, Way)>) {
         if let Some((_, way)) = &new {
             let ifindex = way.ifindex;
             self.ways
@@ -82,26 +81,30 @@ impl Dataplane {
             Some(new) => self.ways.slots.insert(key, new),
             None => self.ways.slots.remove(&key),
         };
-        match old {
-            Some((_, old)) if !self.ways.has(old.ifindex) => {
-                attach::forget_veth(&self.pins, old.ifindex)
-            }
-            _ => Ok(()),
+        if let Some((_, old)) = old
+            && !self.ways.has(old.ifindex)
+        {
+            self.ways.left.push(old.ifindex);
         }
     }
 
-    /// Lets go of spares that are gone.
+    /// Lets go of interfaces that are gone.
     pub(super) fn forget_vanished(&mut self) -> Result<(), DataplaneError> {
-        if self.ways.spares.is_empty() {
+        let Ways { spares, left, .. } = &mut self.ways;
+        if spares.is_empty() && left.is_empty() {
             return Ok(());
         }
         let there =
             links::links().map_err(|source| DataplaneError::file("/proc/net/dev", source))?;
-        let gone = |way: &Way| there.iter().all(|link| link.index != way.ifindex);
-        for (_, way) in self.ways.spares.iter().filter(|(_, way)| gone(way)) {
-            attach::forget_veth(&self.pins, way.ifindex)?;
+        let gone = |index: u32| there.iter().all(|link| link.index != index);
+        let indices = spares.iter().map(|(_, way)| way.ifindex);
+        for index in indices.chain(left.iter().copied()) {
+            if gone(index) {
+                attach::forget_veth(&self.pins, index)?;
+            }
         }
-        self.ways.spares.retain(|(_, way)| !gone(way));
+        spares.retain(|(_, way)| !gone(way.ifindex));
+        left.retain(|index| !gone(*index));
         Ok(())
     }
 }
