@@ -24,6 +24,7 @@ pub fn service() -> ServiceConfig {
         expose_slots: false,
         hold: Duration::from_secs(30),
         hold_limit: 1024,
+        slow_start: std::time::Duration::ZERO,
         backend: BackendConfig {
             runtime: RuntimeChoice::Process,
             image: None,

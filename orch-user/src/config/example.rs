@@ -23,6 +23,7 @@ listen       = "80"                    # "80", "10.0.0.1:80", "[::]:80"
 mode         = "tcp"                   # tcp | http
 balance      = "round_robin"           # round_robin | least_connections | source_ip
 weights      = []                      # by slot, 1 to 100: [3, 1] gives slot 0 three of four; 1 for the rest
+slow_start   = "0s"                    # a new slot comes to its share of connections over this time; 0s: at once
 start_port   = 8000                    # slot k has port start_port + k
 publish      = "none"                  # none | localhost | all: have Docker publish the slot ports too
 expose_slots = false                   # may outsiders reach slot ports past the balancer?

@@ -109,6 +109,8 @@ pub struct ServiceConfig {
     pub balance: Balance,
     /// Weights by slot, 1 to 100; 1 for those behind the end.
     pub weights: Vec<u8>,
+    /// How long a slot that is new in the ring takes to come to its share; zero: none.
+    pub slow_start: Duration,
     /// What is balanced.
     pub mode: Mode,
     /// Mode `http`: what is forwarded, and within which limits.

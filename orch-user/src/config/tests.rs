@@ -226,6 +226,19 @@ fn ways_to_choose() {
             "orch.toml:3: service[0].weights[2]: must be from 1 to 100, not 101",
         ],
     );
+    assert_eq!(service("slow_start = \"30s\"").slow_start.as_secs(), 30);
+    check_service(
+        "slow_start = \"30s\"\nbalance = \"source_ip\"",
+        &[
+            "orch.toml:3: service[0].slow_start: balance \"source_ip\" would send clients from one slot to another as shares change: leave it at \"0s\"",
+        ],
+    );
+    check_service(
+        "slow_start = \"30s\"\nmode = \"http\"",
+        &[
+            "orch.toml:3: service[0].slow_start: mode \"http\" gives each request to the next slot: leave it at \"0s\"",
+        ],
+    );
     check_service(
         "weights = 3",
         &["orch.toml:3: service[0].weights: must be an array of integers, not an integer"],

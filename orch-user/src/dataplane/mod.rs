@@ -147,6 +147,16 @@ impl Dataplane {
         self.tables.set_ring(service, slots)
     }
 
+    /// Has some slots of a service have less than their whole share of turns, in parts of
+    /// [`WHOLE`](crate::plan::warmup::WHOLE).
+    pub fn set_shares(
+        &mut self,
+        service: u16,
+        shares: &BTreeMap<u16, u8>,
+    ) -> Result<(), DataplaneError> {
+        self.tables.set_shares(service, shares)
+    }
+
     /// The slots in the ring of a service: what an earlier controller left, if nothing was set.
     pub fn ring(&self, service: u16) -> Vec<u16> {
         self.tables.ring(service)

@@ -1,7 +1,7 @@
 //! The data plane with the gateway in it: services in mode http have their rings and counts there,
 //! all others in the kernel alone. The controller notices no difference.
 
-use std::{net::SocketAddr, os::fd::OwnedFd};
+use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd};
 
 use orch_common::{
     event::{Event, EventKind},
@@ -184,6 +184,10 @@ impl<T: Tables> Tables for Plane<T> {
     fn set_ring(&mut self, service: u16, slots: &[u16]) -> Outcome<()> {
         self.kernel.set_ring(service, slots)?;
         self.change(service, |table| table.ring = slots.to_vec())
+    }
+
+    fn set_shares(&mut self, service: u16, shares: &BTreeMap<u16, u8>) -> Outcome<()> {
+        self.kernel.set_shares(service, shares)
     }
 
     fn read(&self) -> Outcome<Reading> {

@@ -9,6 +9,8 @@
 mod roll;
 mod slot;
 mod spare;
+pub mod warmup;
+
 #[cfg(test)]
 mod tests;
 

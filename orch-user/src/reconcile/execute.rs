@@ -174,6 +174,7 @@ impl<T: Tables> Controller<T> {
     }
 
     fn set_ring(&mut self, service: u16, slots: Vec<u16>) -> Outcome<()> {
+        self.warm_up(service, &slots)?;
         self.tables.set_ring(service, &slots)?;
         let Some(seen) = self.observed.services.get_mut(usize::from(service)) else {
             return Ok(());
@@ -189,6 +190,34 @@ impl<T: Tables> Controller<T> {
     }
 
     /// A slot came into the ring: that ends what was wrong with it.
+    /// The ring is about to change: who is new in it begins with a small share.
+    fn warm_up(&mut self, service: u16, slots: &[u16]) -> Outcome<()> {
+        let now = self.now();
+        let at = usize::from(service);
+        let before = self.observed.services.get(at);
+        let before = before.and_then(|seen| seen.ring.clone());
+        if let Some(hosted) = self.services.get_mut(at) {
+            hosted
+                .warmup
+                .change(&before.unwrap_or_default(), slots, now);
+        }
+        self.share_out(service)
+    }
+
+    /// Gives the slots that are new in the ring the share that they have by now.
+    pub(super) fn share_out(&mut self, service: u16) -> Outcome<()> {
+        let now = self.now();
+        let Some(hosted) = self.services.get_mut(usize::from(service)) else {
+            return Ok(());
+        };
+        let shares = hosted.warmup.shares(hosted.config.slow_start, now);
+        if shares != hosted.shares {
+            self.tables.set_shares(service, &shares)?;
+            hosted.shares = shares;
+        }
+        Ok(())
+    }
+
     fn entered(&mut self, key: SlotKey) {
         let now = self.now();
         let Some(slot) = self.slot_mut(key) else {

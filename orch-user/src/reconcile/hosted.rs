@@ -14,6 +14,7 @@ use super::{Closing, consult::Consult, gauge::Gauge, runtimes::Runtimes};
 use crate::{
     config::{BackendConfig, Publish, ServiceConfig, SpareKind},
     delivery::{Choice, Way},
+    plan::warmup::Warmup,
     runtime::{Order, PublishOn, RuntimeKind},
     scale::{Tape, rest::Rest},
     state::{FIRST_SPARE, Moment, Wish},
@@ -33,6 +34,9 @@ pub(super) struct Hosted {
     pub(super) gauge: Gauge,
     pub(super) consult: Consult,
     pub(super) rest: Rest,
+    /// Slots that are new in the ring, and what the kernel was told of them last.
+    pub(super) warmup: Warmup,
+    pub(super) shares: BTreeMap<u16, u8>,
     /// Counts of slots that the kernel has forgotten.
     pub(super) retired: SlotCounters,
     /// Counts of all slots, the forgotten ones included.
@@ -57,6 +61,8 @@ impl Hosted {
             gauge: Gauge::default(),
             consult: Consult::default(),
             rest: Rest::new(now),
+            warmup: Warmup::default(),
+            shares: BTreeMap::new(),
             kind,
             config,
             retired: SlotCounters::default(),

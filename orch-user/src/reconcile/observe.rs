@@ -157,6 +157,11 @@ impl<T: Tables> Controller<T> {
         self.sync_host();
         self.renew_terms();
         self.mind_stand_ins();
+        for service in 0..self.services.len() as u16 {
+            if let Err(error) = self.share_out(service) {
+                self.troubled(&error);
+            }
+        }
         for hosted in &mut self.services {
             hosted.remember(now);
         }

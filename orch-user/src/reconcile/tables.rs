@@ -1,6 +1,6 @@
 //! The data plane as the controller uses it, so that tests can stand in for the kernel.
 
-use std::{net::SocketAddr, os::fd::OwnedFd};
+use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd};
 
 use orch_common::{
     event::Event,
@@ -29,6 +29,7 @@ pub trait Tables: Send {
     fn prepare(&mut self, reach: &Reach, address: SocketAddr) -> Outcome<()>;
     fn remove_slot(&mut self, key: SlotKey) -> Outcome<()>;
     fn set_ring(&mut self, service: u16, slots: &[u16]) -> Outcome<()>;
+    fn set_shares(&mut self, service: u16, shares: &BTreeMap<u16, u8>) -> Outcome<()>;
     fn read(&self) -> Outcome<Reading>;
     fn latency(&self, key: SlotKey) -> Outcome<Histogram>;
     fn sync_host(&mut self) -> Outcome<Vec<String>>;
@@ -72,6 +73,10 @@ impl Tables for Dataplane {
 
     fn set_ring(&mut self, service: u16, slots: &[u16]) -> Outcome<()> {
         Self::set_ring(self, service, slots)
+    }
+
+    fn set_shares(&mut self, service: u16, shares: &BTreeMap<u16, u8>) -> Outcome<()> {
+        Self::set_shares(self, service, shares)
     }
 
     fn read(&self) -> Outcome<Reading> {

@@ -50,3 +50,23 @@ fn a_slot_without_connections_gets_the_next() {
     let idle = answers(&world.outside, &[VIP], 6);
     assert_eq!(idle[..3], idle[3..], "idle slots take turns");
 }
+
+#[test]
+fn a_slot_with_a_part_of_its_share_has_fewer_turns() {
+    for balance in [Balance::RoundRobin, Balance::LeastConnections] {
+        let mut world = world(&format!("slow-{balance:?}"), balance);
+        world.plane().set_shares(0, &[(2, 1)].into()).unwrap();
+        // Held, so that there are connections to compare.
+        let held: Vec<TcpStream> = world
+            .outside
+            .within(|| (0..21).map(|_| connect(VIP)).collect());
+        let live: Vec<u64> = world.read().slots.iter().map(|slot| slot.live).collect();
+        assert_eq!(live, [10, 10, 1], "{balance:?}");
+        drop(held);
+        world.drained();
+        world.plane().set_shares(0, &[].into()).unwrap();
+        let mut answers = answers(&world.outside, &[VIP], 3);
+        answers.sort();
+        assert_eq!(answers, ["8000", "8001", "8002"], "{balance:?}");
+    }
+}

@@ -41,6 +41,7 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
     let service = ServiceConfig {
         balance: value::choice(&raw.balance, &balance, &[], Balance::RoundRobin, sink),
         weights: weights(raw, sink),
+        slow_start: value::duration(&raw.slow_start, sink).unwrap_or_default(),
         name: name(&raw.name, sink),
         listen: listen(&raw.listen, sink),
         mode: value::choice(&raw.mode, &modes, &[], Mode::Tcp, sink),
@@ -63,6 +64,9 @@ pub(super) fn check(raw: &RawService, sink: &Sink) -> ServiceConfig {
         let text = "mode \"http\" gives each request to the next slot: leave it empty";
         sink.at(&raw.weights, text);
     }
+    if !service.slow_start.is_zero() {
+        can_start_slowly(raw, &service, sink);
+    }
     if service.scale.spares > 0 {
         can_have_spares(raw, &service, sink);
     }
@@ -83,6 +87,17 @@ fn weights(raw: &RawService, sink: &Sink) -> Vec<u8> {
     }
     let weight = |raw| value::number(raw, 1, MOST_WEIGHT, sink);
     given.iter().map(weight).collect()
+}
+
+/// Shares that change from second to second need a choice that knows shares, and forgets them.
+fn can_start_slowly(raw: &RawService, service: &ServiceConfig, sink: &Sink) {
+    if service.mode == Mode::Http {
+        let text = "mode \"http\" gives each request to the next slot: leave it at \"0s\"";
+        sink.at(&raw.slow_start, text);
+    } else if service.balance == Balance::SourceIp {
+        let text = "balance \"source_ip\" would send clients from one slot to another as shares change: leave it at \"0s\"";
+        sink.at(&raw.slow_start, text);
+    }
 }
 
 /// A spare goes into whichever slot needs it, so it can have no port of this host before.

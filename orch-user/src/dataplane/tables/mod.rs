@@ -44,6 +44,8 @@ pub(super) struct Tables {
     backend_ports: BTreeSet<u16>,
     /// How each service's slots are chosen.
     choices: Vec<Choice>,
+    /// Per service, the slots that have less than their whole share.
+    shares: BTreeMap<u16, BTreeMap<u16, u8>>,
 }
 
 /// How the slots of a service are chosen.
@@ -84,6 +86,7 @@ impl Tables {
             known_ports: BTreeMap::new(),
             backend_ports: BTreeSet::new(),
             choices: Vec::new(),
+            shares: BTreeMap::new(),
         };
         if tables.services.keys().next().is_some() {
             tables.read_ports()?;

@@ -1,5 +1,7 @@
 //! Which slots have their turn?
 
+use std::collections::BTreeMap;
+
 use orch_common::{
     layout::map,
     select,
@@ -7,7 +9,7 @@ use orch_common::{
 };
 
 use super::Tables;
-use crate::dataplane::DataplaneError;
+use crate::{dataplane::DataplaneError, plan::warmup::WHOLE};
 
 impl Tables {
     /// Writes the ring into the bank after the current one, then names it.
@@ -45,18 +47,25 @@ impl Tables {
             .map_err(DataplaneError::map(map::SERVICES))
     }
 
-    /// Slots with their weights.
+    /// Has some slots have less than their whole share, in parts of [`WHOLE`], from now on.
+    pub(in super::super) fn set_shares(
+        &mut self,
+        service: u16,
+        shares: &BTreeMap<u16, u8>,
+    ) -> Result<(), DataplaneError> {
+        let before = self.shares.insert(service, shares.clone());
+        let slots = self.ring(service);
+        if slots.is_empty() || before.unwrap_or_default() == *shares {
+            return Ok(());
+        }
+        self.set_ring(service, &slots)
+    }
+
+    /// Slots with their weights, of which some have only a part.
     fn served(&self, service: u16, slots: &[u16]) -> Vec<Turn> {
         let choice = self.choices.get(usize::from(service));
-        let weight_of = |slot: u16| {
-            let weights = &choice?.weights;
-            weights.get(usize::from(slot)).copied()
-        };
-        let turn = |slot: &u16| Turn {
-            slot: *slot as u8,
-            weight: weight_of(*slot).unwrap_or(1),
-        };
-        slots.iter().map(turn).collect()
+        let weights = choice.map_or(&[][..], |choice| &choice.weights);
+        served(slots, weights, self.shares.get(&service))
     }
 
     /// The slots of the ring in force, each once, in the order of their first turns.
@@ -73,5 +82,60 @@ impl Tables {
             }
         }
         slots
+    }
+}
+
+/// Weights are by slot, 1 behind their end. Where some slots have only a part of theirs, all are counted in
+/// parts.
+fn served(slots: &[u16], weights: &[u8], shares: Option<&BTreeMap<u16, u8>>) -> Vec<Turn> {
+    let share_of = |slot: u16| shares.and_then(|shares| shares.get(&slot)).copied();
+    let whole = if slots.iter().any(|slot| share_of(*slot).is_some()) {
+        WHOLE
+    } else {
+        1
+    };
+    let parts = slots.iter().map(|slot| {
+        let weight = weights.get(usize::from(*slot)).copied().unwrap_or(1);
+        u32::from(weight) * u32::from(share_of(*slot).unwrap_or(whole))
+    });
+    let parts: Vec<u32> = parts.collect();
+    let most = parts.iter().copied().max().unwrap_or(1);
+    let fit = |part: u32| match most {
+        0..=255 => part,
+        _ => part * 255 / most,
+    };
+    let turn = |(slot, part): (&u16, &u32)| Turn {
+        slot: *slot as u8,
+        weight: fit(*part) as u8,
+    };
+    slots.iter().zip(&parts).map(turn).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights(slots: &[u16], weights: &[u8], shares: &[(u16, u8)]) -> Vec<u8> {
+        let shares = shares.iter().copied().collect();
+        let served = served(slots, weights, Some(&shares));
+        served.iter().map(|turn| turn.weight).collect()
+    }
+
+    #[test]
+    fn a_part_of_a_share_is_fewer_turns() {
+        assert_eq!(weights(&[0, 1, 2], &[], &[]), [1, 1, 1]);
+        assert_eq!(weights(&[0, 1, 2], &[], &[(1, 3)]), [10, 3, 10]);
+        assert_eq!(weights(&[0, 1], &[3], &[(0, 5)]), [15, 10]);
+        assert_eq!(
+            weights(&[0, 1], &[], &[(2, 5)]),
+            [1, 1],
+            "it is not in the ring"
+        );
+    }
+
+    #[test]
+    fn great_weights_keep_their_proportions() {
+        let seen = weights(&[0, 1, 2], &[100, 50, 100], &[(2, 1)]);
+        assert_eq!(seen, [255, 127, 25]);
     }
 }

@@ -42,6 +42,7 @@ pub(super) struct Kernel {
     pub(super) passed_by: BTreeMap<SlotKey, EventKind>,
     /// SYNs that wait to be taken.
     pub(super) held: Vec<HeldSyn>,
+    pub(super) shares: BTreeMap<u16, BTreeMap<u16, u8>>,
     /// On which terms connections wait.
     pub(super) holding: BTreeMap<u16, Option<HoldTerms>>,
     /// What was sent on: by which interface, and how.
@@ -146,6 +147,11 @@ impl Tables for FakeTables {
         let mut kernel = self.kernel();
         kernel.rings.insert(service, slots.to_vec());
         kernel.ring_log.push((service, slots.to_vec()));
+        Ok(())
+    }
+
+    fn set_shares(&mut self, service: u16, shares: &BTreeMap<u16, u8>) -> Outcome<()> {
+        self.kernel().shares.insert(service, shares.clone());
         Ok(())
     }
 

@@ -57,6 +57,7 @@ fn service(name: &str, port: u16, start_port: u16) -> ServiceConfig {
         publish: Publish::None,
         balance: Balance::RoundRobin,
         weights: Vec::new(),
+        slow_start: Duration::ZERO,
         expose_slots: false,
         hold: Duration::from_secs(30),
         hold_limit: 1024,

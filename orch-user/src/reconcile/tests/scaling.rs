@@ -222,3 +222,27 @@ async fn by_hand_alone_and_no_more_starts_at_a_time_than_allowed() {
     .await;
     assert_eq!(life.snapshot().services[0].desired, 7);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_comes_beside_others_takes_its_share_little_by_little() {
+    let mut config = acts();
+    config.services[0].slow_start = Duration::from_secs(10);
+    let life = Life::begin(config);
+    let shares = |life: &Life| life.tables.kernel().shares.get(&0).cloned();
+    life.until_ring(&[0]).await;
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(shares(&life), None, "the first has all");
+    life.scale(Some(2)).await.unwrap();
+    life.until_ring(&[0, 1]).await;
+    assert_eq!(shares(&life), Some([(1, 1)].into()));
+    life.until("half", |life| shares(life) == Some([(1, 5)].into()))
+        .await;
+    let rest = life
+        .until("all", |life| shares(life) == Some(BTreeMap::new()))
+        .await;
+    let rest = rest.as_secs_f64();
+    assert!((4.0..=7.0).contains(&rest), "{rest}");
+    life.runtime.kill(8001, true);
+    life.until("replaced", |life| shares(life) == Some([(1, 1)].into()))
+        .await;
+}
