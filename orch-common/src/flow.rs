@@ -233,8 +233,6 @@ pub mod mark {
     pub const LOCAL: u8 = 4;
     /// Its SYN was sent again without an answer, which has been counted.
     pub const REPEATED: u8 = 8;
-    /// The client is a neighbour at the interface by which replies go to it.
-    pub const NEIGHBOUR: u8 = 16;
 }
 
 impl Flow {

@@ -81,7 +81,7 @@ pub fn create(
             maps::remove_flow(key);
             return Err(Reason::TableFull);
         }
-        redirect::lead(flow, redirect::orch_route(located.skb, key) as u32);
+        flow.uplink = redirect::orch_route(located.skb, key) as u32;
         syn::remember(located, key, segment);
     }
     Ok(flow)

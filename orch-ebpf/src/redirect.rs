@@ -2,14 +2,13 @@
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
-        bpf_fib_lookup as FibLookup, bpf_redir_neigh as Hop,
+        __sk_buff, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup,
     },
     helpers::generated::{bpf_check_mtu, bpf_fib_lookup, bpf_redirect_neigh, bpf_redirect_peer},
 };
 use orch_common::{
     address::{self, Address},
-    flow::{Flow, FlowKey, mark},
+    flow::{Flow, FlowKey},
 };
 
 /// `AF_INET`, `AF_INET6`.
@@ -18,9 +17,6 @@ const V6: u8 = 10;
 /// The loopback interface of every namespace: routes looked up from it are those of packets that
 /// the host itself sends.
 const LOOPBACK: u32 = 1;
-/// In the answer of `orch_route`: the client is a neighbour at that interface, not behind a router.
-/// No host comes to so many interfaces.
-const NEIGHBOUR: u32 = 1 << 30;
 /// Bytes of a packet that every IPv6 link carries, with an Ethernet header.
 const LEAST_MTU: u32 = 1280 + 14;
 /// `BPF_MTU_CHK_SEGS`: segments that are still together are tested one by one.
@@ -35,25 +31,11 @@ pub fn into_backend(flow: &Flow) -> i32 {
 }
 
 /// Sends the packet out by the interface that leads to the client, with the link header that the
-/// host's own routes and neighbours give. Gives the TC action. A client that is a neighbour needs no look
-/// at the routes, which is a good part of the helper's time.
+/// host's own routes and neighbours give. Gives the TC action.
 #[inline(always)]
-pub fn to_client(flow: &Flow, client: &Address) -> i32 {
-    if !flow.is(mark::NEIGHBOUR) {
-        // SAFETY: no parameters are handed over; the helper refuses what is no interface.
-        return unsafe { bpf_redirect_neigh(flow.uplink, core::ptr::null_mut(), 0, 0) as i32 };
-    }
-    // SAFETY: all fields are plain numbers.
-    let mut hop: Hop = unsafe { core::mem::zeroed() };
-    if address::is_v4(client) {
-        hop.nh_family = u32::from(V4);
-        hop.__bindgen_anon_1.ipv4_nh = words(client)[3];
-    } else {
-        hop.nh_family = u32::from(V6);
-        hop.__bindgen_anon_1.ipv6_nh = words(client);
-    }
-    // SAFETY: the helper copies the parameters, which have the size that it is told.
-    unsafe { bpf_redirect_neigh(flow.uplink, &raw mut hop, size_of::<Hop>() as i32, 0) as i32 }
+pub fn to_client(flow: &Flow) -> i32 {
+    // SAFETY: no parameters are handed over; the helper refuses what is no interface.
+    unsafe { bpf_redirect_neigh(flow.uplink, core::ptr::null_mut(), 0, 0) as i32 }
 }
 
 /// Whether there is such an interface: while a container ends, its own vanishes before anybody
@@ -80,20 +62,13 @@ pub fn is_too_large(skb: *mut __sk_buff, flow: &Flow) -> bool {
 }
 
 /// The interface by which replies go to the client of this connection; where the host has no route,
-/// or does not forward, the one by which the client's packet came; with `NEIGHBOUR`. Checked once by itself
-/// (`choice`), for the sake of its stack.
+/// or does not forward, the one by which the client's packet came. Checked once by itself (`choice`),
+/// for the sake of its stack.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn orch_route(skb: *mut __sk_buff, key: *const FlowKey) -> i32 {
     // SAFETY: the verifier knows the key's size and lets nobody call with less; it may be null.
     (unsafe { key.as_ref() }).map_or(0, |key| route(skb, key) as i32)
-}
-
-/// Has the flow's replies take that way.
-#[inline(always)]
-pub fn lead(flow: &mut Flow, route: u32) {
-    flow.uplink = route & !NEIGHBOUR;
-    flow.set(mark::NEIGHBOUR, route & NEIGHBOUR != 0);
 }
 
 #[inline(always)]
@@ -123,26 +98,8 @@ fn route(skb: *mut __sk_buff, key: &FlowKey) -> u32 {
         )
     };
     match found as u32 {
-        BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH if is_next(&question, &key.client) => {
-            question.ifindex | NEIGHBOUR
-        }
         BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH => question.ifindex,
         _ => arrived,
-    }
-}
-
-/// Whether the next hop is the client itself: the helper puts a router's address in its place, which may be
-/// of the other family.
-#[inline(always)]
-fn is_next(answer: &FibLookup, client: &Address) -> bool {
-    let client_words = words(client);
-    // SAFETY: both are plain numbers, of which the family says which counts.
-    unsafe {
-        if address::is_v4(client) {
-            answer.family == V4 && answer.__bindgen_anon_4.ipv4_dst == client_words[3]
-        } else {
-            answer.family == V6 && answer.__bindgen_anon_4.ipv6_dst == client_words
-        }
     }
 }
 

@@ -132,7 +132,7 @@ fn answer<const DIRECT: bool>(
         return Verdict::Drop(Reason::Malformed);
     }
     if DIRECT {
-        return Verdict::Redirect(Reason::Reply, redirect::to_client(flow, &key.client));
+        return Verdict::Redirect(Reason::Reply, redirect::to_client(flow));
     }
     Verdict::Pass(Reason::Reply)
 }
