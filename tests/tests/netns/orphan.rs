@@ -171,6 +171,8 @@ fn a_socket_whose_backend_has_just_ended_is_answered_by_another() {
             let next = single.world.containers[2].entry(0, 2);
             single.world.set_slot(0, &next);
         }
+        // What was said before holds for five seconds.
+        single.holds();
         single.closes();
         let orphan = single.orphan();
         assert!(single.world.reason(Reason::Held) >= 1);
