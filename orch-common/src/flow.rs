@@ -210,7 +210,8 @@ pub struct Flow {
     pub counting: Counting,
     /// How many bytes of `method` have come.
     pub method_len: u8,
-    /// How many more slots it was given to because one before did not answer.
+    /// How many more slots it was given to because one before did not answer; for one of a socket, how
+    /// many refusals were kept from it.
     pub moves: u8,
     /// Its place among the half-open flows: the how manieth flow it was; 0 if it has none.
     pub ticket: u32,

@@ -84,13 +84,20 @@ pub fn pass_by(key: SlotKey, generation: u32, kind: EventKind) -> bool {
     let Some(slot) = maps::slot(&key) else {
         return false;
     };
-    if slot.generation != generation || slot.alive == 0 {
+    if slot.generation != generation {
+        return false;
+    }
+    let news = slot.alive != 0;
+    // Its end is the better reason.
+    if (news || matches!(kind, EventKind::Exited))
+        && let Some(pulse) = maps::pulse(key)
+    {
+        pulse.why = kind as u32;
+    }
+    if !news {
         return false;
     }
     slot.alive = 0;
-    if let Some(pulse) = maps::pulse(key) {
-        pulse.why = kind as u32;
-    }
     maps::tell(&Event {
         kind,
         slot: key,

@@ -105,7 +105,10 @@ fn answer<const DIRECT: bool>(
         return Verdict::Pass(Reason::TooLarge);
     }
     if segment.flags.has(Flags::RST) && matches!(flow.state, FlowState::SynSent) {
-        if DIRECT && !outside && rescue::may_wait(segment, flow) && retake::leave_waiting(key, flow)
+        if DIRECT
+            && !outside
+            && rescue::may_wait(segment, flow)
+            && retake::leave_waiting(key, flow, arrived_by(located))
         {
             return Verdict::Drop(Reason::Held);
         }
@@ -135,6 +138,13 @@ fn answer<const DIRECT: bool>(
         return Verdict::Redirect(Reason::Reply, redirect::to_client(flow));
     }
     Verdict::Pass(Reason::Reply)
+}
+
+/// The interface by which a packet came.
+#[inline(always)]
+fn arrived_by(located: &Located) -> u32 {
+    // SAFETY: the context is the kernel's.
+    unsafe { (*located.skb).ifindex }
 }
 
 /// What a backend's segment does to its flow, and whether it closes it. What it carries comes first: its

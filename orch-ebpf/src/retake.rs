@@ -3,6 +3,7 @@
 //! place of a backend that has ended.
 
 use orch_common::{
+    address,
     event::EventKind,
     flow::{Flow, FlowKey},
     hold::{self, OF_SOCKET, REMEMBERED},
@@ -80,15 +81,26 @@ pub fn hand_over(key: &FlowKey, flow: &Flow, syn: &Syn) -> Option<()> {
     Some(())
 }
 
+/// Refusals of one SYN that are kept from its socket. They come at once, after one second and after three
+/// (RFC 6298, 5.5): a backend that is still there then goes on living, and its refusal counts.
+const KEPT: u8 = 3;
+
 /// Has a socket of this host wait whose SYN a backend has refused that is about to go: it was chosen just
 /// before it ended. Says whether the controller has been told; a socket in a container is
-/// beyond its reach.
+/// beyond its reach, and so is IPv6: it does not know which copies have an address of that.
 #[inline(always)]
-pub fn leave_waiting(key: &FlowKey, flow: &Flow) -> bool {
-    listener(u32::from(flow.service)).is_some()
+pub fn leave_waiting(key: &FlowKey, flow: &mut Flow, arrived: u32) -> bool {
+    let waits = listener(u32::from(flow.service)).is_some()
+        && address::is_v4(&key.local)
         && maps::is_local(&key.client)
+        && flow.ifindex == arrived
+        && flow.moves < KEPT
         && is_going(flow)
-        && tell_of(key, flow).is_some()
+        && tell_of(key, flow).is_some();
+    if waits {
+        flow.moves += 1;
+    }
+    waits
 }
 
 /// Whether the backend that the flow was given to has ended, or was told to.

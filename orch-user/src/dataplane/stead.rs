@@ -35,8 +35,8 @@ pub struct Stead {
 }
 
 impl Stead {
-    /// Takes the place of an address on behalf of the controller with these pins. Fails where that
-    /// is taken already, or this is not root.
+    /// Takes the place of an address on behalf of the controller with these pins. Fails where it has done
+    /// so already, or this is not root.
     pub fn take(pin_dir: &Path, address: IpAddr) -> io::Result<Self> {
         let route = route(owner(pin_dir), address);
         links::converse(
@@ -74,7 +74,8 @@ pub(super) fn forget(pin_dir: &Path) -> io::Result<()> {
 /// Whether there is such an interface in this namespace.
 pub fn is_interface(index: u32) -> bool {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
-    socket.is_ok_and(|socket| index_to_name_inlined(socket, index).is_ok())
+    // Without a descriptor nothing is known, and nothing is done.
+    socket.map_or(true, |socket| index_to_name_inlined(socket, index).is_ok())
 }
 
 fn is_of(route: &RouteMessage, owner: u32) -> bool {

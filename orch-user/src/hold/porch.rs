@@ -117,6 +117,15 @@ impl Porch {
         });
     }
 
+    /// There is a backend: all try, if they do not already.
+    pub fn serve(&self) {
+        self.word.send_if_modified(|word| {
+            let news = !std::mem::replace(&mut word.ready, true);
+            word.times += u64::from(news);
+            news
+        });
+    }
+
     /// There is none any more.
     pub fn not_ready(&self) {
         self.word

@@ -35,8 +35,8 @@ pub struct StandIn {
 }
 
 impl StandIn {
-    /// Takes the place of `backend`; `tell` is called for everybody who comes. Fails where the
-    /// address is the host's already, or somebody listens there.
+    /// Takes the place of `backend`; `tell` is called for everybody who comes. Fails where one of
+    /// this controller does already, or somebody listens there.
     pub fn open(
         pin_dir: &Path,
         backend: SocketAddr,

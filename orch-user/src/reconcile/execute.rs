@@ -189,7 +189,6 @@ impl<T: Tables> Controller<T> {
         Ok(())
     }
 
-    /// A slot came into the ring: that ends what was wrong with it.
     /// The ring is about to change: who is new in it begins with a small share.
     fn warm_up(&mut self, service: u16, slots: &[u16]) -> Outcome<()> {
         let now = self.now();
@@ -218,6 +217,7 @@ impl<T: Tables> Controller<T> {
         Ok(())
     }
 
+    /// A slot came into the ring: that ends what was wrong with it.
     fn entered(&mut self, key: SlotKey) {
         let now = self.now();
         let Some(slot) = self.slot_mut(key) else {

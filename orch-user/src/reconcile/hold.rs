@@ -308,8 +308,10 @@ impl<T: Tables> Controller<T> {
     /// Tells those of this host whether trying has a point.
     fn mind_the_door(&mut self, service: u16) {
         let served = self.is_served(service);
-        if !served && let Some(porch) = self.holds.porches.get(&service) {
-            porch.not_ready();
+        match self.holds.porches.get(&service) {
+            Some(porch) if served => porch.serve(),
+            Some(porch) => porch.not_ready(),
+            None => {}
         }
     }
 
@@ -326,7 +328,7 @@ impl<T: Tables> Controller<T> {
     }
 
     /// Whether waiting has no point: nothing is going to come, or what comes fails.
-    fn refuses(&self, service: u16) -> bool {
+    pub(super) fn refuses(&self, service: u16) -> bool {
         let at = usize::from(service);
         let (Some(hosted), Some(seen)) = (self.services.get(at), self.observed.services.get(at))
         else {

@@ -19,6 +19,9 @@ use crate::{
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long one waits at the most: with the first repetition the host asks for the backend's link address,
+/// and gives up after three seconds (arp(7): `mcast_solicit`, a second each).
+const FUTILE: Moment = Moment::from_secs(5);
 /// How long an address is kept that nobody uses: who comes has come in that time.
 const IDLE: Moment = Moment::from_secs(1);
 /// How long it is kept at the most: some day it is another container's.
@@ -81,6 +84,11 @@ impl<T: Tables> Controller<T> {
     /// Answers those whose backend has gone for good.
     pub(super) fn mind_orphans(&mut self) {
         self.holds.orphans.looking = false;
+        if self.holds.orphans.waiting.is_empty() {
+            return;
+        }
+        // An engine takes the interface away before it tells of the end.
+        self.read_counts(self.now());
         for orphan in std::mem::take(&mut self.holds.orphans.waiting) {
             if !self.help(&orphan) {
                 self.holds.orphans.waiting.push(orphan);
@@ -94,8 +102,8 @@ impl<T: Tables> Controller<T> {
         let Orphan { syn, since } = orphan;
         let hosted = self.services.get(usize::from(syn.service));
         let hold = hosted.map_or(Duration::ZERO, |hosted| hosted.config.hold);
-        if self.now() >= *since + hold {
-            // Its own repetitions are answered by whoever is there.
+        // By then it has heard from its own kernel that nobody is there.
+        if self.now() >= *since + hold.min(FUTILE) || self.refuses(syn.service) {
             return true;
         }
         // What a backend still says to others on this host must not be lost.

@@ -1,6 +1,7 @@
 //! A service without a copy: connections wait, and the first of them starts one.
 
 use std::{
+    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
@@ -200,10 +201,28 @@ pub fn a_single_copy_is_killed(kind: Kind) {
         report.failures.len() - refused,
         report.longest
     );
+    for (who_and_how, count) in kinds(&report.failures) {
+        println!("  {count} {who_and_how}");
+    }
     assert_eq!(refused, 0, "{:#?}", report.failures);
     // Each of eight clients can have had one request inside at each kill.
     assert!(report.failures.len() <= 8 * kills, "{:#?}", report.failures);
     assert!(report.good > 20 * kills as u64, "hardly any load");
+}
+
+/// How many failed in which way, clients from outside and local ones apart. A failure says who, when,
+/// how long after, and behind the colon how.
+fn kinds(failures: &[String]) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for failure in failures {
+        let who = failure.split(' ').next().unwrap_or_default();
+        let how = failure
+            .split_once(": ")
+            .map_or(failure.as_str(), |parts| parts.1);
+        let how = how.split(", from").next().unwrap_or_default();
+        *kinds.entry(format!("{who}: {how}")).or_default() += 1;
+    }
+    kinds
 }
 
 fn strike(kind: Kind, backend: &str) {

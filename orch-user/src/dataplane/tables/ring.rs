@@ -54,11 +54,16 @@ impl Tables {
         shares: &BTreeMap<u16, u8>,
     ) -> Result<(), DataplaneError> {
         let before = self.shares.insert(service, shares.clone());
+        let before = before.unwrap_or_default();
         let slots = self.ring(service);
-        if slots.is_empty() || before.unwrap_or_default() == *shares {
+        if slots.is_empty() || before == *shares {
             return Ok(());
         }
-        self.set_ring(service, &slots)
+        let set = self.set_ring(service, &slots);
+        if set.is_err() {
+            self.shares.insert(service, before);
+        }
+        set
     }
 
     /// Slots with their weights, of which some have only a part.
@@ -102,7 +107,7 @@ fn served(slots: &[u16], weights: &[u8], shares: Option<&BTreeMap<u16, u8>>) -> 
     let most = parts.iter().copied().max().unwrap_or(1);
     let fit = |part: u32| match most {
         0..=255 => part,
-        _ => part * 255 / most,
+        _ => (part * 255 / most).max(1),
     };
     let turn = |(slot, part): (&u16, &u32)| Turn {
         slot: *slot as u8,
@@ -137,5 +142,6 @@ mod tests {
     fn great_weights_keep_their_proportions() {
         let seen = weights(&[0, 1, 2], &[100, 50, 100], &[(2, 1)]);
         assert_eq!(seen, [255, 127, 25]);
+        assert_eq!(weights(&[0, 1], &[100, 1], &[(1, 1)]), [255, 1]);
     }
 }
