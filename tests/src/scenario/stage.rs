@@ -300,6 +300,8 @@ fn alone() -> File {
 fn outside(number: u32) -> NetNs {
     let outside = NetNs::new();
     let near = format!("orchsc{}", number % 1_000_000);
+    // A namespace is taken down a little after its name: the test before may still have the link.
+    let _ = Command::new("ip").args(["link", "del", &near]).output();
     let peer = ["type", "veth", "peer", "name", "far0", "netns"];
     let mut link = vec!["link", "add", &near];
     link.extend(peer);
