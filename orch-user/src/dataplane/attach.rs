@@ -95,10 +95,11 @@ pub(super) fn veth(
     hook(ebpf, pins, into_it, program::ENTRY)
 }
 
-/// Detaches them.
+/// Forgets those of an interface that is gone, and that its qdisc was ours.
 pub(super) fn forget_veth(pins: &Pins, ifindex: u32) -> Result<(), DataplaneError> {
     let_go(pins, &link_name(ifindex, program::ENTRY))?;
-    let_go(pins, &link_name(ifindex, program::VETH))
+    let_go(pins, &link_name(ifindex, program::VETH))?;
+    clsact::forget_mark(pins, ifindex)
 }
 
 fn hook(

@@ -116,6 +116,11 @@ pub(super) fn detach(pins: &Pins, index: u32, name: &str, path: &Path) {
     }
 }
 
+/// Removes the mark of an interface that is gone, if there is one.
+pub(super) fn forget_mark(pins: &Pins, index: u32) -> Result<(), DataplaneError> {
+    remove_pin(&mark(pins, index))
+}
+
 /// Removes the marks of interfaces that are gone.
 pub(super) fn forget_marks(pins: &Pins, exist: &[u32]) -> Result<(), DataplaneError> {
     for name in pins.links()? {

@@ -16,7 +16,7 @@ use orch_tests::{server::ask, wait::until};
 
 use super::{
     VIP, connect,
-    direct::{PORT, World},
+    containers::{PORT, World},
 };
 
 const REQUEST: &[u8] = b"GET /api/x HTTP/1.1\r\n\r\n";

@@ -27,6 +27,7 @@ use orch_tests::{
 mod attachment;
 mod balance;
 mod bulk;
+mod containers;
 mod direct;
 mod firewall;
 mod hold;

@@ -9,7 +9,7 @@ use orch_tests::{
     server::{BULK, ask},
 };
 
-use super::{VIP, VIP6, connect, direct::World};
+use super::{VIP, VIP6, connect, containers::World};
 
 /// Fetches what is larger than any packet from each backend, by both families.
 fn fetch(client: &NetNs) {

@@ -26,7 +26,7 @@ use orch_tests::{server::ask, wait::until};
 
 use super::{
     connect,
-    direct::{PORT, World},
+    containers::{PORT, World},
 };
 
 /// Longer than a socket takes for its first repetitions (RFC 6298, 2): one after a second, one after

@@ -58,8 +58,12 @@ pub(crate) fn compare(plan: &Plan) -> Result<Vec<Measured>> {
 
 impl Plan<'_> {
     fn wants(&self, peer: Peer) -> bool {
-        let named = |part: &String| peer.name().contains(part.as_str());
-        peer == Peer::Straight || self.only.is_empty() || self.only.iter().any(named)
+        peer == Peer::Straight || self.names(peer.name())
+    }
+
+    /// Whether this is one of those asked for.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
     }
 }
 

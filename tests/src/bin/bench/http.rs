@@ -19,6 +19,7 @@ use orch_tests::fixture;
 
 use crate::{
     Result,
+    compare::Plan,
     controller::on_host,
     installed::installed,
     leftovers::Child,
@@ -73,20 +74,28 @@ struct Measured {
     idle: f64,
 }
 
-/// Measures all three, so many times, and gives the table.
-pub(crate) fn measure(orch: &Path, passes: usize, seconds: u64, threads: usize) -> Result<Table> {
+/// Measures those whose name has one of these words, so many times, and gives the table.
+pub(crate) fn measure(orch: &Path, plan: &Plan<'_>) -> Result<Table> {
     installed("haproxy", "haproxy")?;
     installed("nginx", "nginx-light")?;
+    let Plan {
+        passes,
+        seconds,
+        threads,
+        ..
+    } = *plan;
     let mut all = Vec::new();
-    let mut proxies = Proxy::ALL;
+    let mut proxies = Vec::from(Proxy::ALL);
+    proxies.retain(|proxy| plan.names(proxy.name()));
     for pass in 0..passes {
-        proxies.rotate_left(1);
-        for proxy in proxies {
+        let turns = usize::from(!proxies.is_empty());
+        proxies.rotate_left(turns);
+        for &proxy in &proxies {
             eprintln!("mode http, pass {} of {passes}: {}", pass + 1, proxy.name());
             all.push(turn(proxy, orch, seconds, threads)?);
         }
     }
-    Ok(table(&all))
+    Ok(table(&all, &proxies))
 }
 
 fn turn(proxy: Proxy, orch: &Path, seconds: u64, threads: usize) -> Result<Measured> {
@@ -112,7 +121,8 @@ fn turn(proxy: Proxy, orch: &Path, seconds: u64, threads: usize) -> Result<Measu
 }
 
 /// Medians, and the median of the ratios to the better of the other two within a pass.
-fn table(all: &[Measured]) -> Table {
+fn table(all: &[Measured], proxies: &[Proxy]) -> Table {
+    let count = proxies.len().max(1);
     let head = [
         "three copies, client outside",
         "requests/s",
@@ -126,27 +136,30 @@ fn table(all: &[Measured]) -> Table {
         "idle connection",
     ];
     let mut table = Table::new("Mode http (ratio: to the better of the other two)", &head);
-    for proxy in Proxy::ALL {
+    for &proxy in proxies {
         let of = |value: &dyn Fn(&Measured) -> f64| {
             let rows = all.iter().filter(|row| row.proxy == proxy);
             median(rows.map(value))
         };
         let ratio = |value: &dyn Fn(&Measured) -> f64| {
-            let passes = all.chunks(Proxy::ALL.len());
+            let passes = all.chunks(count);
             let ratios = passes.filter_map(|pass| {
                 let own = pass.iter().find(|row| row.proxy == proxy)?;
                 let others = pass.iter().filter(|row| row.proxy != proxy);
-                Some(value(own) / others.map(value).fold(0.0, f64::max))
+                Some(value(own) / others.map(value).reduce(f64::max)?)
             });
-            median(ratios)
+            match count {
+                1 => "-".to_owned(),
+                _ => format!("{:.2}", median(ratios)),
+            }
         };
         table.row(vec![
             proxy.name().to_owned(),
             format!("{:.0}", of(&|row| row.requests.rate)),
-            format!("{:.2}", ratio(&|row| row.requests.rate)),
+            ratio(&|row| row.requests.rate),
             format!("{:.0}", of(&|row| row.requests.p99)),
             format!("{:.0}", of(&|row| row.connections.rate)),
-            format!("{:.2}", ratio(&|row| row.connections.rate)),
+            ratio(&|row| row.connections.rate),
             format!("{:.0}", of(&|row| row.connections.p99)),
             format!("{:.2}", of(&|row| row.bulk.rate / 1e9)),
             format!("{:.1}", of(&|row| row.requests.cpu)),

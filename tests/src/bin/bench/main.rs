@@ -50,7 +50,7 @@ struct Args {
     /// Print tables in Markdown
     #[arg(long)]
     markdown: bool,
-    /// Compare only those whose name has this in it, and no balancer
+    /// Compare only those whose name has this in it (and, of the peers, no balancer)
     #[arg(long)]
     only: Vec<String>,
     /// Leave out the comparison with peers
@@ -93,14 +93,14 @@ fn run(args: &Args) -> Result<()> {
             table.print(args.markdown);
         }
     }
+    let plan = compare::Plan {
+        passes: if args.quick { 1 } else { args.passes },
+        seconds: if args.quick { 1 } else { args.seconds },
+        threads,
+        scenes: &Scene::ALL[..if args.quick { 2 } else { Scene::ALL.len() }],
+        only: &args.only,
+    };
     if !args.no_peers {
-        let plan = compare::Plan {
-            passes: if args.quick { 1 } else { args.passes },
-            seconds: if args.quick { 1 } else { args.seconds },
-            threads,
-            scenes: &Scene::ALL[..if args.quick { 2 } else { Scene::ALL.len() }],
-            only: &args.only,
-        };
         let measured = compare::compare(&plan)?;
         println!("\nMedians, and medians of the ratios to no balancer within a pass");
         for scene in plan.scenes {
@@ -112,12 +112,7 @@ fn run(args: &Args) -> Result<()> {
         }
     }
     if let Some(orch) = args.orch.as_ref().filter(|_| !args.no_http) {
-        let (passes, seconds) = if args.quick {
-            (1, 1)
-        } else {
-            (args.passes, args.seconds)
-        };
-        http::measure(&orch.canonicalize()?, passes, seconds, threads)?.print(args.markdown);
+        http::measure(&orch.canonicalize()?, &plan)?.print(args.markdown);
     }
     match (&args.orch, &args.acts) {
         (Some(orch), Some(acts)) => {
