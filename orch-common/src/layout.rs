@@ -34,6 +34,9 @@ pub const MAX_HALF_OPEN: usize = 65_536;
 pub const MAX_PROCESSES: usize = 4096;
 /// Local addresses of the host that are known to the kernel programs.
 pub const MAX_ADDRESSES: usize = 4096;
+/// Connections between the gateway and copies whose bytes go from socket to socket. Those beyond go
+/// by TCP.
+pub const MAX_RELAYS: usize = 4096;
 /// Network namespaces of containers whose connections are balanced where they start.
 pub const MAX_NETNS: usize = 4096;
 /// Path rules (prefix and exclusions) of all services.
@@ -93,6 +96,13 @@ pub mod map {
     pub const PROCESSES: &str = "PROCESSES";
     /// Balanced sockets of this host. Written by the kernel programs alone.
     pub const SOCKETS: &str = "SOCKETS";
+    /// The gateway's [`crate::relay::RelayKey`] to [`crate::relay::Relay`]. Written by the kernel
+    /// programs alone.
+    pub const RELAYS: &str = "RELAYS";
+    /// [`crate::relay::RelayKey`] to a socket. Written by the kernel programs alone.
+    pub const RELAY_ENDS: &str = "RELAY_ENDS";
+    /// Sockets to [`crate::relay::RelayEnd`]. Written by the kernel programs alone.
+    pub const RELAY_SOCKETS: &str = "RELAY_SOCKETS";
     /// Path rules of the services. Written by the controller.
     pub const PATHS: &str = "PATHS";
     /// Per slot: requests, responses, failed connections. Written by the kernel programs alone.
@@ -124,7 +134,7 @@ pub mod map {
     pub const BUCKETS: &str = "BUCKETS";
 
     /// Every map, in the order of this module.
-    pub const ALL: [&str; 32] = [
+    pub const ALL: [&str; 35] = [
         SERVICES,
         LISTENERS,
         SLOTS,
@@ -144,6 +154,9 @@ pub mod map {
         SCRATCH,
         PROCESSES,
         SOCKETS,
+        RELAYS,
+        RELAY_ENDS,
+        RELAY_SOCKETS,
         PATHS,
         COUNTERS,
         BYTES,
@@ -185,6 +198,10 @@ pub mod program {
     pub const RELEASE: &str = "orch_release";
     /// `sockops`: balanced sockets are about to connect to a backend's own address.
     pub const DIAL: &str = "orch_dial";
+    /// `sockops`: a socket of the gateway or of a copy is connected.
+    pub const JOIN: &str = "orch_join";
+    /// `sk_msg`: such a socket sends.
+    pub const RELAY: &str = "orch_relay";
     /// `cgroup_skb/egress`: what balanced sockets send.
     pub const SENT: &str = "orch_sent";
     /// `cgroup_skb/ingress`: what balanced sockets receive.

@@ -21,6 +21,7 @@ pub mod netns;
 #[cfg(feature = "user")]
 mod pod;
 pub mod pulse;
+pub mod relay;
 pub mod select;
 pub mod service;
 pub mod slot;

@@ -41,6 +41,7 @@ mod pulse;
 mod quote;
 mod reach;
 mod redirect;
+mod relay;
 mod replay;
 mod reply;
 mod rescue;
@@ -59,10 +60,12 @@ mod upkeep;
 mod verdict;
 
 use aya_ebpf::{
-    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint, sock_ops},
+    macros::{
+        cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier, raw_tracepoint, sk_msg, sock_ops,
+    },
     programs::{
-        RawTracePointContext, SkBuffContext, SockAddrContext, SockContext, SockOpsContext,
-        TcContext,
+        RawTracePointContext, SkBuffContext, SkMsgContext, SockAddrContext, SockContext,
+        SockOpsContext, TcContext,
     },
 };
 
@@ -138,6 +141,21 @@ pub fn orch_release(ctx: SockContext) -> i32 {
 #[sock_ops]
 pub fn orch_dial(ctx: SockOpsContext) -> u32 {
     dial::dials(ctx.ops);
+    PROCEED as u32
+}
+
+/// Something happens to a TCP socket of this host or of a container, while there is a gateway.
+#[sock_ops]
+pub fn orch_join(ctx: SockOpsContext) -> u32 {
+    relay::connected(ctx.ops);
+    PROCEED as u32
+}
+
+/// The gateway or a copy sends.
+#[sk_msg]
+pub fn orch_relay(ctx: SkMsgContext) -> u32 {
+    relay::sending(ctx.msg);
+    // By TCP, where nothing else was said.
     PROCEED as u32
 }
 

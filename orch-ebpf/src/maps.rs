@@ -3,7 +3,7 @@
 use aya_ebpf::{
     btf_maps::{
         Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, SkStorage,
-        lpm_trie::Key,
+        SockHash, lpm_trie::Key,
     },
     macros::btf_map,
     maps::ring_buf::RingBufEntry,
@@ -17,10 +17,11 @@ use orch_common::{
     latency::Histogram,
     layout::{
         DEFAULT_FLOWS, EVENTS_BYTES, MAX_ADDRESSES, MAX_HALF_OPEN, MAX_NETNS, MAX_PATHS,
-        MAX_PROCESSES, MAX_SERVICES, MAX_SLOTS, MAX_SYNS, PORT_WORDS, PORTS as PORT_COUNT,
-        RING_BANKS,
+        MAX_PROCESSES, MAX_RELAYS, MAX_SERVICES, MAX_SLOTS, MAX_SYNS, PORT_WORDS,
+        PORTS as PORT_COUNT, RING_BANKS,
     },
     pulse::Pulse,
+    relay::{Relay, RelayEnd, RelayKey},
     service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
     syn::Syn,
@@ -32,6 +33,8 @@ const RINGS: usize = MAX_SERVICES * RING_BANKS;
 const NO_PREALLOC: usize = 1;
 /// Listeners of all services: one for each family.
 const LISTENER_COUNT: usize = 2 * MAX_SERVICES;
+/// Both ends of every connection.
+const RELAY_END_COUNT: usize = 2 * MAX_RELAYS;
 
 #[btf_map]
 static SERVICES: HashMap<u32, Service, MAX_SERVICES> = HashMap::new();
@@ -71,6 +74,12 @@ static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 static PROCESSES: HashMap<u32, Owner, MAX_PROCESSES> = HashMap::new();
 #[btf_map]
 static SOCKETS: SkStorage<Socket> = SkStorage::new();
+#[btf_map]
+static RELAYS: LruHashMap<RelayKey, Relay, MAX_RELAYS> = LruHashMap::new();
+#[btf_map]
+static RELAY_ENDS: SockHash<RelayKey, RELAY_END_COUNT> = SockHash::new();
+#[btf_map]
+static RELAY_SOCKETS: SkStorage<RelayEnd> = SkStorage::new();
 #[btf_map]
 static PATHS: LpmTrie<PathKey, PathRule, MAX_PATHS, NO_PREALLOC> = LpmTrie::new();
 #[btf_map]
@@ -293,6 +302,37 @@ pub fn syns() -> *mut core::ffi::c_void {
 #[inline(always)]
 pub fn sockets() -> *mut core::ffi::c_void {
     core::ptr::from_ref(&SOCKETS).cast_mut().cast()
+}
+
+/// A connection between the gateway and a copy.
+#[inline(always)]
+pub fn relay(key: &RelayKey) -> Option<&'static mut Relay> {
+    element(RELAYS.get_ptr_mut(key))
+}
+
+/// Stores one.
+#[inline(always)]
+pub fn insert_relay(key: &RelayKey) -> Result<(), i32> {
+    RELAYS.insert(key, &Relay::default(), 0)
+}
+
+/// Forgets one: its bytes go by TCP from now on.
+#[inline(always)]
+pub fn remove_relay(key: &RelayKey) {
+    // It may have been evicted meanwhile.
+    let _ = RELAYS.remove(key);
+}
+
+/// The map of ends itself, for the helpers that put sockets into it and send to them.
+#[inline(always)]
+pub fn relay_ends() -> *mut core::ffi::c_void {
+    core::ptr::from_ref(&RELAY_ENDS).cast_mut().cast()
+}
+
+/// The map of their sockets itself, for the storage helpers.
+#[inline(always)]
+pub fn relay_sockets() -> *mut core::ffi::c_void {
+    core::ptr::from_ref(&RELAY_SOCKETS).cast_mut().cast()
 }
 
 /// The rule for the longest prefix of a path.

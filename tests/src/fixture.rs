@@ -69,6 +69,7 @@ pub fn dataplane(name: &str, local: Local) -> DataplaneConfig {
         interfaces: Interfaces::Auto,
         local,
         delivery: Delivery::Auto,
+        relay: true,
         flows: 65_536,
         pin_dir: PathBuf::from(format!("/sys/fs/bpf/orch-{name}-{}", std::process::id())),
     }

@@ -3,12 +3,12 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::libc;
-use tokio::net::TcpStream;
-
 /// `TCP_ESTABLISHED`, of the kernel.
 pub const ESTABLISHED: u8 = 1;
 /// Where `struct tcp_info` has `tcpi_bytes_acked`; `tcpi_state` is its first byte.
 const BYTES_ACKED: usize = 120;
+/// Where it has `tcpi_bytes_received`.
+const BYTES_RECEIVED: usize = 128;
 
 /// What the kernel knows about a connection.
 #[derive(Clone, Copy, Debug)]
@@ -17,11 +17,13 @@ pub struct Info {
     pub state: u8,
     /// Bytes that the other end's kernel has acknowledged, our SYN among them.
     pub acked: u64,
+    /// Bytes that have come in segments of the other end's.
+    pub received: u64,
 }
 
 impl Info {
     /// Asks.
-    pub fn of(stream: &TcpStream) -> Self {
+    pub fn of(stream: &impl AsFd) -> Self {
         let mut info = [0_u8; 256];
         let mut len = info.len() as libc::socklen_t;
         let fd = stream.as_fd().as_raw_fd();
@@ -35,11 +37,12 @@ impl Info {
                 &raw mut len,
             )
         };
-        assert!(done == 0 && len as usize >= BYTES_ACKED + 8, "TCP_INFO");
-        let bytes = info[BYTES_ACKED..BYTES_ACKED + 8].try_into().unwrap();
+        assert!(done == 0 && len as usize >= BYTES_RECEIVED + 8, "TCP_INFO");
+        let word = |at: usize| u64::from_ne_bytes(info[at..at + 8].try_into().unwrap());
         Self {
             state: info[0],
-            acked: u64::from_ne_bytes(bytes),
+            acked: word(BYTES_ACKED),
+            received: word(BYTES_RECEIVED),
         }
     }
 }

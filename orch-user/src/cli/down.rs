@@ -90,6 +90,7 @@ fn default_dataplane() -> DataplaneConfig {
         interfaces: crate::config::Interfaces::Auto,
         local: crate::config::Local::Auto,
         delivery: crate::config::Delivery::Auto,
+        relay: true,
         flows: orch_common::layout::DEFAULT_FLOWS as u32,
         pin_dir: DEFAULT_PIN_DIR.into(),
     }

@@ -14,6 +14,7 @@ token_file = ""                        # a file with the token for changes at st
 interfaces = ["auto"]                  # uplinks: where outsiders come from
 local      = "auto"                    # clients on this host: auto | connect | packet | off
 delivery   = "auto"                    # how a connection reaches its backend: auto | direct | port
+relay      = "auto"                    # mode http: past TCP between gateway and copies: auto | off
 flows      = 262144                    # connections remembered, 65536 at the least
 pin_dir    = "/sys/fs/bpf/orch"        # where the kernel programs and maps are pinned
 

@@ -61,6 +61,9 @@ pub struct DataplaneConfig {
     pub local: Local,
     /// How flows reach their backends.
     pub delivery: Delivery,
+    /// Mode http: what the gateway and copies say to each other goes from socket to socket, where
+    /// the kernel can.
+    pub relay: bool,
     /// Flows remembered, `MIN_FLOWS` at the least.
     pub flows: u32,
     /// Where maps and links are pinned; below it, `v<LAYOUT_VERSION>`.

@@ -24,6 +24,7 @@ pub(crate) struct RawDataplane {
     pub(crate) interfaces: At<Vec<At<String>>>,
     pub(crate) local: At<String>,
     pub(crate) delivery: At<String>,
+    pub(crate) relay: At<String>,
     pub(crate) flows: At<i64>,
     pub(crate) pin_dir: At<String>,
 }
@@ -148,6 +149,7 @@ impl RawDataplane {
             interfaces: table.strings("interfaces", &["auto"]),
             local: table.string("local", "auto"),
             delivery: table.string("delivery", "auto"),
+            relay: table.string("relay", "auto"),
             flows: table.integer("flows", orch_common::layout::DEFAULT_FLOWS as i64),
             pin_dir: table.string("pin_dir", super::DEFAULT_PIN_DIR),
         };

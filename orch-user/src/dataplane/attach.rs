@@ -271,7 +271,7 @@ pub(super) fn exits(ebpf: &mut Ebpf, pins: &Pins) -> Result<(), DataplaneError> 
     keep(link.into(), &pins.link(program::EXIT))
 }
 
-fn pin<L>(link: L, path: &Path) -> Result<(), DataplaneError>
+pub(super) fn pin<L>(link: L, path: &Path) -> Result<(), DataplaneError>
 where
     FdLink: TryFrom<L, Error = LinkError>,
 {

@@ -14,9 +14,10 @@ use orch_common::{
     latency::Histogram,
     layout::{
         EVENTS_BYTES, MAX_ADDRESSES, MAX_HALF_OPEN, MAX_NETNS, MAX_PATHS, MAX_PROCESSES,
-        MAX_SERVICES, MAX_SLOTS, PORT_WORDS, PORTS, RING_BANKS, map, program,
+        MAX_RELAYS, MAX_SERVICES, MAX_SLOTS, PORT_WORDS, PORTS, RING_BANKS, map, program,
     },
     pulse::Pulse,
+    relay::{Relay, RelayEnd, RelayKey},
     service::{ListenerKey, Maglev, Netns, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::{Owner, Slot, SlotKey},
     syn::Syn,
@@ -34,7 +35,9 @@ struct Shape(MapType, usize, usize, usize);
 /// The shape of every map but for the entries of LRU maps; those of `FLOWS` and `REPLIES` the configuration sets.
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
-    use MapType::{Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, RingBuf, SkStorage};
+    use MapType::{
+        Array, Hash, LpmTrie, LruHash, PerCpuArray, PerCpuHash, RingBuf, SkStorage, SockHash,
+    };
     const KEY: usize = size_of::<SlotKey>();
     [
         (
@@ -96,6 +99,18 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
             Shape(Hash, 4, size_of::<Owner>(), MAX_PROCESSES),
         ),
         (map::SOCKETS, Shape(SkStorage, 4, size_of::<Socket>(), 0)),
+        (
+            map::RELAYS,
+            Shape(LruHash, size_of::<RelayKey>(), size_of::<Relay>(), 0),
+        ),
+        (
+            map::RELAY_ENDS,
+            Shape(SockHash, size_of::<RelayKey>(), 4, 2 * MAX_RELAYS),
+        ),
+        (
+            map::RELAY_SOCKETS,
+            Shape(SkStorage, 4, size_of::<RelayEnd>(), 0),
+        ),
         (
             map::PATHS,
             Shape(

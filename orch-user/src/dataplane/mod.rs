@@ -20,7 +20,7 @@ use orch_common::{
 
 use self::{
     attach::Role, hold::Hold, host::Interface, open::Parts, pin::Pins, recount::Recount,
-    sockets::Sockets, tables::Tables, ways::Ways,
+    relay::Relaying, sockets::Sockets, tables::Tables, ways::Ways,
 };
 use crate::config::{DataplaneConfig, Interfaces, ServiceConfig};
 
@@ -38,6 +38,7 @@ mod open;
 mod pin;
 mod reading;
 mod recount;
+mod relay;
 mod sandbox;
 mod signals;
 mod slots;
@@ -54,6 +55,7 @@ pub use self::{
     hold::{HoldTerms, Injected},
     measure::{MapMemory, ProgramSize},
     reading::{Reading, SlotReading},
+    relay::relayed,
     signals::{SignalHook, signal_hook},
     slots::{Reach, SlotEntry},
     stead::{Stead, is_interface},
@@ -77,6 +79,9 @@ pub struct Dataplane {
     ways: Ways,
     /// Whether the packets of this host's sockets are looked at.
     sockets: Sockets,
+    /// Whether bytes may go from socket to socket, and whether they do.
+    relays: bool,
+    relaying: Relaying,
     /// First processes of backends: when one ends, picks pass its slot by.
     processes: HashMap<MapData, u32, Owner>,
     /// Those that are in the map.

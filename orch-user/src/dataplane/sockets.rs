@@ -2,7 +2,10 @@
 //! a backend's own address are noted when they are made and seen at its interface; those to a slot's
 //! port at the sockets alone, packet by packet. So each only while there is such a slot.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use aya::maps::{HashMap, MapData};
 use orch_common::slot::{Slot, SlotKey};
@@ -39,6 +42,11 @@ impl Sockets {
                 .collect(),
             attached: [None; 2],
         }
+    }
+
+    /// The cgroup whose sockets programs may see.
+    pub(super) fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
     }
 
     /// Whether clients of this host are balanced.

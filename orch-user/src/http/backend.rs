@@ -8,7 +8,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -21,13 +21,16 @@ use hyper::{
     client::conn::http1::{self, Connection, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use orch_common::relay::MOST;
+use rustix::io::Errno;
 use tokio::{
     io::{AsyncRead, ReadBuf},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{Instant, timeout},
 };
 
 use super::{body::Upload, socket::Socket, stream::write_through};
+use crate::dataplane;
 
 /// Why a copy gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,20 @@ pub(super) enum Failure {
     Silent,
 }
 
+/// How requests go to a copy by a connection, from its first to its last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By TCP.
+    Tcp,
+    /// From socket to socket, where the kernel can: only requests without a body, each of which is
+    /// one piece, and none before all of the answer before is read (`orch_common::relay`).
+    Relay,
+}
+
+impl Way {
+    pub(super) const COUNT: usize = 2;
+}
+
 /// A connection to a copy, with one request at a time.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -51,6 +68,7 @@ pub(super) struct Link {
     /// `None` once it has ended.
     connection: Option<Connection<TokioIo<Tap>, Upload>>,
     line: Arc<Line>,
+    pub(super) way: Way,
     pub(super) used_at: Instant,
 }
 
@@ -66,13 +84,14 @@ impl Link {
     /// Boxed, since it is handed on many times.
     pub(super) fn connect(
         to: SocketAddr,
+        way: Way,
         limit: Duration,
     ) -> BoxFuture<'static, Result<Box<Self>, Failure>> {
-        Box::pin(Self::open(to, limit))
+        Box::pin(Self::open(to, way, limit))
     }
 
-    async fn open(to: SocketAddr, limit: Duration) -> Result<Box<Self>, Failure> {
-        let stream = match timeout(limit, TcpStream::connect(to)).await {
+    async fn open(to: SocketAddr, way: Way, limit: Duration) -> Result<Box<Self>, Failure> {
+        let stream = match timeout(limit, reach(to, way)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 log::debug!("no connection to {to}: {error}");
@@ -85,6 +104,7 @@ impl Link {
         let line: Arc<Line> = Arc::default();
         let tap = Tap {
             stream: Socket::Watched(stream),
+            way,
             line: Arc::clone(&line),
         };
         let connected = http1::Builder::new().handshake(TokioIo::new(tap)).await;
@@ -93,6 +113,7 @@ impl Link {
             sender,
             connection: Some(connection),
             line,
+            way,
             used_at: Instant::now(),
         }))
     }
@@ -125,7 +146,7 @@ impl Link {
         &mut self,
         request: Request<Upload>,
     ) -> Result<Response<Incoming>, Failure> {
-        self.line.heard.store(false, Relaxed);
+        self.line.heard.store(0, Relaxed);
         let mut answer = pin!(self.sender.try_send_request(request));
         let connection = &mut self.connection;
         let result = poll_fn(|cx| {
@@ -148,7 +169,7 @@ impl Link {
             let sent = error.take_message().is_none();
             let error = error.into_error();
             log::debug!("no answer: {error}");
-            match (sent && self.line.heard.load(Relaxed), error.is_parse()) {
+            match (sent && self.line.heard.load(Relaxed) > 0, error.is_parse()) {
                 (false, _) => Failure::Unanswered,
                 (true, true) => Failure::Garbled,
                 (true, false) => Failure::Cut,
@@ -166,6 +187,16 @@ impl Link {
     }
 }
 
+async fn reach(to: SocketAddr, way: Way) -> io::Result<TcpStream> {
+    match way {
+        Way::Tcp => TcpStream::connect(to).await,
+        Way::Relay => {
+            let socket = TcpSocket::from_std_stream(dataplane::relayed(to)?.into());
+            socket.connect(to).await
+        }
+    }
+}
+
 fn switches(answer: &Response<Incoming>) -> bool {
     answer.status() == StatusCode::SWITCHING_PROTOCOLS
 }
@@ -173,8 +204,8 @@ fn switches(answer: &Response<Incoming>) -> bool {
 /// What a link and its connection, which the library holds, say to each other.
 #[derive(Debug, Default)]
 struct Line {
-    /// Something has come.
-    heard: AtomicBool,
+    /// How many bytes have come since a request was given to it.
+    heard: AtomicUsize,
     /// The next read is to ask the kernel whether this is the end.
     look: AtomicBool,
 }
@@ -183,7 +214,23 @@ struct Line {
 #[derive(Debug)]
 struct Tap {
     stream: Socket,
+    way: Way,
     line: Arc<Line>,
+}
+
+impl Tap {
+    /// Reads what the runtime does not know to be there: a reading that fills less than its room looks
+    /// to it like the last, and here it is not where something came by TCP behind what did not.
+    fn read_on(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.stream.read_now(buf.initialize_unfilled()) {
+            Ok(read) => {
+                buf.advance(read);
+                Poll::Ready(Ok(()))
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
 }
 
 impl AsyncRead for Tap {
@@ -199,10 +246,13 @@ impl AsyncRead for Tap {
             }
         }
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.line.heard.store(true, Relaxed);
+        let mut polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let heard = self.line.heard.load(Relaxed);
+        if polled.is_pending() && self.way == Way::Relay && heard >= MOST as usize {
+            polled = self.read_on(buf);
         }
+        let heard = heard.saturating_add(buf.filled().len() - before);
+        self.line.heard.store(heard, Relaxed);
         polled
     }
 }

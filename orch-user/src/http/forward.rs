@@ -10,14 +10,14 @@ use std::{
 use futures_util::future::BoxFuture;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
-    body::Incoming,
-    header::{HOST, HeaderValue},
+    body::{Body as _, Incoming},
+    header::{HOST, HeaderValue, UPGRADE},
     http::uri::{Authority, PathAndQuery},
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
-    backend::{Failure, Link, Switched},
+    backend::{Failure, Link, Switched, Way},
     body::{Body, Upload},
     headers::{self, Asker},
     problem::Problem,
@@ -55,6 +55,8 @@ struct Parts {
     via: &'static str,
     /// For requests that name their host elsewhere.
     host: Option<HeaderValue>,
+    /// It ends with its head, and speaks no other protocol afterwards.
+    is_bare: bool,
     upload: Upload,
 }
 
@@ -71,6 +73,7 @@ impl Parts {
             let bare = text.rsplit_once('@').map_or(text, |(_, host)| host);
             HeaderValue::from_str(bare).ok()
         });
+        let switches = head.headers.contains_key(UPGRADE) || head.method == Method::CONNECT;
         let path = head.uri.into_parts().path_and_query;
         Self {
             method: head.method,
@@ -80,6 +83,7 @@ impl Parts {
             headers: head.headers,
             via,
             host,
+            is_bare: body.is_end_stream() && !switches,
             upload: Upload::new(body, limit),
         }
     }
@@ -213,7 +217,12 @@ async fn attempt(
 ) -> Result<(Response<Incoming>, Box<Link>), Failure> {
     let slot = &flight.0;
     let again = parts.may_repeat(Failure::Unanswered);
-    while let Some(mut link) = slot.take_link(wanted.thread) {
+    let way = if wanted.shared.relays() && parts.is_bare {
+        Way::Relay
+    } else {
+        Way::Tcp
+    };
+    while let Some(mut link) = slot.take_link(wanted.thread, way) {
         // What may be sent only once goes by no connection that has ended in this moment.
         if !link.is_alive(!again) {
             continue;
@@ -227,7 +236,7 @@ async fn attempt(
         }
     }
     let limit = wanted.settings.http.connect_timeout;
-    let mut link = Link::connect(slot.address, limit).await?;
+    let mut link = Link::connect(slot.address, way, limit).await?;
     count(wanted, slot, counted);
     let answer = ask(wanted, parts, &mut link).await?;
     Ok((answer, link))

@@ -134,6 +134,7 @@ impl Keeper {
         let table = found.map_or_else(
             |_| Table {
                 control: control.to_owned(),
+                relay: false,
                 services: Vec::new(),
             },
             |greeting| greeting.table,

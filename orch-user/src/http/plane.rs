@@ -142,6 +142,7 @@ impl<T: Tables> Tables for Plane<T> {
         }
         let before = std::mem::replace(&mut self.table.services, tables);
         self.places = places;
+        self.table.relay = self.kernel.relay(!self.table.services.is_empty())?;
         if before.is_empty() && self.table.services.is_empty() {
             return Ok(());
         }

@@ -17,7 +17,7 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    backend::Link,
+    backend::{Link, Way},
     route::Rules,
     tally::{Counts, Tally},
     wire::{ServiceTable, SlotReport},
@@ -39,10 +39,12 @@ pub(super) struct Slot {
     /// Refused a connection since that was last told.
     refused: AtomicBool,
     live: AtomicUsize,
-    /// Connections that wait for a request, by thread.
-    #[expect(clippy::vec_box, reason = "a link is large, and handed on many times")]
-    links: Vec<Mutex<Vec<Box<Link>>>>,
+    /// Connections that wait for a request, by thread and way.
+    links: Vec<[Mutex<Links>; Way::COUNT]>,
 }
+
+/// Boxed, since a link is large, and handed on many times.
+type Links = Vec<Box<Link>>;
 
 /// A request on its way through a slot; it counts as in flight until this is dropped.
 #[derive(Debug)]
@@ -65,7 +67,7 @@ impl Slot {
 
     fn leave(&self) {
         self.leaving.store(true, SeqCst);
-        for links in &self.links {
+        for links in self.links.iter().flatten() {
             locked(links).clear();
         }
     }
@@ -80,13 +82,15 @@ impl Slot {
     }
 
     /// A connection that waits.
-    pub(super) fn take_link(&self, thread: usize) -> Option<Box<Link>> {
-        self.links.get(thread).and_then(|links| locked(links).pop())
+    pub(super) fn take_link(&self, thread: usize, way: Way) -> Option<Box<Link>> {
+        let links = self.links.get(thread)?.get(way as usize)?;
+        locked(links).pop()
     }
 
     /// Keeps a connection for the next request, unless the slot leaves.
     pub(super) fn keep_link(&self, thread: usize, link: Box<Link>) {
-        let Some(links) = self.links.get(thread) else {
+        let ways = self.links.get(thread);
+        let Some(links) = ways.and_then(|ways| ways.get(link.way as usize)) else {
             return;
         };
         let mut links = locked(links);
@@ -97,7 +101,7 @@ impl Slot {
 
     /// Closes connections that were not needed for long.
     fn tidy(&self, now: Instant) {
-        for links in &self.links {
+        for links in self.links.iter().flatten() {
             locked(links).retain(|link| now.duration_since(link.used_at) < LINK_AGE);
         }
     }
@@ -187,7 +191,7 @@ impl Service {
                     leaving: AtomicBool::new(false),
                     refused: AtomicBool::new(false),
                     live: AtomicUsize::new(0),
-                    links: (0..self.threads).map(|_| Mutex::default()).collect(),
+                    links: (0..self.threads).map(|_| Default::default()).collect(),
                 })
             });
             known.insert(slot.number, slot);

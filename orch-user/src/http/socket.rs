@@ -64,6 +64,16 @@ impl Socket {
         !matches!(peeked, Ok((_, 1..)) | Err(Errno::AGAIN | Errno::INTR))
     }
 
+    /// Reads what is there, whatever the runtime knows.
+    pub(super) fn read_now(&self, room: &mut [u8]) -> Result<usize, Errno> {
+        let read = match self {
+            Self::Bare(stream) => recv(stream, room, RecvFlags::DONTWAIT),
+            Self::Watched(stream) => recv(stream, room, RecvFlags::DONTWAIT),
+            Self::Lost => Err(Errno::NOTCONN),
+        };
+        read.map(|(_, read)| read)
+    }
+
     /// The connection without the runtime.
     pub(super) fn into_std(self) -> io::Result<net::TcpStream> {
         match self {

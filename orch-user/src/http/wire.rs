@@ -21,6 +21,9 @@ const MOST: u32 = 16 << 20;
 pub struct Table {
     /// Where the controller answers, for the status page.
     pub control: PathBuf,
+    /// What is said to copies and by them may go from socket to socket.
+    #[serde(default)]
+    pub relay: bool,
     /// The services in mode http.
     pub services: Vec<ServiceTable>,
 }

@@ -48,6 +48,8 @@ pub(super) const PULSE: Duration = Duration::from_millis(100);
 pub(super) struct Shared {
     closing: AtomicBool,
     control: RwLock<PathBuf>,
+    /// Copies may be asked from socket to socket.
+    relays: AtomicBool,
     /// Connections of clients, of all services.
     clients: AtomicUsize,
     /// How often one of them was silent for long enough to go to a lot.
@@ -73,6 +75,15 @@ impl Shared {
 
     pub(super) fn set_control(&self, path: PathBuf) {
         *self.control.write().unwrap_or_else(PoisonError::into_inner) = path;
+    }
+
+    /// Whether copies may be asked from socket to socket.
+    pub(super) fn relays(&self) -> bool {
+        self.relays.load(Relaxed)
+    }
+
+    pub(super) fn set_relays(&self, relays: bool) {
+        self.relays.store(relays, Relaxed);
     }
 
     /// How often a client has gone to a lot.

@@ -41,6 +41,11 @@ pub trait Tables: Send {
     fn hold_bell(&self) -> Option<OwnedFd>;
     fn set_holding(&mut self, service: u16, terms: Option<HoldTerms>) -> Outcome<()>;
     fn inject(&mut self, ifindex: u32, frame: &[u8], release: Release) -> Outcome<Injected>;
+    /// Has what the gateway and copies say to each other go from socket to socket, or not any more;
+    /// whether it does.
+    fn relay(&mut self, _wanted: bool) -> Outcome<bool> {
+        Ok(false)
+    }
     /// Readable whenever [`Self::waiting`] or [`Self::alarms`] may have news that `read` brings.
     fn wait_bell(&self) -> Option<OwnedFd> {
         None
@@ -121,6 +126,10 @@ impl Tables for Dataplane {
 
     fn inject(&mut self, ifindex: u32, frame: &[u8], release: Release) -> Outcome<Injected> {
         Self::inject(self, ifindex, frame, release)
+    }
+
+    fn relay(&mut self, wanted: bool) -> Outcome<bool> {
+        Self::relay(self, wanted)
     }
 
     fn detach(self) -> Outcome<()> {

@@ -85,6 +85,8 @@ impl Gate {
             address: (Ipv4Addr::LOCALHOST, port).into(),
             table: Table {
                 control: dir.path().join("control"),
+                // Without a data plane they are connections as all others, kept apart from those.
+                relay: true,
                 services: vec![ServiceTable {
                     name: "acts".to_owned(),
                     listen: orch::config::Listen {

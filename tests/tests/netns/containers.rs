@@ -188,6 +188,12 @@ impl World {
         host.within(|| plane.set_slot(key, entry)).unwrap();
     }
 
+    /// Whether a program is attached to what is not an interface.
+    pub(crate) fn has(&self, program: &str) -> bool {
+        let links = format!("v{LAYOUT_VERSION}/links/{program}");
+        self.pin_dir.join(links).exists()
+    }
+
     /// Takes away an interface, and waits until no pin speaks of it.
     pub(crate) fn loses(&mut self, interface: &str) {
         let (host, name) = (&self.host, self.host.name.as_str());

@@ -10,7 +10,7 @@ use std::{
 use orch::dataplane::{Reach, SlotEntry, SlotReading};
 use orch_common::{
     counter::{Failure, Reason},
-    layout::{LAYOUT_VERSION, program},
+    layout::program,
 };
 use orch_tests::{server::ask, wait::until};
 
@@ -24,11 +24,6 @@ const LOCAL: &str = "127.0.0.1:80";
 const LOCAL6: &str = "[::1]:80";
 
 impl World {
-    fn has(&self, program: &str) -> bool {
-        let links = format!("v{LAYOUT_VERSION}/links/{program}");
-        self.pin_dir.join(links).exists()
-    }
-
     fn slot(&self) -> SlotReading {
         self.read().slots[0]
     }

@@ -37,6 +37,7 @@ mod listen;
 mod mixed;
 mod mtu;
 mod orphan;
+mod relay;
 mod reuse;
 mod tally;
 mod ways;

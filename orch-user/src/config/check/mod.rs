@@ -116,10 +116,12 @@ fn dataplane(raw: &RawDataplane, sink: &Sink) -> DataplaneConfig {
         ("direct", Delivery::Direct),
         ("port", Delivery::Port),
     ];
+    let relay = [("auto", true), ("off", false)];
     DataplaneConfig {
         interfaces: interfaces(&raw.interfaces, sink),
         local: value::choice(&raw.local, &local, &["packet"], Local::Auto, sink),
         delivery: value::choice(&raw.delivery, &delivery, &[], Delivery::Auto, sink),
+        relay: value::choice(&raw.relay, &relay, &[], true, sink),
         flows: u32::try_from(flows).unwrap_or_default(),
         pin_dir: value::path(&raw.pin_dir, sink),
     }

@@ -17,6 +17,7 @@ impl Gateway {
     /// Becomes what the table says, as far as it can. The error says what it could not.
     pub(super) fn set(&self, state: &mut State, table: Table) -> Result<(), String> {
         self.shared.set_control(table.control.clone());
+        self.shared.set_relays(table.relay);
         let mut trouble = None;
         let mut wanted = Vec::new();
         for service in &table.services {

@@ -108,6 +108,7 @@ fn config(services: Vec<ServiceConfig>) -> Config {
             interfaces: Interfaces::Auto,
             local: Local::Auto,
             delivery: Delivery::Auto,
+            relay: true,
             flows: 262_144,
             pin_dir: "pins".into(),
         },

@@ -12,7 +12,8 @@ use std::{
 };
 
 use orch::{
-    config::{CountConfig, Listen},
+    config::{CountConfig, Listen, Local, Mode},
+    dataplane::Dataplane,
     http::{Client, ServiceTable, SlotTable, Table as GatewayTable},
 };
 use orch_tests::fixture;
@@ -24,6 +25,7 @@ use crate::{
     installed::installed,
     leftovers::Child,
     load::{Kind, Sample},
+    peers,
     report::{Table, bytes, median},
     rivals::lines,
     topology::{BACKEND, HOST, Topology, answers},
@@ -39,30 +41,61 @@ const REST: Duration = Duration::from_millis(3500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proxy {
     Orch,
+    /// What it says to copies goes by TCP.
+    Plain,
     Haproxy,
     Nginx,
 }
 
 impl Proxy {
-    const ALL: [Self; 3] = [Self::Orch, Self::Haproxy, Self::Nginx];
+    const ALL: [Self; 4] = [Self::Orch, Self::Plain, Self::Haproxy, Self::Nginx];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Orch => "orch, mode http",
+            Self::Plain => "orch, mode http, relay off",
             Self::Haproxy => "HAProxy, mode http",
             Self::Nginx => "nginx, proxy_pass, keepalive",
         }
     }
 
-    fn start(self, topology: &Topology, orch: &Path, threads: usize) -> Result<Child> {
-        let child = match self {
-            Self::Orch => gateway(topology, orch)?,
-            Self::Haproxy => haproxy(topology, threads)?,
-            Self::Nginx => nginx(topology, threads)?,
+    fn start(self, topology: &Topology, orch: &Path, threads: usize) -> Result<Running> {
+        let (child, plane) = match self {
+            Self::Orch | Self::Plain => {
+                let mut plane = peers::orch_with(topology, Local::Auto, peers::direct, Mode::Http)?;
+                let relay = topology.host.within(|| plane.relay(self == Self::Orch))?;
+                if self == Self::Orch && !relay {
+                    println!("this kernel cannot relay: both ways of orch are the same");
+                }
+                (gateway(topology, orch, relay)?, Some(plane))
+            }
+            Self::Haproxy => (haproxy(topology, threads)?, None),
+            Self::Nginx => (nginx(topology, threads)?, None),
         };
         let address = format!("{HOST}:80");
         topology.client.within(|| answers(&address))?;
-        Ok(child)
+        Ok(Running { child, plane })
+    }
+
+    /// Whether this one is beside another, as what it is compared with.
+    fn is_rival_of(self, other: Self) -> bool {
+        let ours = |proxy| matches!(proxy, Self::Orch | Self::Plain);
+        self != other && self != Self::Plain && !(ours(self) && ours(other))
+    }
+}
+
+struct Running {
+    child: Child,
+    plane: Option<Box<Dataplane>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(plane) = self.plane.take()
+            && let Err(error) = plane.detach()
+        {
+            eprintln!("bench: {error}");
+        }
     }
 }
 
@@ -100,8 +133,8 @@ pub(crate) fn measure(orch: &Path, plan: &Plan<'_>) -> Result<Table> {
 
 fn turn(proxy: Proxy, orch: &Path, seconds: u64, threads: usize) -> Result<Measured> {
     let topology = Topology::with_backends(BACKENDS, threads)?;
-    let child = proxy.start(&topology, orch, threads)?;
-    let idle = idle(&topology, child.id())?;
+    let running = proxy.start(&topology, orch, threads)?;
+    let idle = idle(&topology, running.child.id())?;
     let address = format!("{HOST}:80");
     let run = |kind: Kind| {
         let sample = kind.run(&topology.client, &topology, &address, seconds, threads)?;
@@ -135,7 +168,10 @@ fn table(all: &[Measured], proxies: &[Proxy]) -> Table {
         "CPU us/request",
         "idle connection",
     ];
-    let mut table = Table::new("Mode http (ratio: to the better of the other two)", &head);
+    let mut table = Table::new(
+        "Mode http (ratio: to the better of the others that are not orch's)",
+        &head,
+    );
     for &proxy in proxies {
         let of = |value: &dyn Fn(&Measured) -> f64| {
             let rows = all.iter().filter(|row| row.proxy == proxy);
@@ -145,13 +181,14 @@ fn table(all: &[Measured], proxies: &[Proxy]) -> Table {
             let passes = all.chunks(count);
             let ratios = passes.filter_map(|pass| {
                 let own = pass.iter().find(|row| row.proxy == proxy)?;
-                let others = pass.iter().filter(|row| row.proxy != proxy);
+                let others = pass.iter().filter(|row| row.proxy.is_rival_of(proxy));
                 Some(value(own) / others.map(value).reduce(f64::max)?)
             });
-            match count {
-                1 => "-".to_owned(),
-                _ => format!("{:.2}", median(ratios)),
+            let ratios: Vec<f64> = ratios.collect();
+            if ratios.is_empty() {
+                return "-".to_owned();
             }
+            format!("{:.2}", median(ratios))
         };
         table.row(vec![
             proxy.name().to_owned(),
@@ -210,7 +247,7 @@ fn resident(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
-fn gateway(topology: &Topology, orch: &Path) -> Result<Child> {
+fn gateway(topology: &Topology, orch: &Path, relay: bool) -> Result<Child> {
     let socket = topology.dir.join("gw");
     let mut command = on_host(topology, orch);
     command.args(["gateway", "--socket"]).arg(&socket);
@@ -249,6 +286,7 @@ fn gateway(topology: &Topology, orch: &Path) -> Result<Child> {
     };
     client.set(&GatewayTable {
         control: topology.dir.join("none"),
+        relay,
         services: vec![service],
     })?;
     Ok(child)

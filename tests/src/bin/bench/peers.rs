@@ -1,7 +1,7 @@
 //! Who is compared: a way from a client to the backends, on port 80 of the host.
 
 use orch::{
-    config::{CountConfig, Local, ServiceConfig},
+    config::{CountConfig, Local, Mode, ServiceConfig},
     dataplane::{Dataplane, Reach, SlotEntry},
 };
 use orch_common::slot::{SlotKey, SlotState};
@@ -215,9 +215,20 @@ pub(crate) fn direct(slot: u16, container: &Container) -> SlotEntry {
 
 /// A data plane with a ready slot per container.
 pub(crate) fn orch(topology: &Topology, local: Local, entry: Entry) -> Result<Box<Dataplane>> {
+    orch_with(topology, local, entry, Mode::Tcp)
+}
+
+/// The same for a service of this mode.
+pub(crate) fn orch_with(
+    topology: &Topology,
+    local: Local,
+    entry: Entry,
+    mode: Mode,
+) -> Result<Box<Dataplane>> {
     let config = fixture::dataplane("bench", local);
     remember(config.pin_dir.clone());
     let service = ServiceConfig {
+        mode,
         count: CountConfig {
             prefix: "/".to_owned(),
             exclude: Vec::new(),

@@ -1,0 +1,184 @@
+//! What the gateway and a copy on this host say to each other goes from socket to socket.
+
+use aya_ebpf::{
+    bindings::{
+        BPF_F_INGRESS, BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE,
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, bpf_sock,
+        bpf_sock_ops, sk_action::SK_PASS, sk_msg_md,
+    },
+    helpers::{
+        bpf_get_netns_cookie,
+        generated::{bpf_msg_redirect_hash, bpf_sk_storage_get, bpf_sock_hash_update},
+    },
+};
+use orch_common::{
+    relay::{PRIORITY, RelayEnd, RelayKey},
+    service::NetnsKind,
+};
+
+use crate::maps;
+
+/// A socket is connected: the gateway's before its SYN is acknowledged, and the copy's after that. So
+/// neither has sent anything, and the gateway's is known when the copy's is asked after.
+#[inline(always)]
+pub fn connected(ops: *mut bpf_sock_ops) {
+    // SAFETY: the context is the kernel's.
+    let operation = unsafe { (*ops).op };
+    if operation == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB {
+        asks(ops);
+    } else if operation == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
+        answers(ops);
+    }
+}
+
+#[inline(always)]
+fn asks(ops: *mut bpf_sock_ops) {
+    if !is_gateways(ops) {
+        return;
+    }
+    let key = key(ops);
+    let end = RelayEnd {
+        gateway: key,
+        asks: 1,
+    };
+    if maps::insert_relay(&key).is_ok() {
+        remember(ops, key, end);
+    }
+}
+
+#[inline(always)]
+fn answers(ops: *mut bpf_sock_ops) {
+    let key = key(ops);
+    let gateway = key.flipped();
+    if let Some(relay) = maps::relay(&gateway) {
+        let joined = remember(ops, key, RelayEnd { gateway, asks: 0 });
+        relay.joined = u32::from(joined);
+    }
+}
+
+/// Whether it is a socket on which the gateway asks, in the network namespace of the host.
+#[inline(always)]
+fn is_gateways(ops: *mut bpf_sock_ops) -> bool {
+    let Some(socket) = socket(ops) else {
+        return false;
+    };
+    // SAFETY: not null, and it lives as long as the call.
+    if unsafe { (*socket).priority } != PRIORITY {
+        return false;
+    }
+    // SAFETY: the helper takes the program's context.
+    let cookie = unsafe { bpf_get_netns_cookie(ops.cast()) };
+    maps::netns(cookie).is_some_and(|netns| matches!(netns.kind, NetnsKind::Host))
+}
+
+#[inline(always)]
+fn socket(ops: *mut bpf_sock_ops) -> Option<*mut bpf_sock> {
+    // SAFETY: the context is the kernel's.
+    let socket = unsafe { (*ops).__bindgen_anon_2.sk };
+    (!socket.is_null()).then_some(socket)
+}
+
+#[inline(always)]
+fn key(ops: *mut bpf_sock_ops) -> RelayKey {
+    // SAFETY: the context is the kernel's; field by field, because the verifier demands it.
+    let (own_next, peer_next, own_port, peer_port) = unsafe {
+        (
+            (&raw const (*ops).snd_nxt).read_volatile(),
+            (&raw const (*ops).rcv_nxt).read_volatile(),
+            (&raw const (*ops).local_port).read_volatile(),
+            (&raw const (*ops).remote_port).read_volatile(),
+        )
+    };
+    RelayKey {
+        own_next,
+        peer_next,
+        own_port: own_port as u16,
+        // In network order, in the upper half (`struct bpf_sock_ops` in the kernel's bpf.h).
+        peer_port: u32::from_be(peer_port) as u16,
+    }
+}
+
+/// Puts a socket among the ends, with what it is; whether that was possible. From now on
+/// `orch_relay` sees what it sends.
+#[inline(always)]
+fn remember(ops: *mut bpf_sock_ops, mut key: RelayKey, mut end: RelayEnd) -> bool {
+    let Some(socket) = socket(ops) else {
+        return false;
+    };
+    // SAFETY: the maps hold keys and values of these types; the socket lives as long as the call.
+    unsafe {
+        let stored = bpf_sk_storage_get(
+            maps::relay_sockets(),
+            socket.cast(),
+            (&raw mut end).cast(),
+            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
+        );
+        !stored.is_null()
+            && bpf_sock_hash_update(
+                ops,
+                maps::relay_ends(),
+                (&raw mut key).cast(),
+                u64::from(BPF_NOEXIST),
+            ) == 0
+    }
+}
+
+/// A socket among the ends sends: into the other one, where that is possible.
+#[inline(always)]
+pub fn sending(msg: *mut sk_msg_md) {
+    let Some(end) = end(msg) else {
+        return;
+    };
+    let Some(relay) = maps::relay(&end.gateway) else {
+        return;
+    };
+    let mut other = end.gateway;
+    if end.asks == 1 {
+        if relay.joined == 0 {
+            // What comes now is read before anything that was put in: it has to stay so.
+            maps::remove_relay(&end.gateway);
+            return;
+        }
+        relay.ask();
+        other = other.flipped();
+    } else {
+        // SAFETY: the context is the kernel's.
+        let size = unsafe { (*msg).size };
+        if !relay.answer(size) {
+            return;
+        }
+    }
+    // SAFETY: the map holds keys of this type.
+    let found = unsafe {
+        bpf_msg_redirect_hash(
+            msg,
+            maps::relay_ends(),
+            (&raw mut other).cast(),
+            u64::from(BPF_F_INGRESS),
+        )
+    };
+    if found != i64::from(SK_PASS) {
+        maps::remove_relay(&end.gateway);
+    }
+}
+
+/// What is remembered of the socket that sends.
+#[inline(always)]
+fn end(msg: *mut sk_msg_md) -> Option<RelayEnd> {
+    // SAFETY: the context is the kernel's, and its socket lives as long as the call.
+    unsafe {
+        let socket = (*msg).__bindgen_anon_3.sk;
+        if socket.is_null() {
+            return None;
+        }
+        bpf_sk_storage_get(
+            maps::relay_sockets(),
+            socket.cast(),
+            core::ptr::null_mut(),
+            0,
+        )
+        .cast::<RelayEnd>()
+        .as_ref()
+        .copied()
+    }
+}
