@@ -95,10 +95,15 @@ pub(super) fn veth(
     hook(ebpf, pins, into_it, program::ENTRY)
 }
 
+/// Detaches them.
+pub(super) fn no_veth(pins: &Pins, ifindex: u32) -> Result<(), DataplaneError> {
+    let_go(pins, &link_name(ifindex, program::ENTRY))?;
+    let_go(pins, &link_name(ifindex, program::VETH))
+}
+
 /// Forgets those of an interface that is gone, and that its qdisc was ours.
 pub(super) fn forget_veth(pins: &Pins, ifindex: u32) -> Result<(), DataplaneError> {
-    let_go(pins, &link_name(ifindex, program::ENTRY))?;
-    let_go(pins, &link_name(ifindex, program::VETH))?;
+    no_veth(pins, ifindex)?;
     clsact::forget_mark(pins, ifindex)
 }
 

@@ -41,7 +41,8 @@ impl Dataplane {
         Ok(())
     }
 
-    /// The way to a slot's backend, ready for its replies; nothing for delivery `port`.
+    /// The way to a slot's backend, ready for its replies where the kernel balances; nothing for
+    /// delivery `port`.
     pub(super) fn way(&mut self, key: SlotKey, entry: &SlotEntry) -> Result<Way, DataplaneError> {
         let Reach::Direct { netns } = &entry.reach else {
             return Ok(Way::default());
@@ -51,8 +52,18 @@ impl Dataplane {
         // An engine gives an address to the next container: the namespace's file must be the same.
         let mut same =
             known.filter(|(address, way)| *address == entry.address && way.netns == *netns);
-        match same.next() {
-            Some((_, way)) => Ok(way.clone()),
+        let known = same.next().map(|(_, way)| way.clone());
+        if !self.tables.balances(key.service) {
+            // What the gateway says to it, and it to the gateway, is nobody else's business.
+            let way = match known {
+                Some(way) => way,
+                None => sandbox::way(netns, entry.address.ip())?,
+            };
+            attach::no_veth(&self.pins, way.ifindex)?;
+            return Ok(way);
+        }
+        match known {
+            Some(way) => Ok(way),
             None => self.attach_way(netns, entry.address),
         }
     }

@@ -298,6 +298,10 @@ fn finish(
     // The client's connection has its own version.
     head.version = Version::HTTP_11;
     head.extensions.clear();
+    if switching && link.way == Way::Relay {
+        // Nobody has asked for that, and such a connection is for nothing else than requests.
+        return Outcome::Answer(Problem::Garbled.answer());
+    }
     if switching {
         let answer = Response::from_parts(head, Body::full(hyper::body::Bytes::new()));
         return match link.into_switched() {
