@@ -34,8 +34,8 @@ pub const MAX_HALF_OPEN: usize = 65_536;
 pub const MAX_PROCESSES: usize = 4096;
 /// Local addresses of the host that are known to the kernel programs.
 pub const MAX_ADDRESSES: usize = 4096;
-/// Connections between the gateway and copies whose bytes go from socket to socket. Those beyond go
-/// by TCP.
+/// Connections between the gateway and copies whose bytes go from socket to socket. While there are so
+/// many, new ones go by TCP.
 pub const MAX_RELAYS: usize = 4096;
 /// Network namespaces of containers whose connections are balanced where they start.
 pub const MAX_NETNS: usize = 4096;

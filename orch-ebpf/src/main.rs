@@ -147,7 +147,7 @@ pub fn orch_dial(ctx: SockOpsContext) -> u32 {
 /// Something happens to a TCP socket of this host or of a container, while there is a gateway.
 #[sock_ops]
 pub fn orch_join(ctx: SockOpsContext) -> u32 {
-    relay::connected(ctx.ops);
+    relay::changed(ctx.ops);
     PROCEED as u32
 }
 

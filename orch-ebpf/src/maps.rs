@@ -29,7 +29,8 @@ use orch_common::{
 
 /// Rings of all services.
 const RINGS: usize = MAX_SERVICES * RING_BANKS;
-/// `BPF_F_NO_PREALLOC`, which a trie demands.
+/// `BPF_F_NO_PREALLOC`: a trie demands it, and elsewhere an entry that is removed is not another's at
+/// once, to which somebody still writes.
 const NO_PREALLOC: usize = 1;
 /// Listeners of all services: one for each family.
 const LISTENER_COUNT: usize = 2 * MAX_SERVICES;
@@ -75,7 +76,7 @@ static PROCESSES: HashMap<u32, Owner, MAX_PROCESSES> = HashMap::new();
 #[btf_map]
 static SOCKETS: SkStorage<Socket> = SkStorage::new();
 #[btf_map]
-static RELAYS: LruHashMap<RelayKey, Relay, MAX_RELAYS> = LruHashMap::new();
+static RELAYS: HashMap<RelayKey, Relay, MAX_RELAYS, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 static RELAY_ENDS: SockHash<RelayKey, RELAY_END_COUNT> = SockHash::new();
 #[btf_map]
@@ -319,7 +320,7 @@ pub fn insert_relay(key: &RelayKey) -> Result<(), i32> {
 /// Forgets one: its bytes go by TCP from now on.
 #[inline(always)]
 pub fn remove_relay(key: &RelayKey) {
-    // It may have been evicted meanwhile.
+    // The other end may have removed it.
     let _ = RELAYS.remove(key);
 }
 

@@ -3,11 +3,12 @@
 use aya_ebpf::{
     bindings::{
         BPF_F_INGRESS, BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE,
-        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, bpf_sock,
-        bpf_sock_ops, sk_action::SK_PASS, sk_msg_md,
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
+        BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_CLOSE, bpf_sock, bpf_sock_ops,
+        sk_action::SK_PASS, sk_msg_md,
     },
     helpers::{
-        bpf_get_netns_cookie,
+        bpf_get_netns_cookie, bpf_sock_ops_cb_flags_set,
         generated::{bpf_msg_redirect_hash, bpf_sk_storage_get, bpf_sock_hash_update},
     },
 };
@@ -18,16 +19,18 @@ use orch_common::{
 
 use crate::maps;
 
-/// A socket is connected: the gateway's before its SYN is acknowledged, and the copy's after that. So
-/// neither has sent anything, and the gateway's is known when the copy's is asked after.
+/// A socket is connected: the gateway's before the copy hears of that, and the copy's then. So the
+/// gateway's is known when the copy's is asked after. Or it ends.
 #[inline(always)]
-pub fn connected(ops: *mut bpf_sock_ops) {
+pub fn changed(ops: *mut bpf_sock_ops) {
     // SAFETY: the context is the kernel's.
     let operation = unsafe { (*ops).op };
     if operation == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB {
         asks(ops);
     } else if operation == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
         answers(ops);
+    } else if operation == BPF_SOCK_OPS_STATE_CB {
+        ends(ops);
     }
 }
 
@@ -41,8 +44,41 @@ fn asks(ops: *mut bpf_sock_ops) {
         gateway: key,
         asks: 1,
     };
-    if maps::insert_relay(&key).is_ok() {
-        remember(ops, key, end);
+    if maps::insert_relay(&key).is_err() {
+        return;
+    }
+    // SAFETY: the helper takes the program's context.
+    let hears = unsafe { bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
+    if hears != 0 || !remember(ops, key, end) {
+        maps::remove_relay(&key);
+    }
+}
+
+/// A socket on which the gateway asks changes its state.
+#[inline(always)]
+fn ends(ops: *mut bpf_sock_ops) {
+    // SAFETY: the context is the kernel's.
+    let state = unsafe { (*ops).__bindgen_anon_1.args[1] };
+    if state != BPF_TCP_CLOSE {
+        return;
+    }
+    let Some(socket) = socket(ops) else {
+        return;
+    };
+    // SAFETY: the map holds values of this type; the socket lives as long as the call.
+    let end = unsafe {
+        bpf_sk_storage_get(
+            maps::relay_sockets(),
+            socket.cast(),
+            core::ptr::null_mut(),
+            0,
+        )
+        .cast::<RelayEnd>()
+        .as_ref()
+    };
+    if let Some(end) = end {
+        let gateway = end.gateway;
+        maps::remove_relay(&gateway);
     }
 }
 
@@ -133,20 +169,17 @@ pub fn sending(msg: *mut sk_msg_md) {
         return;
     };
     let mut other = end.gateway;
+    // SAFETY: the context is the kernel's.
+    let size = unsafe { (*msg).size };
     if end.asks == 1 {
-        if relay.joined == 0 {
-            // What comes now is read before anything that was put in: it has to stay so.
+        // What is put in is read before what comes by TCP: after the first piece by TCP all go so.
+        if relay.joined == 0 || !relay.ask(size) {
             maps::remove_relay(&end.gateway);
             return;
         }
-        relay.ask();
         other = other.flipped();
-    } else {
-        // SAFETY: the context is the kernel's.
-        let size = unsafe { (*msg).size };
-        if !relay.answer(size) {
-            return;
-        }
+    } else if !relay.answer(size) {
+        return;
     }
     // SAFETY: the map holds keys of this type.
     let found = unsafe {

@@ -95,15 +95,15 @@ pub(super) fn veth(
     hook(ebpf, pins, into_it, program::ENTRY)
 }
 
-/// Detaches them.
-pub(super) fn no_veth(pins: &Pins, ifindex: u32) -> Result<(), DataplaneError> {
-    let_go(pins, &link_name(ifindex, program::ENTRY))?;
-    let_go(pins, &link_name(ifindex, program::VETH))
+/// Whether the program for replies is there.
+pub(super) fn has_veth(pins: &Pins, ifindex: u32) -> bool {
+    pins.link(&link_name(ifindex, program::VETH)).exists()
 }
 
 /// Forgets those of an interface that is gone, and that its qdisc was ours.
 pub(super) fn forget_veth(pins: &Pins, ifindex: u32) -> Result<(), DataplaneError> {
-    no_veth(pins, ifindex)?;
+    let_go(pins, &link_name(ifindex, program::ENTRY))?;
+    let_go(pins, &link_name(ifindex, program::VETH))?;
     clsact::forget_mark(pins, ifindex)
 }
 

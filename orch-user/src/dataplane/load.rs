@@ -101,7 +101,7 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
         (map::SOCKETS, Shape(SkStorage, 4, size_of::<Socket>(), 0)),
         (
             map::RELAYS,
-            Shape(LruHash, size_of::<RelayKey>(), size_of::<Relay>(), 0),
+            Shape(Hash, size_of::<RelayKey>(), size_of::<Relay>(), MAX_RELAYS),
         ),
         (
             map::RELAY_ENDS,

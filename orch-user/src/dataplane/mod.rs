@@ -144,6 +144,7 @@ impl Dataplane {
         }
         self.exposes = services.iter().any(|service| service.expose_slots);
         self.tables.set_services(services)?;
+        self.bar_unready()?;
         self.watch_sockets()
     }
 

@@ -1,7 +1,11 @@
 //! How backends of delivery `direct` are reached: the host's end of each one's interface, with the
 //! program for its replies attached.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::Path,
+};
 
 use orch_common::slot::SlotKey;
 
@@ -53,19 +57,27 @@ impl Dataplane {
         let mut same =
             known.filter(|(address, way)| *address == entry.address && way.netns == *netns);
         let known = same.next().map(|(_, way)| way.clone());
-        if !self.tables.balances(key.service) {
-            // What the gateway says to it, and it to the gateway, is nobody else's business.
-            let way = match known {
-                Some(way) => way,
-                None => sandbox::way(netns, entry.address.ip())?,
-            };
-            attach::no_veth(&self.pins, way.ifindex)?;
-            return Ok(way);
-        }
         match known {
             Some(way) => Ok(way),
-            None => self.attach_way(netns, entry.address),
+            None if self.tables.balances(key.service) => self.attach_way(netns, entry.address),
+            // What the gateway says to it, and it to the gateway, is nobody else's business.
+            None => Ok(sandbox::way(netns, entry.address.ip())?),
         }
+    }
+
+    /// Empties the rings that name slots whose replies nobody would rewrite: those of services that were
+    /// in mode http when another controller ran. They are named again when they have been set.
+    pub(super) fn bar_unready(&mut self) -> Result<(), DataplaneError> {
+        let slots = self.slots.iter().flatten();
+        let bare = slots
+            .filter(|(_, slot)| slot.ifindex != 0 && !attach::has_veth(&self.pins, slot.ifindex));
+        let services: BTreeSet<u16> = bare.map(|(key, _)| key.service).collect();
+        for service in services {
+            if self.tables.balances(service) {
+                self.tables.set_ring(service, &[])?;
+            }
+        }
+        Ok(())
     }
 
     fn attach_way(&mut self, netns: &Path, address: SocketAddr) -> Result<Way, DataplaneError> {

@@ -21,7 +21,6 @@ use hyper::{
     client::conn::http1::{self, Connection, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use orch_common::relay::MOST;
 use rustix::io::Errno;
 use tokio::{
     io::{AsyncRead, ReadBuf},
@@ -248,7 +247,7 @@ impl AsyncRead for Tap {
         let before = buf.filled().len();
         let mut polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         let heard = self.line.heard.load(Relaxed);
-        if polled.is_pending() && self.way == Way::Relay && heard >= MOST as usize {
+        if polled.is_pending() && self.way == Way::Relay && heard > 0 {
             polled = self.read_on(buf);
         }
         let heard = heard.saturating_add(buf.filled().len() - before);

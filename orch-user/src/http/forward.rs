@@ -217,7 +217,7 @@ async fn attempt(
 ) -> Result<(Response<Incoming>, Box<Link>), Failure> {
     let slot = &flight.0;
     let again = parts.may_repeat(Failure::Unanswered);
-    let way = if wanted.shared.relays() && parts.is_bare {
+    let way = if slot.direct && parts.is_bare && wanted.shared.relays() {
         Way::Relay
     } else {
         Way::Tcp

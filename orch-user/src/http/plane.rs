@@ -119,6 +119,7 @@ fn slots_of(index: u16, config: &ServiceConfig, reading: &Reading) -> (Vec<u16>,
             slot: slot.key.slot,
             address: slot.address?,
             generation: slot.generation,
+            direct: false,
         };
         ours.then_some((slot.state, table))
     });
@@ -162,6 +163,7 @@ impl<T: Tables> Tables for Plane<T> {
             slot: key.slot,
             address: entry.address,
             generation: entry.generation,
+            direct: matches!(entry.reach, Reach::Direct { .. }),
         };
         self.change(key.service, |table| {
             table.slots.retain(|slot| slot.slot != key.slot);

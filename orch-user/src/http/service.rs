@@ -20,7 +20,7 @@ use super::{
     backend::{Link, Way},
     route::Rules,
     tally::{Counts, Tally},
-    wire::{ServiceTable, SlotReport},
+    wire::{ServiceTable, SlotReport, SlotTable},
 };
 use crate::config::HttpConfig;
 
@@ -33,6 +33,8 @@ pub(super) struct Slot {
     pub(super) number: u16,
     pub(super) address: SocketAddr,
     pub(super) generation: u32,
+    /// What is said to it and by it may go from socket to socket.
+    pub(super) direct: bool,
     pub(super) tally: Arc<Tally>,
     /// Out of the ring: no request begins here any more, and no connection is kept.
     leaving: AtomicBool,
@@ -63,6 +65,11 @@ impl Slot {
         self.live.fetch_add(1, SeqCst);
         let flight = Flight(Arc::clone(self));
         (!self.leaving.load(SeqCst)).then_some(flight)
+    }
+
+    fn is(&self, table: &SlotTable) -> bool {
+        (self.address, self.generation, self.direct)
+            == (table.address, table.generation, table.direct)
     }
 
     fn leave(&self) {
@@ -178,15 +185,13 @@ impl Service {
         let before = Arc::clone(&self.ring.borrow());
         let mut known = BTreeMap::new();
         for slot in &table.slots {
-            let same = before
-                .known
-                .get(&slot.slot)
-                .filter(|old| old.address == slot.address && old.generation == slot.generation);
+            let same = before.known.get(&slot.slot).filter(|old| old.is(slot));
             let slot = same.cloned().unwrap_or_else(|| {
                 Arc::new(Slot {
                     number: slot.slot,
                     address: slot.address,
                     generation: slot.generation,
+                    direct: slot.direct,
                     tally: self.tally(slot.slot),
                     leaving: AtomicBool::new(false),
                     refused: AtomicBool::new(false),

@@ -77,6 +77,10 @@ pub struct SlotTable {
     pub address: SocketAddr,
     /// Raised with every new backend.
     pub generation: u32,
+    /// It is a container that is reached at its own address: nobody is between who reads otherwise
+    /// than a server (docker-proxy splices, and a splice does not see what was put into a socket).
+    #[serde(default)]
+    pub direct: bool,
 }
 
 /// What a gateway is asked for.

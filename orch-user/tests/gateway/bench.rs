@@ -126,6 +126,7 @@ impl Gate {
                 slot,
                 address: copy.address,
                 generation: copy.generation,
+                direct: true,
             })
             .collect();
         self.only(&numbers);

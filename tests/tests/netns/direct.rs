@@ -15,7 +15,7 @@ use nix::{
 };
 
 use orch::{
-    config::{Local, ServiceConfig},
+    config::{Local, Mode, ServiceConfig},
     dataplane::Dataplane,
 };
 use orch_common::{counter::Reason, event::EventKind};
@@ -198,6 +198,32 @@ fn one_client_port_to_two_addresses_of_the_host() {
         assert_eq!(ask(&mut two, "/api/x").unwrap().0, 200);
     }
     assert_eq!(world.requests(), [3, 3, 0], "never the same backend");
+}
+
+/// What mode http leaves alone, mode tcp has to attach before it balances.
+#[test]
+fn a_service_that_was_in_mode_http_has_no_slot_before_it_is_ready() {
+    let http = ServiceConfig {
+        mode: Mode::Http,
+        ..fixture::service()
+    };
+    let mut world = World::with("direct-mode", &http);
+    world.reopen();
+    let plane = world.plane();
+    plane.set_services(&[fixture::service()]).unwrap();
+    assert!(plane.ring(0).is_empty());
+    for slot in 0..3 {
+        let entry = world.containers[usize::from(slot)].entry(slot, 1);
+        world.set_slot(slot, &entry);
+    }
+    world.plane().set_ring(0, &[0, 1, 2]).unwrap();
+    for _ in 0..3 {
+        world.outside.within(|| once(VIP, "/api/x"));
+    }
+    assert_eq!(world.requests(), [1, 1, 1]);
+    world.reopen();
+    world.plane().set_services(&[fixture::service()]).unwrap();
+    assert_eq!(world.plane().ring(0), [0, 1, 2], "an upgrade keeps it");
 }
 
 #[test]

@@ -18,8 +18,17 @@ use orch::{
     dataplane::relayed,
     http::{Client, ServiceTable, SlotTable, Table},
 };
-use orch_common::{layout::program, relay::MOST};
-use orch_tests::{fixture, netns::NetNs, orch::binary, tcp_info::Info, wait::until};
+use orch_common::{
+    layout::{LAYOUT_VERSION, map, program},
+    relay::MOST,
+};
+use orch_tests::{
+    fixture,
+    netns::{NetNs, run},
+    orch::binary,
+    tcp_info::Info,
+    wait::until,
+};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 
@@ -246,6 +255,14 @@ fn an_end_is_an_end() {
         assert_eq!(all, b"question");
         until("its end is heard", || answers.write_all(b"answer").err());
     });
+    let known = world
+        .pin_dir
+        .join(format!("v{LAYOUT_VERSION}/maps/{}", map::RELAYS));
+    let known = known.display().to_string();
+    until("connections that have ended have no place", || {
+        let shown = run("bpftool", &["-j", "map", "dump", "pinned", &known]).stdout;
+        (shown.trim_ascii() == b"[]").then_some(())
+    });
 }
 
 #[test]
@@ -375,6 +392,7 @@ fn gateway(world: &World, dir: &std::path::Path) -> Gateway {
                 slot,
                 address: address(world, usize::from(slot)),
                 generation: 1,
+                direct: true,
             })
             .collect(),
     };

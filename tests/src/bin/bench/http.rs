@@ -281,6 +281,7 @@ fn gateway(topology: &Topology, orch: &Path, relay: bool) -> Result<Child> {
                 slot,
                 address: (container.address, BACKEND).into(),
                 generation: 1,
+                direct: true,
             })
             .collect(),
     };
