@@ -314,7 +314,7 @@ pub fn relay(key: &RelayKey) -> Option<&'static mut Relay> {
 /// Stores one.
 #[inline(always)]
 pub fn insert_relay(key: &RelayKey) -> Result<(), i32> {
-    RELAYS.insert(key, &Relay::default(), 0)
+    RELAYS.insert(key, Relay::default(), 0)
 }
 
 /// Forgets one: its bytes go by TCP from now on.
