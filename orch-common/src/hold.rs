@@ -40,7 +40,10 @@ pub struct Holding {
     /// Time per SYN of the service: a second by its limit.
     pub cost_ns: u64,
     /// Port of the loopback where the controller takes connections of this host; 0 for none.
-    pub listener: u32,
+    pub listener: u16,
+    /// Port where it takes those of containers, at every address of the host and by its bridges
+    /// alone; 0 for none.
+    pub bridge_listener: u16,
     /// Which controller it is: what an earlier one held is held no more.
     pub session: u32,
 }

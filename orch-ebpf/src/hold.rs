@@ -38,7 +38,14 @@ pub fn is_on(service: u32) -> bool {
 /// Where connections of this host wait.
 #[inline(always)]
 pub fn listener(service: u32) -> Option<u16> {
-    let port = terms(service)?.listener as u16;
+    let port = terms(service)?.listener;
+    (port != 0).then_some(port)
+}
+
+/// Where connections of containers wait.
+#[inline(always)]
+pub fn bridge_listener(service: u32) -> Option<u16> {
+    let port = terms(service)?.bridge_listener;
     (port != 0).then_some(port)
 }
 

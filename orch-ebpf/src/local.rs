@@ -180,11 +180,16 @@ impl<const V6: bool> Call<'_, V6> {
         }
     }
 
-    /// Leads the socket to the controller, which waits for a backend.
+    /// Leads the socket to the controller, which waits for a backend: on the host by the loopback,
+    /// in a container at the address that it asked for.
     #[inline(always)]
     fn wait(&self, service: u32) -> Reason {
-        let waits = self.is_of_host() && !self.is_controllers();
-        let Some(port) = hold::listener(service).filter(|_| waits) else {
+        let port = match (self.is_of_host(), self.is_controllers()) {
+            (true, false) => hold::listener(service),
+            (true, true) => None,
+            (false, _) => hold::bridge_listener(service),
+        };
+        let Some(port) = port else {
             return Reason::LocalNoBackend;
         };
         let Some(socket) = storage::of(self.ctx, BPF_SK_STORAGE_GET_F_CREATE) else {
@@ -200,8 +205,10 @@ impl<const V6: bool> Call<'_, V6> {
         };
         socket.asked = self.asked;
         socket.asked_port = self.port;
-        let here = address::loopback_of(self.v6);
-        storage::set_address::<V6>(self.ctx.sock_addr, &here);
+        if self.is_of_host() {
+            let here = address::loopback_of(self.v6);
+            storage::set_address::<V6>(self.ctx.sock_addr, &here);
+        }
         storage::set_port(self.ctx.sock_addr, port);
         Reason::LocalHeld
     }

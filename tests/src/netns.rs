@@ -99,17 +99,7 @@ impl NetNs {
 
     /// Runs `body` on a thread of its own that is in the namespace.
     pub fn within<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
-        let entry = self.entry();
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                entry.enter();
-                body()
-            });
-            match inside.join() {
-                Ok(value) => value,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        self.entry().within(body)
     }
 
     /// The way in for a thread that outlives the call.
@@ -154,6 +144,20 @@ impl Entry {
     /// Moves the calling thread in, for good.
     pub fn enter(&self) {
         setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+    }
+
+    /// Runs `body` there, in a thread of its own.
+    pub fn within<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                self.enter();
+                body()
+            });
+            match inside.join() {
+                Ok(value) => value,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
     }
 }
 

@@ -35,6 +35,8 @@ pub struct HoldTerms {
     pub limit: u32,
     /// Port of the loopback where connections of this host wait.
     pub listener: Option<u16>,
+    /// Port where those of containers do, at the address that they ask for.
+    pub bridge_listener: Option<u16>,
 }
 
 /// What became of a SYN that was sent on.
@@ -102,7 +104,8 @@ impl Dataplane {
         let holding = terms.map_or_else(Holding::default, |terms| Holding {
             until_ns: now_ns() + LEASE.as_nanos() as u64,
             cost_ns: BURST_NS / u64::from(terms.limit.max(1)),
-            listener: u32::from(terms.listener.unwrap_or_default()),
+            listener: terms.listener.unwrap_or_default(),
+            bridge_listener: terms.bridge_listener.unwrap_or_default(),
             session: self.hold.session,
         });
         self.hold

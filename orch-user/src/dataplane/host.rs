@@ -27,8 +27,9 @@ pub(super) struct Interface {
 enum Kind {
     /// Loopback.
     Loopback,
-    /// A bridge: its ports are where packets come in.
-    Bridge,
+    /// A bridge: its ports are where packets come in. `inner` where none of them leads out of the
+    /// host.
+    Bridge { inner: bool },
     /// A port of a bridge that leads out of the host.
     OuterPort,
     /// A port of a bridge that leads to a container or a virtual machine.
@@ -43,13 +44,14 @@ enum Kind {
 pub(super) fn look() -> Result<(Vec<Interface>, Vec<Address>), DataplaneError> {
     let failed = |source| DataplaneError::file("/proc/net/dev", source);
     let owned = links::addresses().map_err(failed)?;
-    let interfaces = links::links()
-        .map_err(failed)?
+    let all = links::links().map_err(failed)?;
+    let outer: Vec<u32> = all.iter().filter_map(leads_out).collect();
+    let interfaces = all
         .into_iter()
         .filter(|link| link.up)
         .map(|link| Interface {
             index: link.index,
-            kind: kind(&link),
+            kind: kind(&link, &outer),
             has_address: owned.iter().any(|known| known.index == link.index),
             name: link.name,
         })
@@ -77,17 +79,45 @@ pub(super) fn role(interface: &Interface, wanted: &Interfaces) -> Option<Role> {
     }
 }
 
-fn kind(link: &Link) -> Kind {
+/// `outer` are the bridges that lead out of the host.
+fn kind(link: &Link, outer: &[u32]) -> Kind {
     match link.layer {
         LinkLayerType::Loopback => Kind::Loopback,
-        LinkLayerType::Ether if link.kind == Some(InfoKind::Bridge) => Kind::Bridge,
-        LinkLayerType::Ether if link.bridge.is_none() => Kind::Plain,
-        LinkLayerType::Ether => match link.kind {
-            Some(InfoKind::Veth | InfoKind::Tun | InfoKind::MacVtap) => Kind::InnerPort,
-            _ => Kind::OuterPort,
+        LinkLayerType::Ether if link.kind == Some(InfoKind::Bridge) => Kind::Bridge {
+            inner: !outer.contains(&link.index),
         },
+        LinkLayerType::Ether if link.bridge.is_none() => Kind::Plain,
+        LinkLayerType::Ether if leads_out(link).is_some() => Kind::OuterPort,
+        LinkLayerType::Ether => Kind::InnerPort,
         _ => Kind::Bare,
     }
+}
+
+/// The bridge that leads out of the host by this port.
+fn leads_out(link: &Link) -> Option<u32> {
+    let within = matches!(
+        link.kind,
+        Some(InfoKind::Veth | InfoKind::Tun | InfoKind::MacVtap)
+    );
+    link.bridge.filter(|_| !within)
+}
+
+/// A bridge of containers or virtual machines, which has the host's address in their network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bridge {
+    /// Its name.
+    pub name: String,
+    /// Its index, which no later interface gets.
+    pub index: u32,
+}
+
+/// The bridge that the interface is, if it leads nowhere but into this host.
+pub(super) fn inner_bridge(interface: &Interface, wanted: &Interfaces) -> Option<Bridge> {
+    let inner = interface.kind == Kind::Bridge { inner: true } && interface.has_address;
+    (inner && role(interface, wanted).is_none()).then(|| Bridge {
+        name: interface.name.clone(),
+        index: interface.index,
+    })
 }
 
 /// An address as the maps hold it.
@@ -119,7 +149,7 @@ mod tests {
             (Kind::Plain, false, Some(Role::Guarded)),
             (Kind::OuterPort, false, Some(Role::Uplink)),
             (Kind::InnerPort, false, None),
-            (Kind::Bridge, true, None),
+            (Kind::Bridge { inner: true }, true, None),
             (Kind::Loopback, true, None),
             (Kind::Bare, true, None),
         ] {
@@ -138,11 +168,26 @@ mod tests {
             role(&interface(Kind::Plain, true), &named),
             Some(Role::Guarded)
         );
-        assert_eq!(role(&interface(Kind::Bridge, true), &named), None);
+        let bridge = interface(Kind::Bridge { inner: true }, true);
+        assert_eq!(role(&bridge, &named), None);
         let named = Interfaces::Named(vec!["x0".to_owned()]);
         assert_eq!(
             role(&interface(Kind::Plain, true), &named),
             Some(Role::Uplink)
         );
+    }
+
+    #[test]
+    fn containers_come_by_bridges_that_lead_nowhere_else() {
+        let found = |inner, has_address, name: &str| {
+            let bridge = interface(Kind::Bridge { inner }, has_address);
+            inner_bridge(&bridge, &Interfaces::Named(vec![name.to_owned()])).is_some()
+        };
+        assert!(found(true, true, "y0"));
+        assert!(!found(false, true, "y0"), "it leads out");
+        assert!(!found(true, false, "y0"), "the host is not in that network");
+        assert!(!found(true, true, "x0"), "outsiders come by it");
+        let plain = interface(Kind::Plain, true);
+        assert_eq!(inner_bridge(&plain, &Interfaces::Auto), None);
     }
 }

@@ -53,6 +53,7 @@ pub use self::{
     attach::{cgroup2_root, has_tcx},
     error::DataplaneError,
     hold::{HoldTerms, Injected},
+    host::Bridge,
     measure::{MapMemory, ProgramSize},
     reading::{Reading, SlotReading},
     relay::relayed,
@@ -75,6 +76,7 @@ pub struct Dataplane {
     hold: Hold,
     interfaces: Interfaces,
     attached: Vec<(Interface, Role)>,
+    bridges: Vec<Bridge>,
     /// How backends of delivery `direct` are reached.
     ways: Ways,
     /// Whether the packets of this host's sockets are looked at.
@@ -172,16 +174,22 @@ impl Dataplane {
     /// go of those that are gone) and local addresses. Returns a sentence per change. Cheap;
     /// called every second.
     pub fn sync_host(&mut self) -> Result<Vec<String>, DataplaneError> {
-        let (attached, sentences) = uplinks::sync(
+        let synced = uplinks::sync(
             &mut self.ebpf,
             &self.pins,
             &mut self.tables,
             &self.interfaces,
             &self.attached,
         )?;
-        self.attached = attached;
+        self.attached = synced.attached;
+        self.bridges = synced.bridges;
         self.forget_vanished()?;
-        Ok(sentences)
+        Ok(synced.sentences)
+    }
+
+    /// The bridges by which containers talk to this host, as [`Self::sync_host`] has found them.
+    pub fn bridges(&self) -> &[Bridge] {
+        &self.bridges
     }
 
     /// Names of the interfaces that are balanced.

@@ -17,7 +17,7 @@ use super::{
     Dataplane, DataplaneError,
     attach::{self, Role, cgroup2_root},
     hold::Hold,
-    host::Interface,
+    host::{Bridge, Interface},
     load, netns,
     pin::Pins,
     recount::Recount,
@@ -44,6 +44,7 @@ pub(super) struct Parts {
     sockets: Sockets,
     config: DataplaneConfig,
     attached: Vec<(Interface, Role)>,
+    bridges: Vec<Bridge>,
 }
 
 impl Parts {
@@ -92,18 +93,19 @@ impl Parts {
             sockets,
             config: config.clone(),
             attached: Vec::new(),
+            bridges: Vec::new(),
         };
         for other in others {
             attach::take_over(pins, other)?;
         }
-        parts.attached = uplinks::sync(
+        let synced = uplinks::sync(
             &mut parts.ebpf,
             pins,
             &mut parts.tables,
             &config.interfaces,
             &[],
-        )?
-        .0;
+        )?;
+        (parts.attached, parts.bridges) = (synced.attached, synced.bridges);
         match cgroup {
             Some(root) => {
                 load::load_local(&mut parts.ebpf)?;
@@ -125,6 +127,7 @@ impl Parts {
             hold: self.hold,
             interfaces: self.config.interfaces,
             attached: self.attached,
+            bridges: self.bridges,
             ways: Ways::default(),
             processes: self.processes,
             pulses: self.pulses,

@@ -5,7 +5,7 @@ use aya::Ebpf;
 use super::{
     DataplaneError,
     attach::{self, Role},
-    host::{self, Interface},
+    host::{self, Bridge, Interface},
     pin::Pins,
     tables::Tables,
 };
@@ -30,8 +30,14 @@ pub(super) fn require(wanted: &Interfaces) -> Result<(), DataplaneError> {
     })
 }
 
-/// What is attached, and a sentence per change.
-pub(super) type Synced = (Vec<(Interface, Role)>, Vec<String>);
+/// What a look at the host has come to.
+pub(super) struct Synced {
+    pub(super) attached: Vec<(Interface, Role)>,
+    /// By which containers talk to the host.
+    pub(super) bridges: Vec<Bridge>,
+    /// One per change.
+    pub(super) sentences: Vec<String>,
+}
 
 /// Attaches what is new, lets go of what is gone, and writes the host's addresses.
 pub(super) fn sync(
@@ -44,6 +50,9 @@ pub(super) fn sync(
     let (interfaces, addresses) = host::look()?;
     tables.set_addresses(&addresses)?;
     let exist: Vec<u32> = interfaces.iter().map(|interface| interface.index).collect();
+    let bridges = interfaces.iter();
+    let bridges = bridges.filter_map(|one| host::inner_bridge(one, wanted));
+    let bridges = bridges.collect();
     let wanted: Vec<(Interface, Role)> = interfaces
         .into_iter()
         .filter_map(|interface| host::role(&interface, wanted).map(|role| (interface, role)))
@@ -76,7 +85,11 @@ pub(super) fn sync(
         let keep: Vec<(u32, Role)> = now.iter().map(|(i, role)| (i.index, *role)).collect();
         attach::forget_others(pins, &keep, &exist)?;
     }
-    Ok((now, sentences))
+    Ok(Synced {
+        attached: now,
+        bridges,
+        sentences,
+    })
 }
 
 const fn describe(role: Role) -> &'static str {

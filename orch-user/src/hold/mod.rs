@@ -1,7 +1,8 @@
 //! Connections that wait for a backend: SYNs of outsiders, and sockets of this host. `mod`, `sum`
-//! and `frame` are pure; `porch` and `stand_in` are the IO beside them.
+//! and `frame` are pure; `porch`, `gates` and `stand_in` are the IO beside them.
 
 pub mod frame;
+mod gates;
 pub mod porch;
 pub mod stand_in;
 pub mod sum;

@@ -1,6 +1,7 @@
-//! Where connections of this host wait. The kernel leads a socket that connects to a service without
-//! a backend to a listener of the controller; once there is one, the controller connects as the
-//! socket would have, and joins the two. Such a connection ends with the controller.
+//! Where connections of this host and its containers wait. The kernel leads a socket that connects to
+//! a service without a backend to a listener of the controller; once there is one, the controller
+//! connects as a socket of the host would have, and joins the two. Such a connection ends with the
+//! controller.
 
 use std::{
     io,
@@ -21,7 +22,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::{config::Listen, health::probe::Task};
+use super::gates::Gates;
+use crate::{config::Listen, dataplane::Bridge, health::probe::Task};
 
 /// Between two tries while a backend is thought to be there.
 const RETRY: Duration = Duration::from_millis(100);
@@ -61,6 +63,7 @@ pub struct Porch {
     pub rules: Rules,
     word: watch::Sender<Word>,
     desk: Desk,
+    gates: Gates,
     _accepting: Vec<Task>,
 }
 
@@ -83,10 +86,26 @@ impl Porch {
         Ok(Self {
             port,
             rules,
+            gates: Gates::default(),
             _accepting: accepting.collect(),
             desk,
             word,
         })
+    }
+
+    /// Containers that come by these bridges, and no others, wait here, too. `tell` is called for each
+    /// who does. A bridge that cannot be listened at is left out.
+    pub fn follow(&mut self, bridges: &[Bridge], tell: impl Fn() + Clone + Send + 'static) {
+        let desk = &self.desk;
+        self.gates
+            .follow(bridges, self.rules.listen.address, |listener| {
+                Task(tokio::spawn(desk.clone().accept(listener, tell.clone())))
+            });
+    }
+
+    /// The port where they come, if there is such a bridge.
+    pub fn bridge_port(&self) -> Option<u16> {
+        self.gates.port()
     }
 
     /// Those who come to another listener wait here, too, until the task is dropped. Each of them has a

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::{Mode, ServiceConfig},
-    dataplane::{DataplaneError, HoldTerms, Injected, Reach, Reading, SlotEntry},
+    dataplane::{Bridge, DataplaneError, HoldTerms, Injected, Reach, Reading, SlotEntry},
     reconcile::{Outcome, Tables},
 };
 
@@ -214,6 +214,10 @@ impl<T: Tables> Tables for Plane<T> {
 
     fn sync_host(&mut self) -> Outcome<Vec<String>> {
         self.kernel.sync_host()
+    }
+
+    fn bridges(&self) -> &[Bridge] {
+        self.kernel.bridges()
     }
 
     fn sweep(&mut self) -> Outcome<u64> {

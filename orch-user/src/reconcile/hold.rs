@@ -7,7 +7,10 @@ use orch_common::{
     hold::{HeldSyn, OF_SOCKET, REMEMBERED, Release},
     slot::SlotKey,
 };
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{Controller, Event, hosted::Hosted, orphan::Orphans, tables::Tables};
 use crate::{
@@ -241,6 +244,12 @@ impl<T: Tables> Controller<T> {
 
     /// Has the kernel hold connections for some seconds more.
     pub(super) fn renew_terms(&mut self) {
+        for (service, porch) in &mut self.holds.porches {
+            porch.follow(
+                self.tables.bridges(),
+                somebody_comes(&self.report, *service),
+            );
+        }
         for service in 0..self.services.len() as u16 {
             self.tell_terms(service, true);
         }
@@ -267,41 +276,40 @@ impl<T: Tables> Controller<T> {
         if config.mode == Mode::Http || self.refuses(service) {
             return None;
         }
+        self.open_porch(service);
+        let porch = self.holds.porches.get(&service);
         Some(HoldTerms {
             limit,
-            listener: self.open_porch(service),
+            listener: porch.map(|porch| porch.port),
+            bridge_listener: porch.and_then(Porch::bridge_port),
         })
     }
 
-    /// The port where connections of this host wait.
-    fn open_porch(&mut self, service: u16) -> Option<u16> {
-        let config = &self.services.get(usize::from(service))?.config;
+    /// Where connections of this host and its containers wait, on the terms of the file.
+    fn open_porch(&mut self, service: u16) {
+        let Some(hosted) = self.services.get(usize::from(service)) else {
+            return;
+        };
         let rules = Rules {
-            listen: config.listen,
-            hold: config.hold,
-            limit: config.hold_limit,
+            listen: hosted.config.listen,
+            hold: hosted.config.hold,
+            limit: hosted.config.hold_limit,
         };
         let open = self.holds.porches.get(&service);
-        if let Some(porch) = open.filter(|porch| porch.rules == rules) {
-            return Some(porch.port);
+        if open.is_some_and(|porch| porch.rules == rules) {
+            return;
         }
+        self.holds.porches.remove(&service);
         if self.config.dataplane.local == Local::Off || !self.host.cgroup2 {
-            return None;
+            return;
         }
-        let report = self.report.clone();
-        let tell = move || {
-            let _ = report.send(Event::Waits(service));
-        };
-        match Porch::open(rules, tell) {
-            Ok(porch) => {
-                let port = porch.port;
+        let tell = somebody_comes(&self.report, service);
+        match Porch::open(rules, tell.clone()) {
+            Ok(mut porch) => {
+                porch.follow(self.tables.bridges(), tell);
                 self.holds.porches.insert(service, porch);
-                Some(port)
             }
-            Err(error) => {
-                self.troubled(&error);
-                None
-            }
+            Err(error) => self.troubled(&error),
         }
     }
 
@@ -361,12 +369,24 @@ impl<T: Tables> Controller<T> {
             // Nobody accepts at the controller's own port any more.
             let terms = self.terms(service).map(|terms| HoldTerms {
                 listener: None,
+                bridge_listener: None,
                 ..terms
             });
             if let Err(error) = self.tables.set_holding(service, terms) {
                 self.troubled(&error);
             }
         }
+    }
+}
+
+/// Tells the loop that somebody waits for the service.
+fn somebody_comes(
+    report: &mpsc::UnboundedSender<Event>,
+    service: u16,
+) -> impl Fn() + Clone + Send + 'static {
+    let report = report.clone();
+    move || {
+        let _ = report.send(Event::Waits(service));
     }
 }
 

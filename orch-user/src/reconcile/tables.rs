@@ -11,7 +11,9 @@ use orch_common::{
 
 use crate::{
     config::ServiceConfig,
-    dataplane::{Dataplane, DataplaneError, HoldTerms, Injected, Reach, Reading, SlotEntry},
+    dataplane::{
+        Bridge, Dataplane, DataplaneError, HoldTerms, Injected, Reach, Reading, SlotEntry,
+    },
 };
 
 /// What a call to the data plane gives.
@@ -33,6 +35,10 @@ pub trait Tables: Send {
     fn read(&self) -> Outcome<Reading>;
     fn latency(&self, key: SlotKey) -> Outcome<Histogram>;
     fn sync_host(&mut self) -> Outcome<Vec<String>>;
+    /// By which containers talk to this host.
+    fn bridges(&self) -> &[Bridge] {
+        &[]
+    }
     fn sweep(&mut self) -> Outcome<u64>;
     fn alarms(&mut self) -> Vec<Event>;
     fn bell(&self) -> Option<OwnedFd>;
@@ -94,6 +100,10 @@ impl Tables for Dataplane {
 
     fn sync_host(&mut self) -> Outcome<Vec<String>> {
         Self::sync_host(self)
+    }
+
+    fn bridges(&self) -> &[Bridge] {
+        Self::bridges(self)
     }
 
     fn sweep(&mut self) -> Outcome<u64> {

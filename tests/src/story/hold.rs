@@ -11,10 +11,11 @@ use nix::{
     unistd::Pid,
 };
 
+use super::bystander::Bystander;
 use crate::{
     client::{self, Client},
     load::{Load, Style},
-    netns::NetNs,
+    netns::Entry,
     orch::{Kind, Orch, Settings, docker},
     outside::Outside,
 };
@@ -39,8 +40,8 @@ fn sleeper(kind: Kind, outside: &Outside) -> Orch {
     orch
 }
 
-/// Clients from outside and from this host connect to nothing, and are connected as soon as there
-/// is something.
+/// Clients from outside, from this host and from one of its containers connect to nothing, and are
+/// connected as soon as there is something.
 pub fn from_zero(kind: Kind) {
     let outside = Outside::new();
     let orch = sleeper(kind, &outside);
@@ -51,14 +52,19 @@ pub fn from_zero(kind: Kind) {
         "{said}"
     );
     let far = outside.to(orch.listen);
-    let ways = [
-        ("outside", Some(&outside.netns), far),
-        ("local", None, orch.address()),
+    let mut ways = vec![
+        ("outside", outside.netns.entry(), far),
+        ("local", Entry::here(), orch.address()),
     ];
-    for (what, netns, address) in ways {
+    let bystander = (kind == Kind::Docker).then(|| Bystander::start(&orch.settings.image));
+    if let Some(bystander) = &bystander {
+        let there = bystander.to(orch.listen);
+        ways.push(("in a container", bystander.entry(), there));
+    }
+    for (what, from, address) in ways {
         let mut times = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            let (connected, answered) = once_from_zero(&orch, what, netns, address);
+            let (connected, answered) = once_from_zero(&orch, what, &from, address);
             times.0.push(connected);
             times.1.push(answered);
         }
@@ -89,7 +95,7 @@ fn report(what: &str, mut seconds: Vec<f64>) {
 fn once_from_zero(
     orch: &Orch,
     what: &str,
-    netns: Option<&NetNs>,
+    from: &Entry,
     address: std::net::SocketAddr,
 ) -> (f64, f64) {
     orch.until("it sleeps", || {
@@ -105,10 +111,7 @@ fn once_from_zero(
         let answer = client.ask("GET", PATH, "")?;
         Ok::<_, std::io::Error>((connected, begun.elapsed(), answer))
     };
-    let asked = match netns {
-        Some(netns) => netns.within(ask),
-        None => ask(),
-    };
+    let asked = from.within(ask);
     let (connected, took, answer) = asked.unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!(answer.status, 200, "{what}");
     let woken = orch.wait_event(before, "scaled", "a connection waits").time;

@@ -1,6 +1,7 @@
 //! What must hold with every runtime: each function is a test.
 
 pub mod blow;
+pub mod bystander;
 pub mod clients;
 pub mod drill;
 pub mod gateway;

@@ -30,6 +30,7 @@ impl World {
         let terms = HoldTerms {
             limit: 4096,
             listener: None,
+            bridge_listener: None,
         };
         self.plane().set_holding(0, Some(terms)).unwrap();
     }

@@ -37,6 +37,7 @@ mod listen;
 mod mixed;
 mod mtu;
 mod orphan;
+mod porch;
 mod relay;
 mod reuse;
 mod tally;

@@ -6,16 +6,11 @@ use std::{
     process::{Child, Command},
     sync::mpsc::{self, Receiver},
     thread,
-    time::Duration,
 };
 
 use orch::{
-    config::Listen,
     dataplane::{HoldTerms, is_interface},
-    hold::{
-        porch::{Porch, Rules},
-        stand_in::{self, StandIn},
-    },
+    hold::stand_in::{self, StandIn},
 };
 use orch_common::{
     counter::Reason,
@@ -27,11 +22,8 @@ use orch_tests::{server::ask, wait::until};
 use super::{
     connect,
     containers::{PORT, World},
+    porch::{LONG, in_host, porch, soon},
 };
-
-/// Longer than a socket takes for its first repetitions (RFC 6298, 2): one after a second, one after
-/// two more.
-const LONG: Duration = Duration::from_secs(8);
 
 /// Nothing gets to the backend from elsewhere.
 const DEAF: &str = r#"
@@ -66,6 +58,7 @@ impl Single {
         let terms = HoldTerms {
             limit: 100,
             listener: Some(1),
+            bridge_listener: None,
         };
         self.world.plane().set_holding(0, Some(terms)).unwrap();
     }
@@ -121,42 +114,6 @@ impl Drop for Single {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// What waits at a porch of the service; others of its copies are there.
-fn porch() -> Porch {
-    let rules = Rules {
-        listen: Listen {
-            address: None,
-            port: 80,
-        },
-        hold: LONG,
-        limit: 10,
-    };
-    let porch = Porch::open(rules, || {}).unwrap();
-    porch.ready();
-    porch
-}
-
-/// Runs in the host's namespace, with the runtime that the controller has.
-fn in_host<T: Send>(world: &World, body: impl AsyncFnOnce() -> T + Send) -> T {
-    world.host.within(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(body())
-    })
-}
-
-async fn soon<T>(receiver: &Receiver<T>) -> T {
-    for _ in 0..1000 {
-        if let Ok(value) = receiver.try_recv() {
-            return value;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("no answer")
 }
 
 #[test]

@@ -32,6 +32,7 @@ fn hold(world: &mut World, limit: u32) {
     let terms = HoldTerms {
         limit,
         listener: None,
+        bridge_listener: None,
     };
     world.plane().set_holding(0, Some(terms)).unwrap();
 }

@@ -261,6 +261,7 @@ fn refusals_of_a_backend_that_has_ended_are_kept_from_sockets_of_this_host() {
         let terms = HoldTerms {
             limit: 100,
             listener: Some(9),
+            bridge_listener: None,
         };
         world.plane().set_holding(0, Some(terms)).unwrap();
         let here = world.dials_from_here(family, 40_000);
