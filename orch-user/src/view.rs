@@ -138,7 +138,7 @@ pub struct SlotRow {
     /// Requests that have begun and wait for a response.
     #[serde(default)]
     pub in_flight: u64,
-    /// Bytes of payload from clients to the slot, each once; 0 in mode http.
+    /// Bytes of payload from clients to the slot, each once; in mode http, from the gateway.
     #[serde(default)]
     pub bytes_in: u64,
     /// The same from the slot to its clients.

@@ -2,8 +2,9 @@
 //! request changes tasks on its way.
 
 use std::{
+    error::Error as _,
     future::poll_fn,
-    io,
+    io::{self, IoSlice},
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
@@ -21,14 +22,15 @@ use hyper::{
     client::conn::http1::{self, Connection, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use orch_common::counter;
 use rustix::io::Errno;
 use tokio::{
-    io::{AsyncRead, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpSocket, TcpStream},
     time::{Instant, timeout},
 };
 
-use super::{body::Upload, socket::Socket, stream::write_through};
+use super::{body::Upload, service::Slot, socket::Socket, tally::Tally};
 use crate::dataplane;
 
 /// Why a copy gave no answer.
@@ -67,6 +69,7 @@ pub(super) struct Link {
     /// `None` once it has ended.
     connection: Option<Connection<TokioIo<Tap>, Upload>>,
     line: Arc<Line>,
+    tally: Arc<Tally>,
     pub(super) way: Way,
     pub(super) used_at: Instant,
 }
@@ -74,29 +77,38 @@ pub(super) struct Link {
 /// What a copy has become that changed to another protocol.
 #[derive(Debug)]
 pub(super) struct Switched {
-    pub(super) stream: Socket,
+    pub(super) stream: Tap,
     /// What it has said already in that protocol.
     pub(super) early: Bytes,
 }
 
 impl Link {
-    /// Boxed, since it is handed on many times.
+    /// A new one. Boxed, since it is handed on many times.
     pub(super) fn connect(
-        to: SocketAddr,
+        to: &Slot,
         way: Way,
         limit: Duration,
     ) -> BoxFuture<'static, Result<Box<Self>, Failure>> {
-        Box::pin(Self::open(to, way, limit))
+        Box::pin(Self::open(to.address, Arc::clone(&to.tally), way, limit))
     }
 
-    async fn open(to: SocketAddr, way: Way, limit: Duration) -> Result<Box<Self>, Failure> {
+    async fn open(
+        to: SocketAddr,
+        tally: Arc<Tally>,
+        way: Way,
+        limit: Duration,
+    ) -> Result<Box<Self>, Failure> {
         let stream = match timeout(limit, reach(to, way)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 log::debug!("no connection to {to}: {error}");
+                tally.failed(counter::Failure::Refused);
                 return Err(Failure::Refused);
             }
-            Err(_) => return Err(Failure::Refused),
+            Err(_) => {
+                tally.failed(counter::Failure::Timeout);
+                return Err(Failure::Refused);
+            }
         };
         // Without it, a small request waits for the answer to the one before; it is not needed.
         let _ = stream.set_nodelay(true);
@@ -105,6 +117,7 @@ impl Link {
             stream: Socket::Watched(stream),
             way,
             line: Arc::clone(&line),
+            tally: Arc::clone(&tally),
         };
         let connected = http1::Builder::new().handshake(TokioIo::new(tap)).await;
         let (sender, connection) = connected.map_err(|_| Failure::Refused)?;
@@ -112,6 +125,7 @@ impl Link {
             sender,
             connection: Some(connection),
             line,
+            tally,
             way,
             used_at: Instant::now(),
         }))
@@ -140,12 +154,14 @@ impl Link {
         self.connection.is_some() && self.sender.is_ready()
     }
 
-    /// Sends a request and gives the head of its answer.
+    /// Sends a request and gives the head of its answer. Where this is dropped before, its client has
+    /// gone.
     pub(super) async fn ask(
         &mut self,
         request: Request<Upload>,
     ) -> Result<Response<Incoming>, Failure> {
         self.line.heard.store(0, Relaxed);
+        let asked = Asked(&self.tally);
         let mut answer = pin!(self.sender.try_send_request(request));
         let connection = &mut self.connection;
         let result = poll_fn(|cx| {
@@ -164,10 +180,14 @@ impl Link {
             answer.as_mut().poll(cx)
         })
         .await;
+        asked.ended();
         result.map_err(|mut error| {
             let sent = error.take_message().is_none();
             let error = error.into_error();
             log::debug!("no answer: {error}");
+            if !error.is_parse() {
+                self.tally.failed(how_ended(&error));
+            }
             match (sent && self.line.heard.load(Relaxed) > 0, error.is_parse()) {
                 (false, _) => Failure::Unanswered,
                 (true, true) => Failure::Garbled,
@@ -180,7 +200,7 @@ impl Link {
     pub(super) fn into_switched(self) -> Option<Switched> {
         let parts = self.connection?.into_parts();
         Some(Switched {
-            stream: parts.io.into_inner().stream,
+            stream: parts.io.into_inner(),
             early: parts.read_buf,
         })
     }
@@ -200,6 +220,39 @@ fn switches(answer: &Response<Incoming>) -> bool {
     answer.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
+/// A request that waits for its answer.
+struct Asked<'a>(&'a Tally);
+
+impl Asked<'_> {
+    /// It waits no more.
+    fn ended(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.failed(counter::Failure::Aborted);
+    }
+}
+
+/// How a copy has ended a connection instead of answering.
+fn how_ended(error: &hyper::Error) -> counter::Failure {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            let closed = error.kind() == io::ErrorKind::UnexpectedEof;
+            return if closed {
+                counter::Failure::Closed
+            } else {
+                counter::Failure::Reset
+            };
+        }
+        source = cause.source();
+    }
+    counter::Failure::Closed
+}
+
 /// What a link and its connection, which the library holds, say to each other.
 #[derive(Debug, Default)]
 struct Line {
@@ -209,15 +262,24 @@ struct Line {
     look: AtomicBool,
 }
 
-/// A connection that notes when something comes.
+/// A connection that notes when something comes, and counts.
 #[derive(Debug)]
-struct Tap {
+pub(super) struct Tap {
     stream: Socket,
     way: Way,
     line: Arc<Line>,
+    tally: Arc<Tally>,
 }
 
 impl Tap {
+    /// Counts what was written.
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.tally.received(*bytes);
+        }
+        written
+    }
+
     /// Reads what the runtime does not know to be there: a reading that fills less than its room looks
     /// to it like the last, and here it is not where something came by TCP behind what did not.
     fn read_on(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -250,10 +312,43 @@ impl AsyncRead for Tap {
         if polled.is_pending() && self.way == Way::Relay && heard > 0 {
             polled = self.read_on(buf);
         }
-        let heard = heard.saturating_add(buf.filled().len() - before);
-        self.line.heard.store(heard, Relaxed);
+        let read = buf.filled().len() - before;
+        if read > 0 {
+            self.line.heard.store(heard.saturating_add(read), Relaxed);
+            self.tally.sent(read);
+        }
         polled
     }
 }
 
-write_through!(impl for Tap, stream);
+impl AsyncWrite for Tap {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -236,7 +236,7 @@ async fn attempt(
         }
     }
     let limit = wanted.settings.http.connect_timeout;
-    let mut link = Link::connect(slot.address, way, limit).await?;
+    let mut link = Link::connect(slot, way, limit).await?;
     count(wanted, slot, counted);
     let answer = ask(wanted, parts, &mut link).await?;
     Ok((answer, link))

@@ -2,7 +2,7 @@
 //! library sees it, and it is known how long a head has been on its way.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -11,19 +11,19 @@ use std::{
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use tokio::{
-    io::{AsyncRead, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Instant,
 };
 
 use super::{
     framing::{Framer, Phase},
     service::locked,
-    stream::write_through,
+    stream::Stream,
 };
 
 /// What a connection is doing, for its watchdog.
@@ -37,6 +37,8 @@ pub(super) struct Watch {
     busy: AtomicUsize,
     /// Reading waits for the answer to a request for another protocol.
     paused: AtomicBool,
+    /// Somebody wants to know whether the client is still there.
+    asked: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -48,6 +50,7 @@ impl Watch {
             since: AtomicU64::new(0),
             busy: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             waker: Mutex::default(),
         })
     }
@@ -79,6 +82,12 @@ impl Watch {
 
     pub(super) fn is_busy(&self) -> bool {
         self.busy.load(Relaxed) > 0
+    }
+
+    /// Has the connection ended with its next flush if its client has reset it. Nothing is read while a
+    /// request is being answered, so nobody would notice.
+    pub(super) fn ask_for_client(&self) {
+        self.asked.store(true, Relaxed);
     }
 
     /// A request is being answered until this is dropped.
@@ -174,7 +183,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         let before = buf.filled().len();
         let early = this.early.get(this.given..).unwrap_or_default();
         if early.is_empty() {
-            std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
         } else {
             let count = early.len().min(buf.remaining());
             buf.put_slice(early.get(..count).unwrap_or_default());
@@ -191,4 +200,39 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-write_through!(impl<S> for Guarded<S>, inner);
+impl<S: Stream> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    /// The library calls it whenever it has looked at the connection.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.asked.load(Relaxed) {
+            self.watch.asked.store(false, Relaxed);
+            if self.inner.was_reset() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+        }
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

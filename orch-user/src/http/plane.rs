@@ -101,6 +101,7 @@ impl<T: Tables> Plane<T> {
                 continue;
             };
             slot.counters += counts.counts.counters();
+            slot.bytes += counts.counts.bytes();
             if counts.generation == slot.generation {
                 slot.live += counts.live;
                 // Each of them has a request in it.

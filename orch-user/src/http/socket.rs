@@ -12,7 +12,7 @@ use std::{
 
 use rustix::{
     io::Errno,
-    net::{RecvFlags, recv},
+    net::{RecvFlags, recv, sockopt::socket_error},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -62,6 +62,16 @@ impl Socket {
             Self::Lost => return true,
         };
         !matches!(peeked, Ok((_, 1..)) | Err(Errno::AGAIN | Errno::INTR))
+    }
+
+    /// Whether the other side has reset it. A first call only: the kernel tells an error once.
+    pub(super) fn was_reset(&self) -> bool {
+        let error = match self {
+            Self::Bare(stream) => socket_error(stream),
+            Self::Watched(stream) => socket_error(stream),
+            Self::Lost => return true,
+        };
+        !matches!(error, Ok(Ok(())))
     }
 
     /// Reads what is there, whatever the runtime knows.
@@ -116,6 +126,10 @@ impl Stream for Socket {
             }
         }
         self.watched()?.poll_read_ready(cx)
+    }
+
+    fn was_reset(&self) -> bool {
+        Self::was_reset(self)
     }
 }
 

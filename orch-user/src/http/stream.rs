@@ -1,7 +1,7 @@
 //! Streams of bytes that a client's connection may be: bare, over TLS, or partly read already.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -17,6 +17,9 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 
     /// Ready when there is something to read; what had to be read for that is added to `early`.
     fn poll_arrival(&mut self, cx: &mut Context<'_>, early: &mut Vec<u8>) -> Poll<io::Result<()>>;
+
+    /// Whether the other side has reset the connection; told once.
+    fn was_reset(&self) -> bool;
 }
 
 impl<S: Stream> Stream for tokio_rustls::server::TlsStream<S> {
@@ -33,49 +36,11 @@ impl<S: Stream> Stream for tokio_rustls::server::TlsStream<S> {
         early.extend_from_slice(buf.filled());
         Poll::Ready(Ok(()))
     }
+
+    fn was_reset(&self) -> bool {
+        self.get_ref().0.was_reset()
+    }
 }
-
-/// Has what is written go to a field as it is.
-macro_rules! write_through {
-    (impl$(<$generic:ident>)? for $type:ty, $field:ident) => {
-        impl$(<$generic: tokio::io::AsyncWrite + Unpin>)? tokio::io::AsyncWrite for $type {
-            fn poll_write(
-                mut self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-                bytes: &[u8],
-            ) -> std::task::Poll<std::io::Result<usize>> {
-                std::pin::Pin::new(&mut self.$field).poll_write(cx, bytes)
-            }
-
-            fn poll_write_vectored(
-                mut self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-                slices: &[std::io::IoSlice<'_>],
-            ) -> std::task::Poll<std::io::Result<usize>> {
-                std::pin::Pin::new(&mut self.$field).poll_write_vectored(cx, slices)
-            }
-
-            fn is_write_vectored(&self) -> bool {
-                self.$field.is_write_vectored()
-            }
-
-            fn poll_flush(
-                mut self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::pin::Pin::new(&mut self.$field).poll_flush(cx)
-            }
-
-            fn poll_shutdown(
-                mut self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::pin::Pin::new(&mut self.$field).poll_shutdown(cx)
-            }
-        }
-    };
-}
-pub(super) use write_through;
 
 /// A stream, and before it what was read of it already.
 pub(super) struct Early<S> {
@@ -93,6 +58,10 @@ impl<S: Stream> Stream for Early<S> {
             return self.stream.poll_arrival(cx, early);
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn was_reset(&self) -> bool {
+        self.stream.was_reset()
     }
 }
 
@@ -113,4 +82,32 @@ impl<S: AsyncRead + Unpin> AsyncRead for Early<S> {
     }
 }
 
-write_through!(impl<S> for Early<S>, stream);
+impl<S: AsyncWrite + Unpin> AsyncWrite for Early<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

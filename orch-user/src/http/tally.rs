@@ -6,7 +6,7 @@ use std::{
 };
 
 use orch_common::{
-    counter::SlotCounters,
+    counter::{Bytes, Failure, SlotCounters},
     latency::{BUCKETS, Histogram, bucket},
 };
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,9 @@ pub(super) struct Tally {
     requests: AtomicU64,
     excluded: AtomicU64,
     responses: [AtomicU64; 6],
+    failures: [AtomicU64; Failure::COUNT],
+    received: AtomicU64,
+    sent: AtomicU64,
     sum_ns: AtomicU64,
     buckets: [AtomicU64; BUCKETS],
 }
@@ -30,6 +33,16 @@ pub struct Counts {
     pub excluded: u64,
     /// Answers to those that count, by the first digit of their status; 0 for any other.
     pub responses: [u64; 6],
+    /// Connections that failed, by the number of a [`Failure`]. A gateway of an earlier version tells
+    /// of none, nor of bytes.
+    #[serde(default)]
+    pub failures: [u64; Failure::COUNT],
+    /// Bytes that were sent to backends.
+    #[serde(default)]
+    pub received: u64,
+    /// Bytes that came from backends.
+    #[serde(default)]
+    pub sent: u64,
     /// Sum of the times to those answers, in nanoseconds.
     pub sum_ns: u64,
     /// Their histogram (`orch_common::latency`); cut off behind the last that is not zero.
@@ -44,6 +57,9 @@ impl Tally {
             requests: counts.requests.into(),
             excluded: counts.excluded.into(),
             responses: counts.responses.map(AtomicU64::new),
+            failures: counts.failures.map(AtomicU64::new),
+            received: counts.received.into(),
+            sent: counts.sent.into(),
             sum_ns: counts.sum_ns.into(),
             buckets: std::array::from_fn(|at| bucket(at).into()),
         }
@@ -73,6 +89,23 @@ impl Tally {
         }
     }
 
+    /// A connection to the slot failed.
+    pub(super) fn failed(&self, how: Failure) {
+        if let Some(cell) = self.failures.get(how as usize) {
+            cell.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// So many bytes went to the slot.
+    pub(super) fn received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// So many bytes came from the slot.
+    pub(super) fn sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Relaxed);
+    }
+
     pub(super) fn read(&self) -> Counts {
         let mut buckets: Vec<u64> = self.buckets.iter().map(|cell| cell.load(Relaxed)).collect();
         let end = buckets.iter().rposition(|count| *count > 0);
@@ -80,9 +113,10 @@ impl Tally {
         Counts {
             requests: self.requests.load(Relaxed),
             excluded: self.excluded.load(Relaxed),
-            responses: std::array::from_fn(|at| {
-                self.responses.get(at).map_or(0, |cell| cell.load(Relaxed))
-            }),
+            responses: self.responses.each_ref().map(|cell| cell.load(Relaxed)),
+            failures: self.failures.each_ref().map(|cell| cell.load(Relaxed)),
+            received: self.received.load(Relaxed),
+            sent: self.sent.load(Relaxed),
             sum_ns: self.sum_ns.load(Relaxed),
             buckets,
         }
@@ -96,7 +130,15 @@ impl Counts {
             requests: self.requests,
             excluded: self.excluded,
             responses: self.responses,
-            ..SlotCounters::default()
+            failures: self.failures,
+        }
+    }
+
+    /// Bytes, as the kernel counts them: with heads, without those of TLS.
+    pub const fn bytes(&self) -> Bytes {
+        Bytes {
+            received: self.received,
+            sent: self.sent,
         }
     }
 
@@ -117,7 +159,12 @@ impl std::ops::AddAssign<&Self> for Counts {
     fn add_assign(&mut self, other: &Self) {
         self.requests += other.requests;
         self.excluded += other.excluded;
+        self.received += other.received;
+        self.sent += other.sent;
         self.sum_ns += other.sum_ns;
+        for (to, from) in self.failures.iter_mut().zip(other.failures) {
+            *to += from;
+        }
         for (to, from) in self.responses.iter_mut().zip(other.responses) {
             *to += from;
         }
@@ -140,11 +187,16 @@ mod tests {
         tally.request(true);
         tally.request(true);
         tally.request(false);
+        tally.failed(Failure::Reset);
+        tally.received(70);
+        tally.sent(800);
         tally.answer(200, Duration::from_micros(3));
         tally.answer(999, Duration::from_hours(24));
         let read = tally.read();
         assert_eq!((read.requests, read.excluded), (2, 1));
         assert_eq!(read.responses, [1, 0, 1, 0, 0, 0]);
+        assert_eq!(read.counters().failures, [0, 0, 1, 0, 0, 0]);
+        assert_eq!((read.bytes().received, read.bytes().sent), (70, 800));
         assert_eq!(read.buckets.len(), BUCKETS);
         let next = Tally::from(&read);
         next.request(true);
@@ -153,5 +205,6 @@ mod tests {
         assert_eq!(sum.histogram().buckets.iter().sum::<u64>(), 2);
         sum += &read;
         assert_eq!((sum.requests, sum.responses[2]), (5, 2));
+        assert_eq!((sum.failures[2], sum.received, sum.sent), (2, 140, 1600));
     }
 }

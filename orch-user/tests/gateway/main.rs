@@ -6,4 +6,5 @@ mod bench;
 mod hostile;
 mod loss;
 mod proxy;
+mod tally;
 mod tls;

@@ -109,6 +109,9 @@ pub fn copies_come_and_go_under_load() {
         report.longest
     );
     report.assert_flawless(1000);
+    for row in orch.slots() {
+        assert!(row.bytes_in > 0 && row.bytes_out > 0, "{row:?}");
+    }
 }
 
 /// A gateway that dies is started again at once, with its counts.

@@ -72,6 +72,9 @@ impl Client {
                 if is_late(&watch, http) {
                     return Poll::Ready(false);
                 }
+                if watch.is_busy() {
+                    watch.ask_for_client();
+                }
                 if watch.is_idle() && watch.quiet() >= PARK {
                     parked = true;
                     Pin::new(&mut connection).graceful_shutdown();
