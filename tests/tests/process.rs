@@ -246,3 +246,8 @@ fn copies_come_and_go_under_load_in_mode_http() {
 fn a_dead_gateway_is_started_again() {
     gateway::a_dead_gateway_is_started_again();
 }
+
+#[test]
+fn a_frozen_copy_is_passed_by_in_mode_http() {
+    gateway::a_frozen_copy_is_passed_by();
+}

@@ -21,7 +21,7 @@ use super::{
     body::{Body, Upload},
     headers::{self, Asker},
     problem::Problem,
-    service::{Flight, Service, Settings, Slot},
+    service::{Flight, Heard, Service, Settings, Slot},
     worker::Shared,
 };
 
@@ -35,6 +35,8 @@ pub(super) struct Wanted<'a> {
     pub(super) settings: &'a Settings,
     pub(super) asker: &'a Asker,
     pub(super) thread: usize,
+    /// The number of the client's connection.
+    pub(super) connection: u32,
     pub(super) counted: bool,
     /// Somebody looks at the request every `PULSE`, so that it needs no timer.
     pub(super) looked_at: bool,
@@ -129,11 +131,27 @@ pub(super) async fn forward(
             tried.clear();
             continue;
         };
+        let at = if tried.is_empty() {
+            begun
+        } else {
+            Instant::now()
+        };
+        if wanted.service.asks(&flight.0, at) {
+            wanted.shared.bell.ring();
+        }
         let failure = match attempt(wanted, &parts, &flight, &mut counted).await {
             Ok((answer, link)) => {
+                let heard = Heard {
+                    taken: begun.elapsed(),
+                    error: answer.status().is_server_error(),
+                    connection: wanted.connection,
+                };
                 if wanted.counted {
                     let tally = &flight.0.tally;
-                    tally.answer(answer.status().as_u16(), begun.elapsed());
+                    tally.answer(answer.status().as_u16(), heard.taken);
+                }
+                if wanted.service.hears(&flight.0, begun, &heard) {
+                    wanted.shared.bell.ring();
                 }
                 return Ok(finish(wanted, answer, link, flight));
             }

@@ -20,6 +20,7 @@ mod plane;
 mod predecessor;
 mod problem;
 mod proxy_protocol;
+mod repute;
 mod route;
 mod service;
 mod socket;

@@ -12,7 +12,7 @@ use orch_common::{
 
 use super::{
     keeper::Keeper,
-    wire::{Report, ServiceTable, SlotTable, Table},
+    wire::{Report, ServiceTable, SlotReport, SlotTable, Table},
 };
 use crate::{
     config::{Mode, ServiceConfig},
@@ -27,6 +27,8 @@ pub struct Plane<T> {
     table: Table,
     /// Place of each service in the table, by its index; `None` for mode tcp.
     places: Vec<Option<usize>>,
+    /// What slots are suspected of, as far as it was told.
+    told: BTreeMap<SlotKey, EventKind>,
 }
 
 impl<T: Tables> Plane<T> {
@@ -37,7 +39,30 @@ impl<T: Tables> Plane<T> {
             table: keeper.table(),
             keeper,
             places: Vec::new(),
+            told: BTreeMap::new(),
         }
+    }
+
+    /// What the gateway last said of each slot.
+    fn reports(&self) -> Vec<(SlotKey, SlotReport)> {
+        let last = self.keeper.last();
+        let indexed = (0..).zip(&self.places);
+        let services = indexed.filter_map(|(index, place)| {
+            let name = &self.table.services.get((*place)?)?.name;
+            let report = last.services.iter().find(|one| one.name == *name)?;
+            Some((index, report))
+        });
+        let slots = services.flat_map(|(service, report)| {
+            let slots = report.slots.iter();
+            slots.map(move |slot| {
+                let key = SlotKey {
+                    service,
+                    slot: slot.slot,
+                };
+                (key, slot.clone())
+            })
+        });
+        slots.collect()
     }
 
     fn place(&mut self, service: u16) -> Option<&mut ServiceTable> {
@@ -106,6 +131,8 @@ impl<T: Tables> Plane<T> {
                 slot.live += counts.live;
                 // Each of them has a request in it.
                 slot.in_flight += counts.live;
+                let suspicion = EventKind::from_number(counts.passed_by);
+                slot.passed_by = suspicion.or(slot.passed_by);
             }
         }
     }
@@ -121,6 +148,7 @@ fn slots_of(index: u16, config: &ServiceConfig, reading: &Reading) -> (Vec<u16>,
             address: slot.address?,
             generation: slot.generation,
             direct: false,
+            pardons: 0,
         };
         ours.then_some((slot.state, table))
     });
@@ -160,11 +188,19 @@ impl<T: Tables> Tables for Plane<T> {
 
     fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Outcome<()> {
         self.kernel.set_slot(key, entry)?;
+        let before = self.named(key.service).and_then(|service| {
+            let mut slots = service.slots.iter();
+            slots.find(|slot| slot.slot == key.slot)
+        });
+        let pardons = before.map_or(0, |before| before.pardons);
+        // The kernel forgets its suspicions with this call, too.
+        let pardoned = entry.state == SlotState::Ready && self.told.contains_key(&key);
         let new = SlotTable {
             slot: key.slot,
             address: entry.address,
             generation: entry.generation,
             direct: matches!(entry.reach, Reach::Direct { .. }),
+            pardons: pardons.wrapping_add(pardoned.into()),
         };
         self.change(key.service, |table| {
             table.slots.retain(|slot| slot.slot != key.slot);
@@ -227,25 +263,26 @@ impl<T: Tables> Tables for Plane<T> {
 
     fn alarms(&mut self) -> Vec<Event> {
         let mut alarms = self.kernel.alarms();
-        let report = self.keeper.last();
-        for (index, place) in (0..).zip(&self.places) {
-            let service = place.and_then(|place| self.table.services.get(place));
-            let Some(service) = service else {
-                continue;
+        let mut told = BTreeMap::new();
+        for (slot, report) in self.reports() {
+            let mut tell = |kind| {
+                alarms.push(Event {
+                    kind,
+                    slot,
+                    generation: report.generation,
+                });
             };
-            let reports = report.services.iter();
-            let mut reports = reports.filter(|one| one.name == service.name);
-            let slots = reports.next().map(|one| one.slots.as_slice());
-            let refused = slots.unwrap_or_default().iter().filter(|slot| slot.refused);
-            alarms.extend(refused.map(|slot| Event {
-                kind: EventKind::Refused,
-                slot: SlotKey {
-                    service: index,
-                    slot: slot.slot,
-                },
-                generation: slot.generation,
-            }));
+            if report.refused {
+                tell(EventKind::Refused);
+            }
+            if let Some(kind) = EventKind::from_number(report.passed_by) {
+                if self.told.get(&slot) != Some(&kind) {
+                    tell(kind);
+                }
+                told.insert(slot, kind);
+            }
         }
+        self.told = told;
         alarms
     }
 

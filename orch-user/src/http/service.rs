@@ -7,7 +7,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{
-            AtomicBool, AtomicU64, AtomicUsize,
+            AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -18,6 +18,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     backend::{Link, Way},
+    repute::{Repute, Verdict},
     route::Rules,
     tally::{Counts, Tally},
     wire::{ServiceTable, SlotReport, SlotTable},
@@ -36,6 +37,8 @@ pub(super) struct Slot {
     /// What is said to it and by it may go from socket to socket.
     pub(super) direct: bool,
     pub(super) tally: Arc<Tally>,
+    repute: Repute,
+    pardons: AtomicU32,
     /// Out of the ring: no request begins here any more, and no connection is kept.
     leaving: AtomicBool,
     /// Refused a connection since that was last told.
@@ -47,6 +50,15 @@ pub(super) struct Slot {
 
 /// Boxed, since a link is large, and handed on many times.
 type Links = Vec<Box<Link>>;
+
+/// An answer's head, as far as it says something of the copy.
+pub(super) struct Heard {
+    pub(super) taken: Duration,
+    /// 5xx.
+    pub(super) error: bool,
+    /// The number of the client's connection.
+    pub(super) connection: u32,
+}
 
 /// A request on its way through a slot; it counts as in flight until this is dropped.
 #[derive(Debug)]
@@ -135,6 +147,9 @@ pub(super) struct Service {
     settings: RwLock<Arc<Settings>>,
     pub(super) ring: watch::Sender<Arc<Ring>>,
     cursor: AtomicU64,
+    begun: Instant,
+    /// One comparison of slots at a time.
+    judging: Mutex<()>,
     /// Requests that wait for a slot.
     pub(super) waiting: AtomicUsize,
     /// Connections of clients.
@@ -153,6 +168,8 @@ impl Service {
             settings: RwLock::new(Arc::new(settings(table))),
             ring,
             cursor: AtomicU64::new(0),
+            begun: Instant::now(),
+            judging: Mutex::default(),
             waiting: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
             over: AtomicBool::new(false),
@@ -186,6 +203,9 @@ impl Service {
         let mut known = BTreeMap::new();
         for slot in &table.slots {
             let same = before.known.get(&slot.slot).filter(|old| old.is(slot));
+            if same.is_some_and(|old| old.pardons.swap(slot.pardons, Relaxed) != slot.pardons) {
+                same.inspect(|old| old.repute.pardon(self.now()));
+            }
             let slot = same.cloned().unwrap_or_else(|| {
                 Arc::new(Slot {
                     number: slot.slot,
@@ -193,6 +213,8 @@ impl Service {
                     generation: slot.generation,
                     direct: slot.direct,
                     tally: self.tally(slot.slot),
+                    repute: Repute::default(),
+                    pardons: slot.pardons.into(),
                     leaving: AtomicBool::new(false),
                     refused: AtomicBool::new(false),
                     live: AtomicUsize::new(0),
@@ -244,8 +266,43 @@ impl Service {
         Arc::clone(tallies.entry(slot).or_insert_with(new))
     }
 
+    fn now(&self) -> u64 {
+        self.since_begin(Instant::now())
+    }
+
+    fn since_begin(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.begun).as_nanos() as u64
+    }
+
+    /// A slot is given a request. Says whether it is passed by from now on.
+    pub(super) fn asks(&self, slot: &Arc<Slot>, at: Instant) -> bool {
+        let now = self.since_begin(at);
+        self.weigh(slot, slot.repute.asked(now), now)
+    }
+
+    /// A slot has answered, `taken` after it was asked, a client whose connection has this number.
+    /// Says whether it is passed by from now on.
+    pub(super) fn hears(&self, slot: &Arc<Slot>, at: Instant, heard: &Heard) -> bool {
+        let now = self.since_begin(at + heard.taken);
+        let taken = heard.taken.as_nanos() as u64;
+        let verdict = slot
+            .repute
+            .answered(now, taken, heard.error, heard.connection);
+        self.weigh(slot, verdict, now)
+    }
+
+    fn weigh(&self, slot: &Arc<Slot>, verdict: Verdict, now: u64) -> bool {
+        let Verdict::Odd(kind) = verdict else {
+            return false;
+        };
+        let _one = locked(&self.judging);
+        let ring = Arc::clone(&self.ring.borrow());
+        let peers = ring.ready.iter().filter(|other| !Arc::ptr_eq(other, slot));
+        slot.repute.judge(peers.map(|peer| &peer.repute), kind, now)
+    }
+
     /// Whose turn it is, but for those that were tried. Takes one turn, and another only where a slot
-    /// leaves at this very moment.
+    /// leaves at this very moment. One that is suspected is the last resort.
     pub(super) fn pick(&self, tried: &[Arc<Slot>]) -> Option<Flight> {
         let ring = Arc::clone(&self.ring.borrow());
         let fresh = |slot: &&Arc<Slot>| !tried.iter().any(|other| Arc::ptr_eq(other, slot));
@@ -256,7 +313,9 @@ impl Service {
         let turn = self.cursor.fetch_add(1, Relaxed) as usize % count;
         let (before, from) = ring.ready.split_at_checked(turn)?;
         let mut slots = from.iter().chain(before).filter(fresh);
-        slots.find_map(Slot::enter)
+        let good = slots.clone().filter(|slot| slot.repute.is_good());
+        let mut good = good.filter_map(Slot::enter);
+        good.next().or_else(|| slots.find_map(Slot::enter))
     }
 
     /// What every slot has counted, and how many requests it has in flight.
@@ -267,6 +326,7 @@ impl Service {
             generation: slot.generation,
             live: slot.live.load(SeqCst) as u64,
             refused: slot.refused.swap(false, Relaxed),
+            passed_by: slot.repute.why(),
             counts: slot.tally.read(),
         });
         slots.collect()

@@ -81,6 +81,9 @@ pub struct SlotTable {
     /// than a server (docker-proxy splices, and a splice does not see what was put into a socket).
     #[serde(default)]
     pub direct: bool,
+    /// Raised whenever a probe has shown that it was passed by wrongly.
+    #[serde(default)]
+    pub pardons: u32,
 }
 
 /// What a gateway is asked for.
@@ -171,6 +174,9 @@ pub struct SlotReport {
     pub live: u64,
     /// Whether the backend refused a connection since the last report.
     pub refused: bool,
+    /// Why requests pass it by: the number of an `EventKind`; 0 if they do not.
+    #[serde(default)]
+    pub passed_by: u32,
     /// Since the slot came into the table.
     pub counts: Counts,
 }

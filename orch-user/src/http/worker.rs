@@ -9,7 +9,7 @@ use std::{
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{
-            AtomicBool, AtomicUsize,
+            AtomicBool, AtomicU32, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -52,6 +52,8 @@ pub(super) struct Shared {
     relays: AtomicBool,
     /// Connections of clients, of all services.
     clients: AtomicUsize,
+    /// How many there ever were.
+    admitted: AtomicU32,
     /// How often one of them was silent for long enough to go to a lot.
     parked: AtomicUsize,
     pub(super) bell: Bell,
@@ -243,6 +245,7 @@ fn client(this: &Arc<Thread>, guest: &Guest, address: IpAddr, secure: bool) -> C
         service: Arc::clone(&guest.service),
         thread: Arc::clone(this),
         asker: asker(address, secure),
+        number: guest.number,
     }
 }
 
@@ -307,6 +310,7 @@ async fn greet(
 pub(super) struct Guest {
     shared: Arc<Shared>,
     service: Arc<Service>,
+    number: u32,
 }
 
 impl Guest {
@@ -316,6 +320,7 @@ impl Guest {
         let guest = Self {
             shared: Arc::clone(shared),
             service: Arc::clone(service),
+            number: shared.admitted.fetch_add(1, Relaxed) | 1 << 31,
         };
         (before < service.settings().http.max_connections).then_some(guest)
     }

@@ -127,6 +127,7 @@ impl Gate {
                 address: copy.address,
                 generation: copy.generation,
                 direct: true,
+                pardons: 0,
             })
             .collect();
         self.only(&numbers);
@@ -456,6 +457,12 @@ async fn answer(
             answer
         }
         "chat" => chat(request),
+        _ if name == "failing" => {
+            let mut answer = Response::new(full(name));
+            *answer.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            answer
+        }
+        _ if name == "frozen" => std::future::pending().await,
         _ => Response::new(full(name)),
     };
     let name = HeaderValue::from_static(name);

@@ -6,5 +6,6 @@ mod bench;
 mod hostile;
 mod loss;
 mod proxy;
+mod repute;
 mod tally;
 mod tls;

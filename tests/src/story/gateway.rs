@@ -15,6 +15,7 @@ use crate::{
     load::{Load, Style},
     orch::{Kind, Orch, Settings},
     outside::Outside,
+    volley::{Fate, Volley},
 };
 
 /// Route that clients of the load ask.
@@ -137,4 +138,42 @@ pub fn a_dead_gateway_is_started_again() {
             (orch.services().first()?.requests_total >= 10 + round).then_some(())
         });
     }
+}
+
+/// Requests a second while a copy stands still, and copies.
+const RATE: u32 = 300;
+const FROZEN_OF: u16 = 3;
+
+/// A copy that stands still, its listener open, is passed by before a probe has had the time to fail.
+pub fn a_frozen_copy_is_passed_by() {
+    let orch = Orch::start(http(Kind::Process).copies(FROZEN_OF));
+    let rows = orch.wait_ready(FROZEN_OF);
+    let before = orch.last_event();
+    let load = Volley::start(None, orch.address(), PATH, RATE);
+    orch.until("requests come", || {
+        (orch.services().first()?.requests_total > u64::from(RATE)).then_some(())
+    });
+    let victim = &rows[1].backend;
+    kill(Pid::from_raw(victim.parse().unwrap()), Signal::SIGSTOP).unwrap();
+    let struck = Instant::now();
+    let suspicion = orch.wait_event(before, "suspect", "has stopped answering");
+    assert_eq!(suspicion.slot, Some(1), "{suspicion:?}");
+    println!("told after {:.0?}", struck.elapsed());
+    orch.until("another is in its place", || {
+        let now = orch.slot(1)?;
+        (now.backend != *victim && now.state == "ready").then_some(())
+    });
+    let tally = load.finish();
+    println!(
+        "{} of {} requests were inside",
+        tally.losses.len(),
+        tally.connections
+    );
+    // Some tens, and its share of the time by which a busy machine is behind.
+    let behind = 0.5 + tally.lag.as_secs_f64();
+    let most = 30 + (f64::from(RATE / u32::from(FROZEN_OF)) * behind) as usize;
+    assert!(tally.losses.len() <= most, "{:#?}", tally.losses);
+    let strangers = |fate: &Fate| !matches!(fate, Fate::Unanswered | Fate::ServerError);
+    let odd = tally.losses.iter().find(|loss| strangers(&loss.fate));
+    assert!(odd.is_none(), "{odd:?}");
 }

@@ -393,6 +393,7 @@ fn gateway(world: &World, dir: &std::path::Path) -> Gateway {
                 address: address(world, usize::from(slot)),
                 generation: 1,
                 direct: true,
+                pardons: 0,
             })
             .collect(),
     };

@@ -82,6 +82,7 @@ impl Client {
                     settings,
                     asker: &self.asker,
                     thread: self.thread.number,
+                    connection: self.number,
                     counted,
                     looked_at,
                 };

@@ -32,6 +32,8 @@ pub(super) struct Client {
     pub(super) service: Arc<Service>,
     pub(super) thread: Arc<Thread>,
     pub(super) asker: Asker,
+    /// Tells it from others, never 0.
+    pub(super) number: u32,
 }
 
 /// How a stretch of requests ended.

@@ -282,6 +282,7 @@ fn gateway(topology: &Topology, orch: &Path, relay: bool) -> Result<Child> {
                 address: (container.address, BACKEND).into(),
                 generation: 1,
                 direct: true,
+                pardons: 0,
             })
             .collect(),
     };
