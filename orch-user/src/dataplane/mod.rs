@@ -248,6 +248,12 @@ impl Dataplane {
         pin::exist(pin_dir)
     }
 
+    /// Whether a controller with pins in this directory has what the gateway and copies say go from
+    /// socket to socket.
+    pub fn relays(pin_dir: &Path) -> bool {
+        pin::has_link(pin_dir, program::JOIN)
+    }
+
     /// Removes what a controller that is gone has left: `detach` without loading anything. Fails
     /// if a controller still holds the pins; nothing to remove is no error.
     pub fn remove(pin_dir: &Path) -> Result<(), DataplaneError> {

@@ -126,6 +126,12 @@ pub(super) fn exist(pin_dir: &Path) -> bool {
     pin_dir.join(format!("v{LAYOUT_VERSION}")).is_dir()
 }
 
+/// Whether a link of this name is pinned there.
+pub(super) fn has_link(pin_dir: &Path, name: &str) -> bool {
+    let links = pin_dir.join(format!("v{LAYOUT_VERSION}")).join("links");
+    links.join(name).exists()
+}
+
 /// systemd mounts it at boot; a container or a bare init does not.
 fn ensure_bpffs(pin_dir: &Path) -> Result<(), DataplaneError> {
     let mount_point = Path::new("/sys/fs/bpf");

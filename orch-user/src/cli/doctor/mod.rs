@@ -8,6 +8,7 @@ mod kernel;
 mod mounts;
 mod network;
 mod ports;
+mod relay;
 
 use std::path::PathBuf;
 
@@ -116,5 +117,6 @@ fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(firewall::examine(config));
     findings.extend(ports::examine(config));
     findings.extend(hold::examine(config));
+    findings.extend(relay::examine(config));
     findings
 }
