@@ -33,6 +33,9 @@ use tokio::{
 use super::{body::Upload, service::Slot, socket::Socket, tally::Tally};
 use crate::dataplane;
 
+/// So long after an answer a connection is good, unless a copy closes it at once.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// Why a copy gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -140,15 +143,21 @@ impl Link {
         }
     }
 
-    /// Whether another request may follow.
-    pub(super) fn is_ready(&mut self) -> bool {
+    /// Whether another request may follow, now that its answer is whole.
+    pub(super) fn is_ready(&mut self, cx: &mut Context<'_>) -> bool {
+        // There is nothing more to hear.
+        self.line.heard.store(0, Relaxed);
+        self.drive(cx);
         self.used_at = Instant::now();
         self.connection.is_some() && self.sender.is_ready()
     }
 
     /// Whether a connection that has waited is still good: its end may have come meanwhile. To be
-    /// `sure` costs a call.
-    pub(super) fn is_alive(&mut self, sure: bool) -> bool {
+    /// `sure` costs a call; otherwise one that has served a moment ago is taken to be.
+    pub(super) fn is_alive(&mut self, sure: bool, now: Instant) -> bool {
+        if !sure && now.saturating_duration_since(self.used_at) < MOMENT {
+            return true;
+        }
         self.line.look.store(sure, Relaxed);
         self.drive(&mut Context::from_waker(std::task::Waker::noop()));
         self.connection.is_some() && self.sender.is_ready()

@@ -153,8 +153,7 @@ impl Answer {
         let Some(mut link) = self.link.take() else {
             return;
         };
-        link.drive(cx);
-        if link.is_ready() {
+        if link.is_ready(cx) {
             self.flight.0.keep_link(self.thread, link);
         }
     }

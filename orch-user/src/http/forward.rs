@@ -139,7 +139,7 @@ pub(super) async fn forward(
         if wanted.service.asks(&flight.0, at) {
             wanted.shared.bell.ring();
         }
-        let failure = match attempt(wanted, &parts, &flight, &mut counted).await {
+        let failure = match attempt(wanted, &parts, &flight, at, &mut counted).await {
             Ok((answer, link)) => {
                 let heard = Heard {
                     taken: begun.elapsed(),
@@ -226,11 +226,12 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Asks one copy: by connections that wait, then by a new one.
+/// Asks one copy, now: by connections that wait, then by a new one.
 async fn attempt(
     wanted: &Wanted<'_>,
     parts: &Parts,
     flight: &Flight,
+    at: Instant,
     counted: &mut bool,
 ) -> Result<(Response<Incoming>, Box<Link>), Failure> {
     let slot = &flight.0;
@@ -242,7 +243,7 @@ async fn attempt(
     };
     while let Some(mut link) = slot.take_link(wanted.thread, way) {
         // What may be sent only once goes by no connection that has ended in this moment.
-        if !link.is_alive(!again) {
+        if !link.is_alive(!again, at) {
             continue;
         }
         count(wanted, slot, counted);

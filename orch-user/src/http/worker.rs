@@ -52,8 +52,6 @@ pub(super) struct Shared {
     relays: AtomicBool,
     /// Connections of clients, of all services.
     clients: AtomicUsize,
-    /// How many there ever were.
-    admitted: AtomicU32,
     /// How often one of them was silent for long enough to go to a lot.
     parked: AtomicUsize,
     pub(super) bell: Bell,
@@ -118,8 +116,18 @@ pub(super) struct Thread {
     pub(super) number: usize,
     /// Rung every `PULSE`.
     pub(super) pulse: Notify,
+    /// Connections of clients so far.
+    admitted: AtomicU32,
     lot: Arc<Lot>,
     shared: Arc<Shared>,
+}
+
+impl Thread {
+    /// A number for a connection, never 0: nobody else's but after millions more.
+    fn next(&self) -> u32 {
+        let count = self.admitted.fetch_add(1, Relaxed);
+        (self.number as u32 + 1) << 24 | count & 0xff_ffff
+    }
 }
 
 /// Starts a thread.
@@ -132,6 +140,7 @@ pub(super) fn spawn(
     let this = Arc::new(Thread {
         number,
         pulse: Notify::new(),
+        admitted: AtomicU32::new(0),
         lot: Lot::new()?,
         shared,
     });
@@ -227,7 +236,7 @@ async fn accept(
                 continue;
             }
         };
-        let Some(guest) = Guest::admit(&this.shared, &service) else {
+        let Some(guest) = Guest::admit(&this.shared, &service, this.next()) else {
             continue;
         };
         let client = client(&this, &guest, peer.ip(), certificate.is_some());
@@ -314,13 +323,13 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    fn admit(shared: &Arc<Shared>, service: &Arc<Service>) -> Option<Self> {
+    fn admit(shared: &Arc<Shared>, service: &Arc<Service>, number: u32) -> Option<Self> {
         shared.clients.fetch_add(1, SeqCst);
         let before = service.clients.fetch_add(1, SeqCst);
         let guest = Self {
             shared: Arc::clone(shared),
             service: Arc::clone(service),
-            number: shared.admitted.fetch_add(1, Relaxed) | 1 << 31,
+            number,
         };
         (before < service.settings().http.max_connections).then_some(guest)
     }
