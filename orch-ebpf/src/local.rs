@@ -187,7 +187,9 @@ impl<const V6: bool> Call<'_, V6> {
         let port = match (self.is_of_host(), self.is_controllers()) {
             (true, false) => hold::listener(service),
             (true, true) => None,
-            (false, _) => hold::bridge_listener(service),
+            // What comes by no bridge is held on its way in.
+            (false, _) if self.netns.bridges[0] != 0 => hold::bridge_listener(service),
+            _ => None,
         };
         let Some(port) = port else {
             return Reason::LocalNoBackend;

@@ -12,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod delivery;
+pub mod descriptors;
 pub mod events;
 pub mod health;
 pub mod history;

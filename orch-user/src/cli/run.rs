@@ -7,9 +7,13 @@ use nix::unistd::geteuid;
 use super::{CliError, Seat, Session, Target, logger, signals, target::Socket};
 use crate::{
     config::{ConfigError, DEFAULT_FILE, Source},
-    http,
+    descriptors, http,
     ports::{self, Claims},
 };
+
+/// Files that the controller may have open: connections that have waited are two each. What it starts
+/// may have as many, so it is no more than that.
+const FILES: u64 = 65_536;
 
 /// Runs the controller in the foreground
 #[derive(Debug, clap::Args)]
@@ -66,6 +70,7 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     if !geteuid().is_root() {
         return Err(CliError::NotRoot { verb: "run" });
     }
+    descriptors::raise(FILES);
     let signals = signals::listen()?;
     let seat = Seat::take(&config)?;
     ports::free(&config, http::pid(&config.control))?;

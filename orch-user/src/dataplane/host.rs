@@ -111,13 +111,20 @@ pub struct Bridge {
     pub index: u32,
 }
 
-/// The bridge that the interface is, if it leads nowhere but into this host.
-pub(super) fn inner_bridge(interface: &Interface, wanted: &Interfaces) -> Option<Bridge> {
-    let inner = interface.kind == Kind::Bridge { inner: true } && interface.has_address;
-    (inner && role(interface, wanted).is_none()).then(|| Bridge {
-        name: interface.name.clone(),
-        index: interface.index,
-    })
+/// The bridges that lead nowhere but into this host. None where one of them is named as an uplink: what
+/// containers send is balanced and held there, and the connect hook cannot tell those bridges from
+/// others.
+pub(super) fn inner_bridges(interfaces: &[Interface], wanted: &Interfaces) -> Vec<Bridge> {
+    let inner = |one: &&Interface| one.kind == Kind::Bridge { inner: true } && one.has_address;
+    let found = || interfaces.iter().filter(inner);
+    if found().any(|bridge| role(bridge, wanted).is_some()) {
+        return Vec::new();
+    }
+    let bridges = found().map(|bridge| Bridge {
+        name: bridge.name.clone(),
+        index: bridge.index,
+    });
+    bridges.collect()
 }
 
 /// An address as the maps hold it.
@@ -179,15 +186,19 @@ mod tests {
 
     #[test]
     fn containers_come_by_bridges_that_lead_nowhere_else() {
-        let found = |inner, has_address, name: &str| {
-            let bridge = interface(Kind::Bridge { inner }, has_address);
-            inner_bridge(&bridge, &Interfaces::Named(vec![name.to_owned()])).is_some()
+        let auto = Interfaces::Auto;
+        let found = |kind, has_address, wanted: &Interfaces| {
+            let mut second = interface(Kind::Bridge { inner: true }, true);
+            "y0".clone_into(&mut second.name);
+            let both = [interface(kind, has_address), second];
+            inner_bridges(&both, wanted).len()
         };
-        assert!(found(true, true, "y0"));
-        assert!(!found(false, true, "y0"), "it leads out");
-        assert!(!found(true, false, "y0"), "the host is not in that network");
-        assert!(!found(true, true, "x0"), "outsiders come by it");
-        let plain = interface(Kind::Plain, true);
-        assert_eq!(inner_bridge(&plain, &Interfaces::Auto), None);
+        assert_eq!(found(Kind::Bridge { inner: true }, true, &auto), 2);
+        assert_eq!(found(Kind::Bridge { inner: false }, true, &auto), 1);
+        assert_eq!(found(Kind::Bridge { inner: true }, false, &auto), 1);
+        assert_eq!(found(Kind::Plain, true, &auto), 1);
+        let named = Interfaces::Named(vec!["x0".to_owned()]);
+        let bridge = Kind::Bridge { inner: true };
+        assert_eq!(found(bridge, true, &named), 0, "held where they come in");
     }
 }

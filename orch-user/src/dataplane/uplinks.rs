@@ -50,9 +50,7 @@ pub(super) fn sync(
     let (interfaces, addresses) = host::look()?;
     tables.set_addresses(&addresses)?;
     let exist: Vec<u32> = interfaces.iter().map(|interface| interface.index).collect();
-    let bridges = interfaces.iter();
-    let bridges = bridges.filter_map(|one| host::inner_bridge(one, wanted));
-    let bridges = bridges.collect();
+    let bridges = host::inner_bridges(&interfaces, wanted);
     let wanted: Vec<(Interface, Role)> = interfaces
         .into_iter()
         .filter_map(|interface| host::role(&interface, wanted).map(|role| (interface, role)))

@@ -99,6 +99,8 @@ fn bind(bridge: &Bridge, address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // Connections that have come by it may still be there when a bridge is back.
+    socket.set_reuse_address(true)?;
     socket.bind_device(Some(bridge.name.as_bytes()))?;
     socket.bind(&address.into())?;
     socket.listen(QUEUE)?;

@@ -29,6 +29,9 @@ use crate::{config::Listen, dataplane::Bridge, health::probe::Task};
 const RETRY: Duration = Duration::from_millis(100);
 /// Between two tries to accept when the process has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Connections of a service that are carried at a time, two descriptors each: the controller has other
+/// work for those.
+const JOINED: usize = 4096;
 /// Longest time of a connect on this host.
 const CONNECT: Duration = Duration::from_secs(1);
 
@@ -76,6 +79,7 @@ impl Porch {
             heard,
             waiting: Arc::default(),
             room: Arc::new(Semaphore::new(rules.limit as usize)),
+            joined: Arc::new(Semaphore::new(JOINED)),
             cut: None,
         };
         let (port, listeners) = listen()?;
@@ -187,21 +191,23 @@ struct Desk {
     heard: watch::Receiver<Word>,
     waiting: Arc<AtomicUsize>,
     room: Arc<Semaphore>,
+    /// For those who no longer wait.
+    joined: Arc<Semaphore>,
     /// Whether those who came by this listener are to be cut off.
     cut: Option<watch::Receiver<bool>>,
 }
 
 impl Desk {
-    /// Beyond the limit nobody is accepted: the listener's queue holds some more, and then their own
+    /// Beyond the limit each listener accepts one more: its queue holds some, and then their own
     /// repetitions have to do.
     async fn accept(self, listener: TcpListener, tell: impl Fn()) {
         loop {
-            let Ok(place) = Arc::clone(&self.room).acquire_owned().await else {
-                return;
-            };
             let Ok((client, _)) = listener.accept().await else {
                 tokio::time::sleep(PAUSE).await;
                 continue;
+            };
+            let Ok(place) = Arc::clone(&self.room).acquire_owned().await else {
+                return;
             };
             let guest = Guest::new(&self.waiting);
             let mut desk = self.clone();
@@ -210,9 +216,10 @@ impl Desk {
             tokio::spawn(async move {
                 let backend = desk.wait(&client).await;
                 drop((guest, place));
-                match backend {
-                    Some(backend) => desk.join(client, backend).await,
-                    None => reset(&client),
+                let joined = Arc::clone(&desk.joined).try_acquire_owned();
+                match (backend, joined) {
+                    (Some(backend), Ok(_joined)) => desk.join(client, backend).await,
+                    _ => reset(&client),
                 }
             });
         }

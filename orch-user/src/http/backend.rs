@@ -194,7 +194,7 @@ impl Link {
             let sent = error.take_message().is_none();
             let error = error.into_error();
             log::debug!("no answer: {error}");
-            if !error.is_parse() {
+            if sent && !error.is_parse() {
                 self.tally.failed(how_ended(&error));
             }
             match (sent && self.line.heard.load(Relaxed) > 0, error.is_parse()) {
@@ -245,8 +245,11 @@ impl Drop for Asked<'_> {
     }
 }
 
-/// How a copy has ended a connection instead of answering.
+/// How a connection has ended instead of an answer: by the copy, unless the client's body broke off.
 fn how_ended(error: &hyper::Error) -> counter::Failure {
+    if error.is_user() {
+        return counter::Failure::Aborted;
+    }
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(error) = cause.downcast_ref::<io::Error>() {

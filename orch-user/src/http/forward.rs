@@ -125,16 +125,14 @@ pub(super) async fn forward(
     let parts = Parts::new(request, http.body_timeout);
     let mut tried: Vec<Arc<Slot>> = Vec::new();
     let mut counted = false;
+    // When this attempt began.
+    let mut at = begun;
     loop {
         let Some(flight) = wanted.service.pick(&tried) else {
             boxed_wait(wanted, begun, !tried.is_empty()).await?;
             tried.clear();
+            at = Instant::now();
             continue;
-        };
-        let at = if tried.is_empty() {
-            begun
-        } else {
-            Instant::now()
         };
         if wanted.service.asks(&flight.0, at) {
             wanted.shared.bell.ring();
@@ -142,15 +140,15 @@ pub(super) async fn forward(
         let failure = match attempt(wanted, &parts, &flight, at, &mut counted).await {
             Ok((answer, link)) => {
                 let heard = Heard {
-                    taken: begun.elapsed(),
+                    taken: at.elapsed(),
                     error: answer.status().is_server_error(),
                     connection: wanted.connection,
                 };
                 if wanted.counted {
                     let tally = &flight.0.tally;
-                    tally.answer(answer.status().as_u16(), heard.taken);
+                    tally.answer(answer.status().as_u16(), at - begun + heard.taken);
                 }
-                if wanted.service.hears(&flight.0, begun, &heard) {
+                if wanted.service.hears(&flight.0, at, &heard) {
                     wanted.shared.bell.ring();
                 }
                 return Ok(finish(wanted, answer, link, flight));
@@ -172,6 +170,7 @@ pub(super) async fn forward(
             });
         }
         tried.push(Arc::clone(&flight.0));
+        at = Instant::now();
     }
 }
 

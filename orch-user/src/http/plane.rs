@@ -43,6 +43,14 @@ impl<T: Tables> Plane<T> {
         }
     }
 
+    /// What the gateway suspects a slot of, unless it had not heard of its last pardon yet.
+    fn suspicion(&self, key: SlotKey, report: &SlotReport) -> Option<EventKind> {
+        let mut slots = self.named(key.service)?.slots.iter();
+        let slot = slots.find(|slot| slot.slot == key.slot)?;
+        let current = slot.pardons == report.pardons;
+        EventKind::from_number(report.passed_by).filter(|_| current)
+    }
+
     /// What the gateway last said of each slot.
     fn reports(&self) -> Vec<(SlotKey, SlotReport)> {
         let last = self.keeper.last();
@@ -131,8 +139,7 @@ impl<T: Tables> Plane<T> {
                 slot.live += counts.live;
                 // Each of them has a request in it.
                 slot.in_flight += counts.live;
-                let suspicion = EventKind::from_number(counts.passed_by);
-                slot.passed_by = suspicion.or(slot.passed_by);
+                slot.passed_by = self.suspicion(slot.key, counts).or(slot.passed_by);
             }
         }
     }
@@ -194,7 +201,7 @@ impl<T: Tables> Tables for Plane<T> {
         });
         let pardons = before.map_or(0, |before| before.pardons);
         // The kernel forgets its suspicions with this call, too.
-        let pardoned = entry.state == SlotState::Ready && self.told.contains_key(&key);
+        let pardoned = entry.state == SlotState::Ready && self.told.remove(&key).is_some();
         let new = SlotTable {
             slot: key.slot,
             address: entry.address,
@@ -275,7 +282,7 @@ impl<T: Tables> Tables for Plane<T> {
             if report.refused {
                 tell(EventKind::Refused);
             }
-            if let Some(kind) = EventKind::from_number(report.passed_by) {
+            if let Some(kind) = self.suspicion(slot, &report) {
                 if self.told.get(&slot) != Some(&kind) {
                     tell(kind);
                 }

@@ -118,7 +118,8 @@ impl Repute {
 
 /// Whether it may be compared again.
 const fn is_due(pulse: &Pulse, now: u64) -> bool {
-    pulse.why == 0 && now.saturating_sub(pulse.looked_ns) >= PAUSE_NS
+    let never = pulse.looked_ns == 0;
+    pulse.why == 0 && (never || now.saturating_sub(pulse.looked_ns) >= PAUSE_NS)
 }
 
 #[cfg(test)]

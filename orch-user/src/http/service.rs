@@ -327,6 +327,7 @@ impl Service {
             live: slot.live.load(SeqCst) as u64,
             refused: slot.refused.swap(false, Relaxed),
             passed_by: slot.repute.why(),
+            pardons: slot.pardons.load(Relaxed),
             counts: slot.tally.read(),
         });
         slots.collect()

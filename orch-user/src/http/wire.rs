@@ -177,6 +177,9 @@ pub struct SlotReport {
     /// Why requests pass it by: the number of an `EventKind`; 0 if they do not.
     #[serde(default)]
     pub passed_by: u32,
+    /// How many pardons it has heard of.
+    #[serde(default)]
+    pub pardons: u32,
     /// Since the slot came into the table.
     pub counts: Counts,
 }

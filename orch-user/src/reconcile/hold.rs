@@ -272,6 +272,14 @@ impl<T: Tables> Controller<T> {
     fn terms(&mut self, service: u16) -> Option<HoldTerms> {
         let config = &self.services.get(usize::from(service))?.config;
         let limit = config.hold_limit;
+        let (hold, leaving) = (
+            config.hold,
+            self.services.get(usize::from(service))?.leaving,
+        );
+        if hold.is_zero() || leaving {
+            self.holds.porches.remove(&service);
+            return None;
+        }
         // The gateway has its requests wait by itself.
         if config.mode == Mode::Http || self.refuses(service) {
             return None;

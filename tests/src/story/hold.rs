@@ -22,6 +22,8 @@ use crate::{
 
 /// Connections to a service at zero, of each kind.
 const ROUNDS: usize = 20;
+/// Where the last of the clients is.
+const IN_A_CONTAINER: &str = "in a container";
 /// What is cheap: it answers from memory.
 const PATH: &str = "/api/v1/whoami";
 /// A client's first repetition comes after a second: whoever needs less than this beyond the start
@@ -59,11 +61,17 @@ pub fn from_zero(kind: Kind) {
     let bystander = (kind == Kind::Docker).then(|| Bystander::start(&orch.settings.image));
     if let Some(bystander) = &bystander {
         let there = bystander.to(orch.listen);
-        ways.push(("in a container", bystander.entry(), there));
+        ways.push((IN_A_CONTAINER, bystander.entry(), there));
     }
     for (what, from, address) in ways {
         let mut times = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
+        // A container's clients wait where the host's do.
+        let rounds = if what == IN_A_CONTAINER {
+            ROUNDS / 4
+        } else {
+            ROUNDS
+        };
+        for _ in 0..rounds {
             let (connected, answered) = once_from_zero(&orch, what, &from, address);
             times.0.push(connected);
             times.1.push(answered);
@@ -84,9 +92,9 @@ fn report(what: &str, mut seconds: Vec<f64>) {
     let ms = |rank: usize| 1e3 * seconds[rank];
     println!(
         "{what}, beyond the start: p50 {:.2}, p95 {:.2}, max {:.2} ms",
-        ms(ROUNDS / 2),
-        ms(ROUNDS * 95 / 100 - 1),
-        ms(ROUNDS - 1)
+        ms(seconds.len() / 2),
+        ms(seconds.len() * 95 / 100 - 1),
+        ms(seconds.len() - 1)
     );
 }
 

@@ -89,9 +89,13 @@ fn containers_wait_at_their_bridge_and_nobody_else_does() {
         let addresses = ["172.30.0.1", "10.9.0.1", "[fd30::1]", "[fd09::1]"];
         let container = &world.containers[0].netns;
         let answers = addresses.map(|ip| asks(container.entry(), format!("{ip}:{port}")));
-        while porch.waiting() < addresses.len() {
-            tokio::task::yield_now().await;
+        for _ in 0..1000 {
+            if porch.waiting() == addresses.len() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        assert_eq!(porch.waiting(), addresses.len());
         for stranger in [&world.outside, &world.host] {
             let refused = soon(&asks(stranger.entry(), format!("10.9.0.1:{port}"))).await;
             let error = refused.unwrap_err();

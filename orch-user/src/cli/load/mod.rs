@@ -8,17 +8,19 @@ mod show;
 use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use hyper::Method;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
 use super::{CliError, Target, print, print::Format, signals};
-use crate::chart::Sheet;
-use crate::load::{
-    engine::{self, Limits, Shared},
-    error::LoadError,
-    report::Report,
-    watch::Watch,
-    wire::Wire,
+use crate::{
+    chart::Sheet,
+    descriptors,
+    load::{
+        engine::{self, Limits, Shared},
+        error::LoadError,
+        report::Report,
+        watch::Watch,
+        wire::Wire,
+    },
 };
 use progress::Progress;
 
@@ -189,16 +191,6 @@ fn limits(args: &Args) -> Limits {
 
 /// As many requests as this process may have files open, since each has a connection.
 fn files_for_requests() -> u64 {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let all = Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        };
-        if setrlimit(Resource::Nofile, all).is_ok() {
-            limit = all;
-        }
-    }
-    let files = limit.current.unwrap_or(u64::MAX);
+    let files = descriptors::raise(u64::MAX);
     files.saturating_sub(OTHER_FILES).max(1)
 }

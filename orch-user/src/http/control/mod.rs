@@ -21,10 +21,7 @@ use std::{
     thread,
 };
 
-use nix::sys::{
-    resource::{Resource, getrlimit, setrlimit},
-    stat::{Mode, umask},
-};
+use nix::sys::stat::{Mode, umask};
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::state::State;
@@ -84,9 +81,7 @@ struct Gateway {
 /// asked for its listening sockets and finishes what it has begun.
 pub fn run(path: &Path) -> Result<(), GatewayError> {
     // Every client is a descriptor, and every request in flight another.
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
+    crate::descriptors::raise(u64::MAX);
     let shared: Arc<Shared> = Arc::default();
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let workers = (0..threads)
