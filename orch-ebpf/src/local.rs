@@ -186,7 +186,6 @@ impl<const V6: bool> Call<'_, V6> {
     fn wait(&self, service: u32) -> Reason {
         let port = match (self.is_of_host(), self.is_controllers()) {
             (true, false) => hold::listener(service),
-            (true, true) => None,
             // What comes by no bridge is held on its way in.
             (false, _) if self.netns.bridges[0] != 0 => hold::bridge_listener(service),
             _ => None,
