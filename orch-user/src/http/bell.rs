@@ -28,9 +28,21 @@ struct Ringing {
 }
 
 impl Bell {
-    /// Has this one hear of it, too.
-    pub(super) fn hang(&self, listener: UnixStream) {
-        locked(&self.0).listeners.push(listener);
+    /// Has this one hear of it, too, unless it cannot be told so. No ring comes between: whoever has
+    /// been told misses none, and hears none before.
+    ///
+    /// # Errors
+    ///
+    /// What telling it said.
+    pub(super) fn hang<E>(
+        &self,
+        listener: UnixStream,
+        tell: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut ringing = locked(&self.0);
+        tell()?;
+        ringing.listeners.push(listener);
+        Ok(())
     }
 
     pub(super) fn ring(&self) {

@@ -174,9 +174,8 @@ impl Gateway {
     }
 
     fn hang(&self, stream: &UnixStream) -> Result<(), WireError> {
-        send(stream, &Answer::Done)?;
-        self.shared.bell.hang(stream.try_clone()?);
-        Ok(())
+        let listener = stream.try_clone()?;
+        self.shared.bell.hang(listener, || send(stream, &Answer::Done))
     }
 
     fn tell(&self, thread: usize, order: Order) {
