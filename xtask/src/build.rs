@@ -12,17 +12,40 @@ use crate::{docker, error::Error, paths, shell};
 /// Builds the controller, with a line that says so.
 pub(crate) fn orch() -> Result<(), Error> {
     step("controller", &paths::orch(), || {
-        let mut cargo = shell::cargo("build");
-        cargo.args([
-            "--quiet",
-            "--release",
-            "--package",
-            "orch-user",
-            "--bin",
-            "orch",
-        ]);
+        shell::run(&mut cargo_builds_orch())
+    })
+}
+
+/// Builds the programs that test, all of them: what is to be compiled is compiled once and together.
+pub(crate) fn tests() -> Result<(), Error> {
+    step("test programs", Path::new("target/debug"), || {
+        let mut cargo = shell::cargo("test");
+        cargo.args(["--quiet", "--package", "orch-tests", "--no-run"]);
         shell::run(&mut cargo)
     })
+}
+
+/// What Cargo has to do for the programs that tests run, for who wants it done before they are asked
+/// for.
+pub(crate) fn programs() -> [Result<Command, Error>; 2] {
+    [cargo_builds_example("acts"), Ok(cargo_builds_orch())]
+}
+
+fn cargo_builds_orch() -> Command {
+    let mut cargo = shell::cargo("build");
+    cargo.args(["--quiet", "--release"]);
+    cargo.args(["--package", "orch-user", "--bin", "orch"]);
+    cargo
+}
+
+fn cargo_builds_example(name: &str) -> Result<Command, Error> {
+    let mut cargo = shell::cargo("build");
+    cargo.args(["--quiet", "--release", "--package", name]);
+    cargo.args(["--target", &host_target()?]);
+    // With `--target` the flags do not reach build scripts, which must stay dynamic.
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    cargo.env_remove("RUSTFLAGS");
+    Ok(cargo)
 }
 
 /// Builds the demo service.
@@ -34,15 +57,9 @@ pub(crate) fn acts() -> Result<(), Error> {
 pub(crate) fn example(name: &str) -> Result<(), Error> {
     let product = paths::example(name);
     step(&format!("example {name}"), &product, || {
-        let target = host_target()?;
-        let mut cargo = shell::cargo("build");
-        cargo.args(["--quiet", "--release", "--package", name]);
-        cargo.args(["--target", &target]);
-        // With `--target` the flags do not reach build scripts, which must stay dynamic.
-        cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
-        cargo.env_remove("RUSTFLAGS");
-        shell::run(&mut cargo)?;
-        let built = paths::target().join(target).join("release").join(name);
+        shell::run(&mut cargo_builds_example(name)?)?;
+        let built = paths::target().join(host_target()?);
+        let built = built.join("release").join(name);
         install(&built, &product)
     })
 }

@@ -1,6 +1,7 @@
 //! Development commands of orch, one file per verb: `cargo xtask --help` lists them.
 #![forbid(unsafe_code)]
 
+mod aside;
 mod axe;
 mod bench;
 mod build;

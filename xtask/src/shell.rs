@@ -23,6 +23,20 @@ pub(crate) fn cargo(verb: &str) -> Command {
     cargo
 }
 
+/// The same behind whatever else wants a processor.
+pub(crate) fn yielding(program: &Command) -> Command {
+    let mut command = command("nice");
+    command.args(["-n", "10"]).arg(program.get_program());
+    command.args(program.get_args());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
 /// Runs it, shows what it prints, and fails when it fails.
 pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
     let status = command.status().map_err(|source| Error::Start {

@@ -64,7 +64,7 @@ impl Orch {
 
     /// Waits for a condition. Where it never comes, the slots are shown, and the log when this is dropped.
     pub fn until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-        let end = Instant::now() + crate::wait::PATIENCE;
+        let end = Instant::now() + *crate::wait::PATIENCE;
         loop {
             if let Some(value) = condition() {
                 return value;

@@ -175,7 +175,9 @@ impl Gateway {
 
     fn hang(&self, stream: &UnixStream) -> Result<(), WireError> {
         let listener = stream.try_clone()?;
-        self.shared.bell.hang(listener, || send(stream, &Answer::Done))
+        self.shared
+            .bell
+            .hang(listener, || send(stream, &Answer::Done))
     }
 
     fn tell(&self, thread: usize, order: Order) {
