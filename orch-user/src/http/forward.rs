@@ -1,27 +1,20 @@
-//! One request: whose turn it is, and what is done where a copy does not answer.
+//! Whose turn is a request, and what is done where a copy does not answer? The same for every way of
+//! speaking to copies.
 
 use std::{
-    future::{Future, poll_fn},
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::Poll,
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
-    body::{Body as _, Incoming},
-    header::{HOST, HeaderValue, UPGRADE},
-    http::uri::{Authority, PathAndQuery},
-};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    backend::{Failure, Link, Switched, Way},
-    body::{Body, Upload},
-    headers::{self, Asker},
+    headers::Asker,
+    pool::{Kept, Pool},
     problem::Problem,
     service::{Flight, Heard, Service, Settings, Slot},
+    tap::{Failure, Way},
     worker::Shared,
 };
 
@@ -42,87 +35,62 @@ pub(super) struct Wanted<'a> {
     pub(super) looked_at: bool,
 }
 
-/// What a request came to.
-pub(super) enum Outcome {
-    Answer(Response<Body>),
-    /// Both sides speak another protocol from now on.
-    Switched(Response<Body>, Switched, Flight),
+/// A connection to a copy, by which one request after the other goes.
+pub(super) trait Connection: Kept + Sized {
+    /// Those of a slot that wait.
+    fn pool(slot: &Slot) -> &Pool<Self>;
+
+    /// A new one. Boxed, since it is handed on many times.
+    fn connect(
+        to: &Slot,
+        way: Way,
+        limit: Duration,
+    ) -> BoxFuture<'static, Result<Box<Self>, Failure>>;
+
+    /// Whether a connection that has waited is still good: its end may have come meanwhile. To be
+    /// `sure` costs a call; otherwise one that has served a moment ago is taken to be.
+    fn is_alive(&mut self, sure: bool, now: Instant) -> bool;
 }
 
-/// The parts of a request that every attempt is made from.
-struct Parts {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    via: &'static str,
-    /// For requests that name their host elsewhere.
-    host: Option<HeaderValue>,
-    /// It ends with its head, and speaks no other protocol afterwards.
-    is_bare: bool,
-    upload: Upload,
-}
+/// A request that copies can be asked.
+pub(super) trait Question {
+    type Link: Connection;
+    type Answer;
 
-impl Parts {
-    fn new(request: Request<Incoming>, limit: Duration) -> Self {
-        let (head, body) = request.into_parts();
-        let via = match head.version {
-            Version::HTTP_10 => "1.0 orch",
-            Version::HTTP_2 => "2 orch",
-            _ => "1.1 orch",
-        };
-        let authority = head.uri.authority().map(Authority::as_str);
-        let host = authority.and_then(|text| {
-            let bare = text.rsplit_once('@').map_or(text, |(_, host)| host);
-            HeaderValue::from_str(bare).ok()
-        });
-        let switches = head.headers.contains_key(UPGRADE) || head.method == Method::CONNECT;
-        let path = head.uri.into_parts().path_and_query;
-        Self {
-            method: head.method,
-            uri: path
-                .unwrap_or_else(|| PathAndQuery::from_static("/"))
-                .into(),
-            headers: head.headers,
-            via,
-            host,
-            is_bare: body.is_end_stream() && !switches,
-            upload: Upload::new(body, limit),
-        }
-    }
-
-    fn request(&self, asker: &Asker) -> Request<Upload> {
-        let mut request = Request::new(self.upload.clone());
-        request.method_mut().clone_from(&self.method);
-        request.uri_mut().clone_from(&self.uri);
-        let mut headers = headers::outgoing(&self.headers, asker, self.via, self.host.clone());
-        if !headers.contains_key(HOST) {
-            // HTTP/1.0 has none, and HTTP/1.1 must have one.
-            headers.insert(HOST, HeaderValue::from_static(""));
-        }
-        *request.headers_mut() = headers;
-        request
-    }
+    /// Whether it ends with its head, and nothing but an answer follows.
+    fn is_bare(&self) -> bool;
 
     /// Whether it may be sent a second time: nothing of its body is gone, and either the copy cannot
     /// have begun with it, or to do it twice is the same as once.
-    fn may_repeat(&self, failure: Failure) -> bool {
-        let whole = self.upload.pieces() == 0;
-        match failure {
-            Failure::Refused => true,
-            Failure::Unanswered => whole && self.method.is_idempotent(),
-            Failure::Cut | Failure::Garbled | Failure::Silent => false,
-        }
-    }
+    fn may_repeat(&self, failure: Failure) -> bool;
+
+    /// Whether its client was too slow to send it.
+    fn is_slow(&self) -> bool;
+
+    /// Sends it, and waits for the head of the answer.
+    fn ask(
+        &mut self,
+        wanted: &Wanted<'_>,
+        link: &mut Self::Link,
+    ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+
+    /// The status of an answer.
+    fn status(answer: &Self::Answer) -> u16;
+}
+
+/// What a copy has answered, where, and by which connection the rest comes.
+pub(super) struct Answered<Q: Question> {
+    pub(super) answer: Q::Answer,
+    pub(super) link: Box<Q::Link>,
+    pub(super) flight: Flight,
 }
 
 /// Gives a request to the slot whose turn it is, or to another where that one fails it.
-pub(super) async fn forward(
+pub(super) async fn forward<Q: Question>(
     wanted: &Wanted<'_>,
-    request: Request<Incoming>,
-) -> Result<Outcome, Problem> {
-    let http = &wanted.settings.http;
+    question: &mut Q,
+) -> Result<Answered<Q>, Problem> {
     let begun = Instant::now();
-    let parts = Parts::new(request, http.body_timeout);
     let mut tried: Vec<Arc<Slot>> = Vec::new();
     let mut counted = false;
     // When this attempt began.
@@ -137,31 +105,24 @@ pub(super) async fn forward(
         if wanted.service.asks(&flight.0, at) {
             wanted.shared.bell.ring();
         }
-        let failure = match attempt(wanted, &parts, &flight, at, &mut counted).await {
+        let failure = match attempt(wanted, question, &flight, at, &mut counted).await {
             Ok((answer, link)) => {
-                let heard = Heard {
-                    taken: at.elapsed(),
-                    error: answer.status().is_server_error(),
-                    connection: wanted.connection,
-                };
-                if wanted.counted {
-                    let tally = &flight.0.tally;
-                    tally.answer(answer.status().as_u16(), at - begun + heard.taken);
-                }
-                if wanted.service.hears(&flight.0, at, &heard) {
-                    wanted.shared.bell.ring();
-                }
-                return Ok(finish(wanted, answer, link, flight));
+                hear(wanted, &flight.0, Q::status(&answer), at, begun);
+                return Ok(Answered {
+                    answer,
+                    link,
+                    flight,
+                });
             }
             Err(failure) => failure,
         };
-        if parts.upload.is_slow() {
+        if question.is_slow() {
             return Err(Problem::SlowBody);
         }
         if failure == Failure::Refused && flight.0.refuses() {
             wanted.shared.bell.ring();
         }
-        if !parts.may_repeat(failure) {
+        if !question.may_repeat(failure) {
             return Err(match failure {
                 Failure::Refused => Problem::Refused,
                 Failure::Unanswered | Failure::Cut => Problem::Closed,
@@ -171,6 +132,21 @@ pub(super) async fn forward(
         }
         tried.push(Arc::clone(&flight.0));
         at = Instant::now();
+    }
+}
+
+/// Notes what the head of an answer says of its copy, which was asked at `at`.
+fn hear(wanted: &Wanted<'_>, slot: &Arc<Slot>, status: u16, at: Instant, begun: Instant) {
+    let heard = Heard {
+        taken: at.elapsed(),
+        error: status / 100 == 5,
+        connection: wanted.connection,
+    };
+    if wanted.counted {
+        slot.tally.answer(status, at - begun + heard.taken);
+    }
+    if wanted.service.hears(slot, at, &heard) {
+        wanted.shared.bell.ring();
     }
 }
 
@@ -226,37 +202,37 @@ impl Drop for Waiting<'_> {
 }
 
 /// Asks one copy, now: by connections that wait, then by a new one.
-async fn attempt(
+async fn attempt<Q: Question>(
     wanted: &Wanted<'_>,
-    parts: &Parts,
+    question: &mut Q,
     flight: &Flight,
     at: Instant,
     counted: &mut bool,
-) -> Result<(Response<Incoming>, Box<Link>), Failure> {
+) -> Result<(Q::Answer, Box<Q::Link>), Failure> {
     let slot = &flight.0;
-    let again = parts.may_repeat(Failure::Unanswered);
-    let way = if slot.direct && parts.is_bare && wanted.shared.relays() {
+    let again = question.may_repeat(Failure::Unanswered);
+    let way = if slot.direct && question.is_bare() && wanted.shared.relays() {
         Way::Relay
     } else {
         Way::Tcp
     };
-    while let Some(mut link) = slot.take_link(wanted.thread, way) {
+    while let Some(mut link) = Q::Link::pool(slot).take(wanted.thread, way) {
         // What may be sent only once goes by no connection that has ended in this moment.
         if !link.is_alive(!again, at) {
             continue;
         }
         count(wanted, slot, counted);
-        match ask(wanted, parts, &mut link).await {
+        match question.ask(wanted, &mut link).await {
             Ok(answer) => return Ok((answer, link)),
             // The copy may have closed it for lying idle, before it saw the request.
-            Err(Failure::Unanswered) if parts.may_repeat(Failure::Unanswered) => {}
+            Err(Failure::Unanswered) if question.may_repeat(Failure::Unanswered) => {}
             Err(failure) => return Err(failure),
         }
     }
     let limit = wanted.settings.http.connect_timeout;
-    let mut link = Link::connect(slot, way, limit).await?;
+    let mut link = Q::Link::connect(slot, way, limit).await?;
     count(wanted, slot, counted);
-    let answer = ask(wanted, parts, &mut link).await?;
+    let answer = question.ask(wanted, &mut link).await?;
     Ok((answer, link))
 }
 
@@ -265,68 +241,4 @@ fn count(wanted: &Wanted<'_>, slot: &Slot, counted: &mut bool) {
     if !std::mem::replace(counted, true) {
         slot.tally.request(wanted.counted);
     }
-}
-
-/// Sends the request and waits for the head of its answer. The time for that runs once the body of
-/// the request is through, or stands still.
-async fn ask(
-    wanted: &Wanted<'_>,
-    parts: &Parts,
-    link: &mut Link,
-) -> Result<Response<Incoming>, Failure> {
-    let limit = wanted.settings.http.answer_timeout;
-    let mut answer = std::pin::pin!(link.ask(parts.request(wanted.asker)));
-    let mut timer = (!wanted.looked_at).then(|| Box::pin(sleep(limit)));
-    let mut deadline = Instant::now() + limit;
-    let mut pieces = 0;
-    poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                return Poll::Ready(answer);
-            }
-            match &mut timer {
-                Some(timer) => std::task::ready!(timer.as_mut().poll(cx)),
-                None if Instant::now() < deadline => return Poll::Pending,
-                None => {}
-            }
-            let now = parts.upload.pieces();
-            if !parts.upload.is_open() && now == pieces {
-                return Poll::Ready(Err(Failure::Silent));
-            }
-            pieces = now;
-            deadline = Instant::now() + limit;
-            if let Some(timer) = &mut timer {
-                timer.as_mut().reset(deadline);
-            }
-        }
-    })
-    .await
-}
-
-fn finish(
-    wanted: &Wanted<'_>,
-    answer: Response<Incoming>,
-    link: Box<Link>,
-    flight: Flight,
-) -> Outcome {
-    let limit = wanted.settings.http.body_timeout;
-    let (mut head, body) = answer.into_parts();
-    let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
-    headers::clean_answer(&mut head.headers, switching);
-    // The client's connection has its own version.
-    head.version = Version::HTTP_11;
-    head.extensions.clear();
-    if switching && link.way == Way::Relay {
-        // Nobody has asked for that, and such a connection is for nothing else than requests.
-        return Outcome::Answer(Problem::Garbled.answer());
-    }
-    if switching {
-        let answer = Response::from_parts(head, Body::full(hyper::body::Bytes::new()));
-        return match link.into_switched() {
-            Some(switched) => Outcome::Switched(answer, switched, flight),
-            None => Outcome::Answer(Problem::Garbled.answer()),
-        };
-    }
-    let body = Body::copy(body, link, flight, wanted.thread, limit);
-    Outcome::Answer(Response::from_parts(head, body))
 }

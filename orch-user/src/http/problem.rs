@@ -1,5 +1,7 @@
 //! What the gateway answers itself when something is wrong: problem+json (RFC 9457).
 
+use std::time::SystemTime;
+
 use hyper::{
     Response, StatusCode,
     body::Bytes,
@@ -8,6 +10,8 @@ use hyper::{
 use serde_json::json;
 
 use super::body::Body;
+
+const KIND: &str = "application/problem+json";
 
 /// Why a request was not answered by a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,16 +75,44 @@ impl Problem {
         }
     }
 
-    pub(super) fn answer(self) -> Response<Body> {
+    fn text(self) -> String {
         let status = self.status();
         let text = json!({
-            "title": status.canonical_reason().unwrap_or("Error"),
+            "title": reason(status),
             "status": status.as_u16(),
             "detail": self.detail(),
         });
-        let mut answer = Response::new(Body::full(Bytes::from(text.to_string())));
+        text.to_string()
+    }
+
+    /// The answer as bytes, appended.
+    pub(super) fn write(self, is_head: bool, closes: bool, out: &mut Vec<u8>) {
+        let status = self.status();
+        let text = self.text();
+        let soon = if status == StatusCode::SERVICE_UNAVAILABLE {
+            "retry-after: 1\r\n"
+        } else {
+            ""
+        };
+        let close = if closes { "connection: close\r\n" } else { "" };
+        let head = format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: {KIND}\r\n{soon}content-length: {}\r\n{close}date: {}\r\n\r\n",
+            status.as_u16(),
+            reason(status),
+            text.len(),
+            httpdate::fmt_http_date(SystemTime::now()),
+        );
+        out.extend_from_slice(head.as_bytes());
+        if !is_head {
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+
+    pub(super) fn answer(self) -> Response<Body> {
+        let status = self.status();
+        let mut answer = Response::new(Body::full(Bytes::from(self.text())));
         *answer.status_mut() = status;
-        let kind = HeaderValue::from_static("application/problem+json");
+        let kind = HeaderValue::from_static(KIND);
         answer.headers_mut().insert(CONTENT_TYPE, kind);
         if status == StatusCode::SERVICE_UNAVAILABLE {
             let soon = HeaderValue::from_static("1");
@@ -88,4 +120,8 @@ impl Problem {
         }
         answer
     }
+}
+
+fn reason(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or("Error")
 }

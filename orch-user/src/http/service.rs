@@ -17,7 +17,10 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    backend::{Link, Way},
+    backend::Link,
+    forward::Connection,
+    plain,
+    pool::Pool,
     repute::{Repute, Verdict},
     route::Rules,
     tally::{Counts, Tally},
@@ -44,12 +47,10 @@ pub(super) struct Slot {
     /// Refused a connection since that was last told.
     refused: AtomicBool,
     live: AtomicUsize,
-    /// Connections that wait for a request, by thread and way.
-    links: Vec<[Mutex<Links>; Way::COUNT]>,
+    /// Connections that wait for a request: those that the library speaks on, and the others.
+    pub(super) links: Pool<Link>,
+    pub(super) plain: Pool<plain::Link>,
 }
-
-/// Boxed, since a link is large, and handed on many times.
-type Links = Vec<Box<Link>>;
 
 /// An answer's head, as far as it says something of the copy.
 pub(super) struct Heard {
@@ -86,9 +87,8 @@ impl Slot {
 
     fn leave(&self) {
         self.leaving.store(true, SeqCst);
-        for links in self.links.iter().flatten() {
-            locked(links).clear();
-        }
+        self.links.clear();
+        self.plain.clear();
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -100,29 +100,15 @@ impl Slot {
         !self.refused.swap(true, Relaxed)
     }
 
-    /// A connection that waits.
-    pub(super) fn take_link(&self, thread: usize, way: Way) -> Option<Box<Link>> {
-        let links = self.links.get(thread)?.get(way as usize)?;
-        locked(links).pop()
-    }
-
     /// Keeps a connection for the next request, unless the slot leaves.
-    pub(super) fn keep_link(&self, thread: usize, link: Box<Link>) {
-        let ways = self.links.get(thread);
-        let Some(links) = ways.and_then(|ways| ways.get(link.way as usize)) else {
-            return;
-        };
-        let mut links = locked(links);
-        if !self.is_leaving() {
-            links.push(link);
-        }
+    pub(super) fn keep_link<L: Connection>(&self, thread: usize, link: Box<L>) {
+        L::pool(self).keep(thread, link, || self.is_leaving());
     }
 
     /// Closes connections that were not needed for long.
     fn tidy(&self, now: Instant) {
-        for links in self.links.iter().flatten() {
-            locked(links).retain(|link| now.duration_since(link.used_at) < LINK_AGE);
-        }
+        self.links.tidy(now, LINK_AGE);
+        self.plain.tidy(now, LINK_AGE);
     }
 }
 
@@ -218,7 +204,8 @@ impl Service {
                     leaving: AtomicBool::new(false),
                     refused: AtomicBool::new(false),
                     live: AtomicUsize::new(0),
-                    links: (0..self.threads).map(|_| Default::default()).collect(),
+                    links: Pool::new(self.threads),
+                    plain: Pool::new(self.threads),
                 })
             });
             known.insert(slot.number, slot);

@@ -55,13 +55,31 @@ impl Socket {
     /// Whether the other side has ended it, as the kernel knows by now: the runtime hears of that at
     /// its next turn.
     pub(super) fn has_ended(&self) -> bool {
+        !matches!(self.peek(), Ok(1..) | Err(Errno::AGAIN | Errno::INTR))
+    }
+
+    /// Whether the other side has neither ended it nor said anything that was not read.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self.peek(), Err(Errno::AGAIN | Errno::INTR))
+    }
+
+    /// The same, as far as the runtime has heard.
+    pub(super) fn is_quiet(&self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Bare(_) => true,
+            Self::Watched(stream) => stream.poll_read_ready(cx).is_pending() || self.is_silent(),
+            Self::Lost => false,
+        }
+    }
+
+    fn peek(&self) -> Result<usize, Errno> {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let peeked = match self {
             Self::Bare(stream) => recv(stream, &mut [0], flags),
             Self::Watched(stream) => recv(stream, &mut [0], flags),
-            Self::Lost => return true,
+            Self::Lost => Err(Errno::NOTCONN),
         };
-        !matches!(peeked, Ok((_, 1..)) | Err(Errno::AGAIN | Errno::INTR))
+        peeked.map(|(_, read)| read)
     }
 
     /// Whether the other side has reset it. A first call only: the kernel tells an error once.

@@ -9,7 +9,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream that can say that something has come, without a buffer for it.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {
     /// Whether its end has to be said before it is closed.
     const SAYS_GOODBYE: bool;
     /// Whether it is nothing but its descriptor while nothing is on its way.

@@ -2,6 +2,7 @@
 //! root.
 #![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers, too")]
 
+mod answers;
 mod bench;
 mod hostile;
 mod loss;

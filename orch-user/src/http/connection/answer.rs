@@ -13,7 +13,8 @@ use super::{
     super::{
         backend::Switched,
         body::Body,
-        forward::{self, Outcome, Wanted},
+        exchange::{self, Outcome},
+        forward::Wanted,
         page,
         problem::Problem,
         route::Route,
@@ -86,7 +87,7 @@ impl Client {
                     counted,
                     looked_at,
                 };
-                forward::forward(&wanted, request).await
+                exchange::forward(&wanted, request).await
             }
         }
     }

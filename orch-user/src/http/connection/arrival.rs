@@ -22,7 +22,7 @@ const FIRST_READ: usize = 4 << 10;
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What has come of waiting for a client.
-pub(super) enum Arrival {
+pub(in super::super) enum Arrival {
     Bytes,
     /// Nothing yet.
     Nothing,
@@ -32,7 +32,7 @@ pub(super) enum Arrival {
 
 impl Client {
     /// Waits for the first bytes, and reads them.
-    pub(super) async fn arrival<S: Stream>(
+    pub(in super::super) async fn arrival<S: Stream>(
         &self,
         stream: &mut S,
         early: &mut Vec<u8>,

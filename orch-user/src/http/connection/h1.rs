@@ -84,7 +84,7 @@ impl Client {
         })
         .await;
         let parts = connection.into_parts();
-        let (stream, mut rest, framer) = parts.io.into_inner().into_parts();
+        let (mut stream, mut rest, framer) = parts.io.into_inner().into_parts();
         let mut early = parts.read_buf.to_vec();
         early.append(&mut rest);
         if let Some(switched) = locked(&tunnel).take() {
@@ -95,7 +95,7 @@ impl Client {
         }
         let late = watch.is_in_head() && is_late(&watch, http);
         if late || S::SAYS_GOODBYE {
-            close(stream, late).await;
+            close(&mut stream, late).await;
         }
         End::Closed
     }
@@ -143,7 +143,7 @@ fn is_late(watch: &Watch, http: &HttpConfig) -> bool {
 }
 
 /// Ends a connection, and tells a client that was too slow. It may be gone.
-async fn close<S: Stream>(mut stream: S, late: bool) {
+pub(in super::super) async fn close<S: Stream>(stream: &mut S, late: bool) {
     let end = async {
         if late {
             let told =

@@ -9,14 +9,13 @@ mod tunnel;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use self::{
-    arrival::{Arrival, PREFACE},
-    tunnel::boxed_tunnel,
-};
+pub(super) use self::{arrival::Arrival, h1::close};
+use self::{arrival::PREFACE, tunnel::boxed_tunnel};
 use super::{
     backend::Switched,
     framing::Framer,
     headers::Asker,
+    plain::Stretch,
     service::{Flight, Service},
     stream::Stream,
     worker::{Shared, Thread},
@@ -76,6 +75,14 @@ impl Client {
                     }
                     Some(false) => {}
                     None => return None,
+                }
+            }
+            match self.boxed_plain(&mut stream, &mut early).await {
+                Stretch::Other => {}
+                Stretch::Closed => return None,
+                Stretch::Parked => {
+                    patience = self.service.settings().http.idle_timeout;
+                    return Some(Rest { stream, patience });
                 }
             }
             // Boxed by functions of their own, so that a connection that only waits is small: what an
