@@ -3,8 +3,7 @@
 use std::{
     fs::{self, File},
     path::PathBuf,
-    process::Child,
-    thread::{self, JoinHandle},
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
@@ -51,12 +50,32 @@ impl Aside {
     }
 }
 
-/// Begins to build the programs that later rungs run: the first ones do not need them, and leave a
-/// processor idle. Whether it succeeds is seen when they are built again.
-pub(crate) fn build_ahead() -> JoinHandle<()> {
-    thread::spawn(|| {
-        for build in build::programs() {
-            let _ = build.and_then(|build| shell::output(&mut shell::yielding(&build)));
+/// The programs that later rungs run, on their way: the first checks do not need them, and at their end
+/// a compiler keeps one processor only. Whether it succeeds is seen when they are built again.
+pub(crate) struct Ahead(Vec<Child>);
+
+impl Ahead {
+    pub(crate) fn start() -> Self {
+        let builds = build::programs().into_iter().flatten();
+        // Cargo has each wait for the other where they would be in each other's way.
+        let quiet =
+            builds.map(|mut build| build.stdout(Stdio::null()).stderr(Stdio::null()).spawn());
+        Self(quiet.flatten().collect())
+    }
+
+    pub(crate) fn end(mut self) {
+        for child in &mut self.0 {
+            let _ = child.wait();
         }
-    })
+    }
+}
+
+impl Drop for Ahead {
+    /// Nobody waits for them any more.
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! `cargo xtask ci`: everything that must hold before a merge, with nothing left out.
 
-use crate::{build_ebpf, error::Error, shell};
+use crate::{aside::Ahead, build_ebpf, error::Error, shell};
 
 /// Runs the checks, the quick ones first, and stops at the first that fails.
 pub(crate) fn ci() -> Result<(), Error> {
+    let _ahead = Ahead::start();
     check("format", || {
         shell::run(shell::cargo("fmt").args(["--all", "--check"]))
     })?;

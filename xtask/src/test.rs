@@ -8,7 +8,7 @@ use std::{
 use clap::ValueEnum;
 
 use crate::{
-    aside::{self, Aside},
+    aside::{Ahead, Aside},
     build, docker,
     error::Error,
     rung::{Outcome, Rung},
@@ -50,14 +50,14 @@ pub(crate) fn test(args: &Args) -> Result<(), Error> {
 /// All rungs, one after the other but for the emulated machines: they compute for as long as the rungs
 /// with real programs wait.
 fn ladder(real_time: bool) -> Vec<Row> {
-    let mut ahead = Some(aside::build_ahead());
+    let mut ahead = Some(Ahead::start());
     let mut machines = None;
     let mut rows = Vec::new();
     for &rung in Rung::value_variants() {
         if rung.runs_programs()
             && let Some(ahead) = ahead.take()
         {
-            let _ = ahead.join();
+            ahead.end();
             machines = start_machines();
         }
         let row = match machines.take_if(|_| rung == Rung::Vm) {
