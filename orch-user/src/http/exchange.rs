@@ -103,6 +103,11 @@ impl Question for Parts {
         self.upload.is_slow()
     }
 
+    fn is_hasty(&self) -> bool {
+        // The library has the connection, and cannot be asked what it has read.
+        false
+    }
+
     async fn ask(&mut self, wanted: &Wanted<'_>, link: &mut Link) -> Result<Self::Answer, Failure> {
         ask(wanted, self, link).await
     }

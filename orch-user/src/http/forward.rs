@@ -67,6 +67,10 @@ pub(super) trait Question {
     /// Whether its client was too slow to send it.
     fn is_slow(&self) -> bool;
 
+    /// Whether it follows an answer so closely that the runtime may not have heard yet what has come
+    /// by the connection of that one since.
+    fn is_hasty(&self) -> bool;
+
     /// Sends it, and waits for the head of the answer.
     fn ask(
         &mut self,
@@ -210,15 +214,15 @@ async fn attempt<Q: Question>(
     counted: &mut bool,
 ) -> Result<(Q::Answer, Box<Q::Link>), Failure> {
     let slot = &flight.0;
-    let again = question.may_repeat(Failure::Unanswered);
+    // What may be sent only once goes by no connection that has ended in this moment.
+    let sure = question.is_hasty() || !question.may_repeat(Failure::Unanswered);
     let way = if slot.direct && question.is_bare() && wanted.shared.relays() {
         Way::Relay
     } else {
         Way::Tcp
     };
     while let Some(mut link) = Q::Link::pool(slot).take(wanted.thread, way) {
-        // What may be sent only once goes by no connection that has ended in this moment.
-        if !link.is_alive(!again, at) {
+        if !link.is_alive(sure, at) {
             continue;
         }
         count(wanted, slot, counted);

@@ -121,11 +121,19 @@ fn hear(gate: &mut Gate, method: &str, line: &str, script: &Script) -> Heard {
 
 const OK: &str = "HTTP/1.1 200 OK\r\n";
 
-#[test]
-fn plain_or_not_clients_hear_the_same() {
-    let long = "x".repeat(300_000);
-    let head = |lines: &str, body: &str| format!("{OK}{lines}\r\n{body}");
-    let stays = [
+fn head(lines: &str, body: &str) -> String {
+    format!("{OK}{lines}\r\n{body}")
+}
+
+/// Longer than any buffer.
+fn long() -> String {
+    "x".repeat(300_000)
+}
+
+/// Answers behind which another may follow.
+fn whole() -> Vec<String> {
+    let long = long();
+    vec![
         head(
             "Content-Length: 5\r\nX-A: b\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n",
             "hello",
@@ -162,26 +170,33 @@ fn plain_or_not_clients_hear_the_same() {
             "a",
         ),
         head("Content-Length: 1\r\nContent-Length: 1\r\n", "a"),
-    ];
-    let ends = [
+    ]
+}
+
+/// Answers that end with their connection, are broken off, or are no HTTP.
+fn last() -> Vec<String> {
+    vec![
         head("Connection: close\r\nContent-Length: 5\r\n", "hello"),
         head("Connection: close\r\n", "until the end"),
         head("", ""),
-        head("", &long),
+        head("", &long()),
         "HTTP/1.0 200 OK\r\n\r\nold".to_owned(),
         "HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nold".to_owned(),
-        // Broken off, or no HTTP.
         "HTTP/1.1 200 OK\r\nContent-Le".to_owned(),
         "SSH-2.0-OpenSSH_9.2\r\n".to_owned(),
         head("Content-Length: 1\r\nContent-Length: 2\r\n", "ab"),
         head("Content-Length: a\r\n", "ab"),
         "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n"
             .to_owned(),
-    ];
+    ]
+}
+
+#[test]
+fn plain_or_not_clients_hear_the_same() {
     let copy = Copy::start("A");
     let mut gate = Gate::open("", &[&copy]);
-    let all = stays.iter().map(|says| (says, false));
-    for (says, closes) in all.chain(ends.iter().map(|says| (says, true))) {
+    let all = whole().into_iter().map(|says| (says, false));
+    for (says, closes) in all.chain(last().into_iter().map(|says| (says, true))) {
         let byte_by_byte = (says.len() < 1000).then_some(1);
         for step in [usize::MAX, 7_919].into_iter().chain(byte_by_byte) {
             let script = Script::start(says.as_bytes(), step, closes);
@@ -273,18 +288,15 @@ fn plain_requests_and_others_keep_their_order() {
     let copy = Copy::start("A");
     let gate = Gate::open("", &[&copy]);
     let mut talk = gate.connect();
-    let mut said = String::new();
-    for number in 0..60 {
-        said += &match number % 5 {
-            0 => format!(
-                "POST /api/upload?{number} HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nhi"
-            ),
-            1 => "GET /nowhere HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(),
-            2 => format!("GET /api/head?{number} HTTP/1.1\r\nHost: t\r\n{NOT_PLAIN}\r\n"),
-            _ => format!("GET /api/head?{number} HTTP/1.1\r\nHost: t\r\n\r\n"),
-        };
-    }
-    talk.say(&said);
+    let said = (0..60).map(|number| match number % 5 {
+        0 => {
+            format!("POST /api/upload?{number} HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nhi")
+        }
+        1 => "GET /nowhere HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(),
+        2 => format!("GET /api/head?{number} HTTP/1.1\r\nHost: t\r\n{NOT_PLAIN}\r\n"),
+        _ => format!("GET /api/head?{number} HTTP/1.1\r\nHost: t\r\n\r\n"),
+    });
+    talk.say(&said.collect::<String>());
     for number in 0..60 {
         let answer = talk.answer("GET");
         match number % 5 {

@@ -17,7 +17,7 @@ const LINES: usize = 100;
 pub(super) struct Garbled;
 
 /// What the client has asked, as far as the answer depends on it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Asked {
     /// There is no body in the answer to this.
     pub(super) is_head: bool,
@@ -108,6 +108,10 @@ pub(super) fn translate(
 
 /// What a head says of its connection and its body.
 #[derive(Debug, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is something that a head says or does not say"
+)]
 struct Told {
     length: Option<u64>,
     chunked: bool,

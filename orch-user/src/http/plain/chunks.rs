@@ -73,6 +73,7 @@ impl Chunks {
     fn step(&mut self, byte: u8) -> Result<At, Garbled> {
         self.line += 1;
         match (self.at, byte) {
+            (At::Extension | At::Trailer | At::TrailerLine, b'\n') => Err(Garbled),
             (At::Size, _) if byte.is_ascii_hexdigit() => {
                 self.digits += 1;
                 if self.digits > 15 {
@@ -85,7 +86,6 @@ impl Chunks {
             (At::Size, b'\r') if self.digits > 0 => Ok(At::SizeLf),
             (At::Size, b';' | b' ' | b'\t') if self.digits > 0 => Ok(At::Extension),
             (At::Extension, b'\r') => Ok(At::SizeLf),
-            (At::Extension, b'\n') => Err(Garbled),
             (At::Extension, _) if self.line < LINE => Ok(At::Extension),
             (At::SizeLf, b'\n') => Ok(self.data()),
             (At::DataCr, b'\r') => Ok(At::DataLf),
@@ -94,7 +94,6 @@ impl Chunks {
                 Ok(At::Size)
             }
             (At::Trailer, b'\r') => Ok(At::EndLf),
-            (At::Trailer | At::TrailerLine, b'\n') => Err(Garbled),
             (At::TrailerLine, b'\r') => Ok(At::TrailerLf),
             (At::Trailer | At::TrailerLine, _) if self.line < TRAILERS => Ok(At::TrailerLine),
             (At::TrailerLf, b'\n') => Ok(At::Trailer),

@@ -29,7 +29,7 @@ use super::{
 };
 
 /// Read at once of a head.
-const PIECE: usize = 4 << 10;
+const PIECE: usize = 8 << 10;
 /// Bytes of an answer's head at the most.
 const HEAD: usize = 256 << 10;
 /// A buffer that is larger is not kept between requests.

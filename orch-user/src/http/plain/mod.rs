@@ -34,10 +34,9 @@ use super::{
 
 /// A body is copied behind its head up to this length: to send one piece is cheaper than two.
 const SMALL: usize = 2 << 10;
-/// Read at once of a body.
+/// Read at once of a body: twice as much whenever there was so much, up to the second.
 const PIECE: usize = 16 << 10;
-/// And of one that is known to be long.
-const LONG: usize = 128 << 10;
+const LONG: usize = 512 << 10;
 
 /// How a stretch of plain requests ended.
 pub(super) enum Stretch {
@@ -70,7 +69,13 @@ impl Client {
                 early.clear();
                 served = 0;
                 let patience = settings.http.idle_timeout;
-                match self.arrival(stream, early, patience).await {
+                let mut arrival = pin!(self.arrival(stream, early, patience));
+                let arrived = poll_fn(|cx| {
+                    let arrived = arrival.as_mut().poll(cx);
+                    ask.is_hasty &= arrived.is_ready();
+                    arrived
+                });
+                match arrived.await {
                     Arrival::Bytes => continue,
                     Arrival::Nothing => return Stretch::Parked,
                     Arrival::End => return Stretch::Closed,
@@ -83,7 +88,9 @@ impl Client {
             };
             served += request.size;
             let goes_on = self.answer_plain(stream, pulse.as_mut(), &settings, request, &mut ask);
-            if !goes_on.await {
+            let goes_on = goes_on.await;
+            ask.is_hasty = true;
+            if !goes_on {
                 if S::SAYS_GOODBYE {
                     close(stream, false).await;
                 }
@@ -113,10 +120,8 @@ impl Client {
         };
         ask.answer.clear();
         ask.is_idempotent = request.is_idempotent;
-        ask.asked = Asked {
-            is_head: request.is_head,
-            closes: request.closes || self.shared.is_closing(),
-        };
+        ask.asked = request.asked;
+        ask.asked.closes |= self.shared.is_closing();
         let goes_on = !ask.asked.closes;
         let answered = forward::forward(&wanted, ask);
         let Some(answered) = self.while_there(stream, pulse.as_mut(), answered).await else {
@@ -129,7 +134,7 @@ impl Client {
             }
             Err(problem) => {
                 ask.answer.clear();
-                problem.write(request.is_head, !goes_on, &mut ask.answer);
+                problem.write(ask.asked.is_head, !goes_on, &mut ask.answer);
                 send(stream, [&ask.answer]).await.is_ok() && goes_on
             }
         }
@@ -152,6 +157,7 @@ impl Client {
         } = answered;
         let chunks = matches!(head.body, Rest::UntilEnd);
         let mut piece = link.take();
+        let mut about = PIECE;
         loop {
             let taken = head.body.take(&piece);
             let (used, ended) = taken.map_err(|_| io::ErrorKind::InvalidData)?;
@@ -174,10 +180,6 @@ impl Client {
                 send(stream, [out, &piece]).await?;
             }
             out.clear();
-            let about = match head.body {
-                Rest::Counted(left) if left > PIECE as u64 => LONG,
-                _ => PIECE,
-            };
             let deadline = Instant::now() + settings.http.body_timeout;
             let more = by(deadline, link.more(piece, about));
             let more = self.while_there(stream, pulse.as_mut(), more).await;
@@ -190,6 +192,9 @@ impl Client {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             piece = link.take();
+            if more >= about {
+                about = (2 * about).min(LONG);
+            }
         }
     }
 
@@ -238,6 +243,8 @@ struct Ask {
     request: Vec<u8>,
     asked: Asked,
     is_idempotent: bool,
+    /// Nothing had to be waited for since the last answer.
+    is_hasty: bool,
     /// What the client gets before the body.
     answer: Vec<u8>,
 }
@@ -260,6 +267,10 @@ impl Question for Ask {
 
     fn is_slow(&self) -> bool {
         false
+    }
+
+    fn is_hasty(&self) -> bool {
+        self.is_hasty
     }
 
     async fn ask(&mut self, wanted: &Wanted<'_>, link: &mut Link) -> Result<Head, Failure> {

@@ -11,6 +11,7 @@ use super::{
         route::Route,
         service::Settings,
     },
+    answer::Asked,
     field::{Field, line},
 };
 
@@ -22,14 +23,12 @@ const LINES: usize = 64;
 pub(super) struct Request {
     /// Bytes of it.
     pub(super) size: usize,
-    /// Its answer has no body, whatever its head says.
-    pub(super) is_head: bool,
     /// To do it twice is the same as once.
     pub(super) is_idempotent: bool,
     /// It counts.
     pub(super) counted: bool,
-    /// The client wants the connection to end behind the answer.
-    pub(super) closes: bool,
+    /// What its answer depends on.
+    pub(super) asked: Asked,
 }
 
 /// Reads the first request of these bytes, and writes its head as a copy gets it. `None` where it is
@@ -70,13 +69,15 @@ pub(super) fn translate(
     let closes = fields(head.headers, asker, out)?;
     Some(Request {
         size,
-        is_head: method == "HEAD",
         is_idempotent: matches!(
             method,
             "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
         ),
         counted,
-        closes,
+        asked: Asked {
+            is_head: method == "HEAD",
+            closes,
+        },
     })
 }
 
@@ -165,10 +166,9 @@ mod tests {
             request,
             Request {
                 size: head.len(),
-                is_head: false,
                 is_idempotent: true,
                 counted: true,
-                closes: false,
+                asked: Asked::default(),
             }
         );
         assert_eq!(
@@ -183,7 +183,7 @@ mod tests {
     fn what_follows_from_method_path_and_connection() {
         let (request, _) =
             read("HEAD /api/_health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-        assert!(request.is_head && request.closes && !request.counted);
+        assert!(request.asked.is_head && request.asked.closes && !request.counted);
         let (request, out) =
             read("POST /api/ HTTP/1.1\r\nhost: a\r\nContent-Length: 0\r\n\r\n").unwrap();
         assert!(!request.is_idempotent && request.counted);
@@ -245,7 +245,7 @@ mod tests {
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
             "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
         ] {
-            assert_eq!(read(&head), None, "{:.200}", head);
+            assert_eq!(read(&head), None, "{head:.200}");
         }
     }
 }
