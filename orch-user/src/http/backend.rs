@@ -62,7 +62,7 @@ impl Link {
         limit: Duration,
     ) -> Result<Box<Self>, Failure> {
         let tap = Tap::connect(to, way, limit, Arc::clone(&tally)).await?;
-        let line = tap.line();
+        let line = Arc::clone(tap.line());
         let connected = http1::Builder::new().handshake(TokioIo::new(tap)).await;
         let (sender, connection) = connected.map_err(|_| Failure::Refused)?;
         Ok(Box::new(Self {
@@ -127,7 +127,7 @@ impl Link {
             if sent && !error.is_parse() {
                 self.tally.failed(how_ended(&error));
             }
-            match (sent && self.line.has_heard(), error.is_parse()) {
+            match (sent && self.line.heard() > 0, error.is_parse()) {
                 (false, _) => Failure::Unanswered,
                 (true, true) => Failure::Garbled,
                 (true, false) => Failure::Cut,

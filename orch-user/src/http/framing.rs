@@ -287,7 +287,8 @@ fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     field.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
 }
 
-fn decimal(text: &[u8]) -> Option<u64> {
+/// The number that a `Content-Length` is.
+pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 18 || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }

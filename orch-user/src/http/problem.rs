@@ -85,27 +85,27 @@ impl Problem {
         text.to_string()
     }
 
-    /// The answer as bytes, appended.
-    pub(super) fn write(self, is_head: bool, closes: bool, out: &mut Vec<u8>) {
+    /// Appends the head of the answer, but for the empty line.
+    pub(super) fn write_head(self, out: &mut Vec<u8>) {
         let status = self.status();
-        let text = self.text();
         let soon = if status == StatusCode::SERVICE_UNAVAILABLE {
-            "retry-after: 1\r\n"
+            "Retry-After: 1\r\n"
         } else {
             ""
         };
-        let close = if closes { "connection: close\r\n" } else { "" };
         let head = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: {KIND}\r\n{soon}content-length: {}\r\n{close}date: {}\r\n\r\n",
+            "HTTP/1.1 {} {}\r\nContent-Type: {KIND}\r\n{soon}Content-Length: {}\r\nDate: {}\r\n",
             status.as_u16(),
             reason(status),
-            text.len(),
+            self.text().len(),
             httpdate::fmt_http_date(SystemTime::now()),
         );
         out.extend_from_slice(head.as_bytes());
-        if !is_head {
-            out.extend_from_slice(text.as_bytes());
-        }
+    }
+
+    /// Appends its body.
+    pub(super) fn write_body(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.text().as_bytes());
     }
 
     pub(super) fn answer(self) -> Response<Body> {

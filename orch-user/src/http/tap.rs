@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpSocket, TcpStream},
+    task::coop,
     time::timeout,
 };
 
@@ -94,8 +95,9 @@ impl Line {
         self.heard.store(0, Relaxed);
     }
 
-    pub(super) fn has_heard(&self) -> bool {
-        self.heard.load(Relaxed) > 0
+    /// Bytes that have come since.
+    pub(super) fn heard(&self) -> usize {
+        self.heard.load(Relaxed)
     }
 
     pub(super) fn look(&self, look: bool) {
@@ -142,8 +144,8 @@ impl Tap {
         })
     }
 
-    pub(super) fn line(&self) -> Arc<Line> {
-        Arc::clone(&self.line)
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
     }
 
     pub(super) fn way(&self) -> Way {
@@ -171,6 +173,10 @@ impl Tap {
     /// Reads what the runtime does not know to be there: a reading that fills less than its room looks
     /// to it like the last, and here it is not where something came by TCP behind what did not.
     fn read_on(&self, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !coop::has_budget_remaining() {
+            // It was this task's turn for long enough, and it is woken again.
+            return Poll::Pending;
+        }
         match self.stream.read_now(buf.initialize_unfilled()) {
             Ok(read) => {
                 buf.advance(read);

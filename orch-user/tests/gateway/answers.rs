@@ -170,6 +170,8 @@ fn whole() -> Vec<String> {
             "a",
         ),
         head("Content-Length: 1\r\nContent-Length: 1\r\n", "a"),
+        "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: gzip\r\n\r\n".to_owned(),
+        "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nold".to_owned(),
     ]
 }
 
@@ -183,6 +185,7 @@ fn last() -> Vec<String> {
         "HTTP/1.0 200 OK\r\n\r\nold".to_owned(),
         "HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nold".to_owned(),
         "HTTP/1.1 200 OK\r\nContent-Le".to_owned(),
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n".to_owned(),
         "SSH-2.0-OpenSSH_9.2\r\n".to_owned(),
         head("Content-Length: 1\r\nContent-Length: 2\r\n", "ab"),
         head("Content-Length: a\r\n", "ab"),

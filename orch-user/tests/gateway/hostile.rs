@@ -13,7 +13,7 @@ use orch::http::Framer;
 use crate::bench::{Copy, Gate, until};
 
 /// Requests that are refused, each with the status that says so.
-const REFUSED: [(&str, u16); 38] = [
+const REFUSED: [(&str, u16); 39] = [
     // Two ways to say how long the body is.
     (
         "POST /api/upload HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -120,6 +120,7 @@ const REFUSED: [(&str, u16); 38] = [
     ("GET /api/who HTTP/1.1\r\n\r\n", 400),
     ("GET /api/who HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
     ("CONNECT t:443 HTTP/1.1\r\nHost: t\r\n\r\n", 501),
+    ("CONNECT /api/who HTTP/1.1\r\nHost: t\r\n\r\n", 501),
 ];
 
 #[test]

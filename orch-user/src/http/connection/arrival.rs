@@ -31,12 +31,13 @@ pub(in super::super) enum Arrival {
 }
 
 impl Client {
-    /// Waits for the first bytes, and reads them.
+    /// Waits for the first bytes, and reads them; not for long, if the connection may rest elsewhere.
     pub(in super::super) async fn arrival<S: Stream>(
         &self,
         stream: &mut S,
         early: &mut Vec<u8>,
         patience: Duration,
+        may_rest: bool,
     ) -> Arrival {
         let begun = Instant::now();
         let mut pulse = pin!(self.thread.pulse.notified());
@@ -50,7 +51,7 @@ impl Client {
                 if begun.elapsed() >= patience {
                     return Poll::Ready(Arrival::End);
                 }
-                if S::IS_BARE && begun.elapsed() >= PARK {
+                if may_rest && begun.elapsed() >= PARK {
                     return Poll::Ready(Arrival::Nothing);
                 }
                 pulse.set(self.thread.pulse.notified());

@@ -6,7 +6,6 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, Mutex},
     task::Poll,
-    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -18,7 +17,6 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncWriteExt, time::timeout};
 
 use super::{
     super::{
@@ -32,11 +30,10 @@ use super::{
     },
     Client, End, PARK,
     answer::Over,
+    close,
 };
 use crate::config::HttpConfig;
 
-/// For the last words to a client.
-const FAREWELL: Duration = Duration::from_secs(1);
 /// Header lines that the library takes without a list of its own.
 const USUAL_HEADERS: usize = 100;
 
@@ -140,17 +137,4 @@ fn is_late(watch: &Watch, http: &HttpConfig) -> bool {
         return quiet >= http.header_timeout;
     }
     !watch.is_busy() && !watch.is_idle() && quiet >= http.body_timeout
-}
-
-/// Ends a connection, and tells a client that was too slow. It may be gone.
-pub(in super::super) async fn close<S: Stream>(stream: &mut S, late: bool) {
-    let end = async {
-        if late {
-            let told =
-                b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-            stream.write_all(told).await?;
-        }
-        stream.shutdown().await
-    };
-    let _ = timeout(FAREWELL, end).await;
 }

@@ -9,7 +9,9 @@ mod tunnel;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-pub(super) use self::{arrival::Arrival, h1::close};
+pub(super) use self::arrival::Arrival;
+use tokio::{io::AsyncWriteExt, time::timeout};
+
 use self::{arrival::PREFACE, tunnel::boxed_tunnel};
 use super::{
     backend::Switched,
@@ -23,6 +25,9 @@ use super::{
 
 /// A connection without a request gives up its buffers after this time, and then its task.
 const PARK: Duration = Duration::from_millis(100);
+
+/// For the last words to a client.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Whose connection it is, and to what.
 #[derive(Clone)]
@@ -61,7 +66,8 @@ impl Client {
         let mut patience = self.service.settings().http.header_timeout;
         loop {
             if early.is_empty() {
-                match self.arrival(&mut stream, &mut early, patience).await {
+                let arrival = self.arrival(&mut stream, &mut early, patience, S::IS_BARE);
+                match arrival.await {
                     Arrival::Bytes => {}
                     Arrival::Nothing => return Some(Rest { stream, patience }),
                     Arrival::End => return None,
@@ -82,7 +88,10 @@ impl Client {
                 Stretch::Closed => return None,
                 Stretch::Parked => {
                     patience = self.service.settings().http.idle_timeout;
-                    return Some(Rest { stream, patience });
+                    if S::IS_BARE {
+                        return Some(Rest { stream, patience });
+                    }
+                    continue;
                 }
             }
             // Boxed by functions of their own, so that a connection that only waits is small: what an
@@ -108,4 +117,17 @@ impl Client {
 /// Whose address a connection is told to come from.
 pub(super) fn asker(address: IpAddr, secure: bool) -> Asker {
     Asker::new(address, secure)
+}
+
+/// Ends a connection, and tells a client that was too slow. It may be gone.
+pub(super) async fn close<S: Stream>(stream: &mut S, late: bool) {
+    let end = async {
+        if late {
+            let told =
+                b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(told).await?;
+        }
+        stream.shutdown().await
+    };
+    let _ = timeout(FAREWELL, end).await;
 }

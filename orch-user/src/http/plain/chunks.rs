@@ -1,7 +1,9 @@
 //! Where does a chunked body end (RFC 9112, 7.1)? Followed over bytes that are handed on as they are.
 
-use super::answer::Garbled;
+use super::answer::{Garbled, Part};
 
+/// Largest size of a chunk that is believed.
+const MOST: u64 = 1 << 60;
 /// Bytes of a size line with its extensions, and of all trailer fields, at the most.
 const LINE: usize = 4 << 10;
 const TRAILERS: usize = 64 << 10;
@@ -32,7 +34,6 @@ enum At {
 pub(super) struct Chunks {
     at: At,
     size: u64,
-    digits: u32,
     /// Bytes of this size line, or of the trailers.
     line: usize,
 }
@@ -42,51 +43,67 @@ impl Chunks {
         Self {
             at: At::Size,
             size: 0,
-            digits: 0,
             line: 0,
         }
     }
 
-    /// Takes bytes up to the body's end; how many, and whether it has come.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(usize, bool), Garbled> {
-        let mut taken = 0;
-        while let Some(&byte) = bytes.get(taken) {
-            if self.at == At::End {
-                break;
+    /// Takes bytes up to the body's end. What comes behind the last chunk is not for a client that has
+    /// not asked for trailers.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Part, Garbled> {
+        let mut used = 0;
+        let mut passed = 0;
+        while let Some(&byte) = bytes.get(used) {
+            match self.at {
+                At::End => break,
+                At::Data(left) => {
+                    let here = left.min((bytes.len() - used) as u64);
+                    used += here as usize;
+                    self.at = if left == here {
+                        At::DataCr
+                    } else {
+                        At::Data(left - here)
+                    };
+                }
+                _ => {
+                    self.at = self.step(byte)?;
+                    used += 1;
+                }
             }
-            if let At::Data(left) = self.at {
-                let here = left.min((bytes.len() - taken) as u64);
-                taken += here as usize;
-                self.at = if left == here {
-                    At::DataCr
-                } else {
-                    At::Data(left - here)
-                };
-                continue;
+            if !self.is_behind() {
+                passed = used;
             }
-            self.at = self.step(byte)?;
-            taken += 1;
         }
-        Ok((taken, self.at == At::End))
+        Ok(Part {
+            used,
+            passed,
+            ended: self.at == At::End,
+        })
+    }
+
+    /// Whether what comes is behind the line of the last chunk.
+    fn is_behind(&self) -> bool {
+        matches!(
+            self.at,
+            At::TrailerLine | At::TrailerLf | At::EndLf | At::End
+        ) || self.at == At::Trailer && self.line > 0
     }
 
     fn step(&mut self, byte: u8) -> Result<At, Garbled> {
         self.line += 1;
         match (self.at, byte) {
-            (At::Extension | At::Trailer | At::TrailerLine, b'\n') => Err(Garbled),
-            (At::Size, _) if byte.is_ascii_hexdigit() => {
-                self.digits += 1;
-                if self.digits > 15 {
-                    return Err(Garbled);
-                }
+            (At::Size, _) if byte.is_ascii_hexdigit() && self.line < LINE => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
                 self.size = self.size << 4 | u64::from(digit);
-                Ok(At::Size)
+                if self.size < MOST {
+                    Ok(At::Size)
+                } else {
+                    Err(Garbled)
+                }
             }
-            (At::Size, b'\r') if self.digits > 0 => Ok(At::SizeLf),
-            (At::Size, b';' | b' ' | b'\t') if self.digits > 0 => Ok(At::Extension),
+            (At::Size, b'\r') if self.line > 1 => Ok(At::SizeLf),
+            (At::Size, b';' | b' ' | b'\t') if self.line > 1 => Ok(At::Extension),
             (At::Extension, b'\r') => Ok(At::SizeLf),
-            (At::Extension, _) if self.line < LINE => Ok(At::Extension),
+            (At::Extension, _) if is_text(byte) && self.line < LINE => Ok(At::Extension),
             (At::SizeLf, b'\n') => Ok(self.data()),
             (At::DataCr, b'\r') => Ok(At::DataLf),
             (At::DataLf, b'\n') => {
@@ -95,7 +112,9 @@ impl Chunks {
             }
             (At::Trailer, b'\r') => Ok(At::EndLf),
             (At::TrailerLine, b'\r') => Ok(At::TrailerLf),
-            (At::Trailer | At::TrailerLine, _) if self.line < TRAILERS => Ok(At::TrailerLine),
+            (At::Trailer | At::TrailerLine, _) if is_text(byte) && self.line < TRAILERS => {
+                Ok(At::TrailerLine)
+            }
             (At::TrailerLf, b'\n') => Ok(At::Trailer),
             (At::EndLf, b'\n') => Ok(At::End),
             _ => Err(Garbled),
@@ -103,7 +122,6 @@ impl Chunks {
     }
 
     fn data(&mut self) -> At {
-        self.digits = 0;
         self.line = 0;
         match std::mem::take(&mut self.size) {
             0 => At::Trailer,
@@ -112,38 +130,69 @@ impl Chunks {
     }
 }
 
+/// What may stand in a line.
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || byte >= b' ' && byte != 0x7f
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// All at once, and cut in two anywhere.
-    fn check(body: &str, behind: &str, expect: Result<bool, Garbled>) {
+    /// All at once, and cut in two anywhere: what is passed on, and whether it is the whole body.
+    fn check(body: &str, behind: &str, expect: Result<(&str, bool), Garbled>) {
         let text = format!("{body}{behind}");
-        let bytes = text.as_bytes();
-        let whole = Chunks::new().take(bytes);
-        let ended = expect == Ok(true);
-        let size = if ended { body.len() } else { bytes.len() };
-        assert_eq!(whole, expect.map(|end| (size, end)), "{text:?}");
-        for cut in 0..=bytes.len() {
+        for cut in 0..=text.len() {
             let mut chunks = Chunks::new();
-            let first = chunks.take(&bytes[..cut]);
-            let both = first.and_then(|(taken, _)| {
-                let (more, end) = chunks.take(&bytes[taken..])?;
-                Ok((taken + more, end))
+            let mut passed = String::new();
+            let mut take = |bytes: &str| {
+                let part = chunks.take(bytes.as_bytes())?;
+                passed += &bytes[..part.passed];
+                Ok(part)
+            };
+            let both = take(&text[..cut]).and_then(|first| {
+                let second = take(&text[first.used..])?;
+                Ok((first.used + second.used, second.ended))
             });
-            assert_eq!(both, expect.map(|end| (size, end)), "{text:?} at {cut}");
+            let ended = expect.is_ok_and(|(_, ended)| ended);
+            let used = if ended { body.len() } else { text.len() };
+            assert_eq!(both, expect.map(|_| (used, ended)), "{text:?} at {cut}");
+            if let Ok((expect, _)) = expect {
+                assert_eq!(passed, expect, "{text:?} at {cut}");
+            }
         }
     }
 
     #[test]
     fn bodies_end_where_they_end() {
-        check("0\r\n\r\n", "HTTP/1.1", Ok(true));
-        check("3\r\nabc\r\n00\r\n\r\n", "", Ok(true));
-        check("a;x=\"y\"\r\n0123456789\r\n0;z\r\n\r\n", "more", Ok(true));
-        check("1  \r\na\r\n0\r\nA: b\r\nC: d\r\n\r\n", "\r\n", Ok(true));
-        check("F\r\n0\r\n\r\n0\r\n\r\n01234\r\n0\r\n\r\n", "", Ok(true));
-        check("5\r\nabcd", "", Ok(false));
-        check("0\r\nA: b\r\n", "", Ok(false));
+        for (body, behind, last) in [
+            ("0\r\n\r\n", "HTTP/1.1", "0\r\n"),
+            ("3\r\nabc\r\n00\r\n\r\n", "", "3\r\nabc\r\n00\r\n"),
+            (
+                "a;x=\"y\"\r\n0123456789\r\n0;z\r\n\r\n",
+                "more",
+                "a;x=\"y\"\r\n0123456789\r\n0;z\r\n",
+            ),
+            (
+                "1  \r\na\r\n0\r\nA: b\r\nC: d\r\n\r\n",
+                "\r\n",
+                "1  \r\na\r\n0\r\n",
+            ),
+            (
+                "F\r\n0\r\n\r\n0\r\n\r\n01234\r\n0\r\n\r\n",
+                "",
+                "F\r\n0\r\n\r\n0\r\n\r\n01234\r\n0\r\n",
+            ),
+            (
+                "00000000000000000001\r\na\r\n0\r\n\r\n",
+                "",
+                "00000000000000000001\r\na\r\n0\r\n",
+            ),
+        ] {
+            check(body, behind, Ok((last, true)));
+        }
+        check("5\r\nabcd", "", Ok(("5\r\nabcd", false)));
+        check("0\r\nA: b\r\n", "", Ok(("0\r\n", false)));
     }
 
     #[test]
@@ -160,6 +209,8 @@ mod tests {
             "0\r\nA: b\n",
             "0\r\n\rx",
             "1234567890abcdef\r\n",
+            "1;\0\r\n",
+            "0\r\nA: \x01\r\n",
             ";\r\n",
         ] {
             check(bad, "", Err(Garbled));

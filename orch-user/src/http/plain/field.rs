@@ -21,38 +21,21 @@ pub(super) enum Field {
 
 impl Field {
     pub(super) fn of(name: &str) -> Self {
-        // Most names are told from all of these by their length alone.
-        let (text, field) = match name.len() {
-            2 => ("te", Self::Te),
-            4 if name
-                .as_bytes()
-                .first()
-                .is_some_and(|byte| byte | 0x20 == b'h') =>
-            {
-                ("host", Self::Host)
-            }
-            4 => ("date", Self::Date),
-            6 => ("expect", Self::Expect),
-            7 => ("upgrade", Self::Upgrade),
-            10 if name
-                .as_bytes()
-                .first()
-                .is_some_and(|byte| byte | 0x20 == b'k') =>
-            {
-                ("keep-alive", Self::KeepAlive)
-            }
-            10 => ("connection", Self::Connection),
-            14 => ("content-length", Self::ContentLength),
-            15 => ("x-forwarded-for", Self::ForwardedFor),
-            16 => ("proxy-connection", Self::ProxyConnection),
-            17 if name
-                .as_bytes()
-                .first()
-                .is_some_and(|byte| byte | 0x20 == b't') =>
-            {
-                ("transfer-encoding", Self::TransferEncoding)
-            }
-            17 => ("x-forwarded-proto", Self::ForwardedProto),
+        // Most names are told from all of these by their length and first letter.
+        let first = name.as_bytes().first().map_or(0, |byte| byte | 0x20);
+        let (text, field) = match (name.len(), first) {
+            (2, b't') => ("te", Self::Te),
+            (4, b'd') => ("date", Self::Date),
+            (4, b'h') => ("host", Self::Host),
+            (6, b'e') => ("expect", Self::Expect),
+            (7, b'u') => ("upgrade", Self::Upgrade),
+            (10, b'c') => ("connection", Self::Connection),
+            (10, b'k') => ("keep-alive", Self::KeepAlive),
+            (14, b'c') => ("content-length", Self::ContentLength),
+            (15, b'x') => ("x-forwarded-for", Self::ForwardedFor),
+            (16, b'p') => ("proxy-connection", Self::ProxyConnection),
+            (17, b't') => ("transfer-encoding", Self::TransferEncoding),
+            (17, b'x') => ("x-forwarded-proto", Self::ForwardedProto),
             _ => return Self::Line,
         };
         if name.eq_ignore_ascii_case(text) {

@@ -1,18 +1,18 @@
 //! A connection to a copy by which plain requests go.
 
 use std::{
-    future::poll_fn,
     io,
-    pin::pin,
+    net::SocketAddr,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use orch_common::counter;
+use orch_common::{counter, relay};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    task::coop,
     time::Instant,
 };
 
@@ -23,16 +23,17 @@ use super::{
         pool::{Kept, Pool},
         service::Slot,
         tally::Tally,
-        tap::{self, Failure, Tap, Way},
+        tap::{Asked, Failure, Tap, Way},
     },
-    answer::{self, Asked, Head},
+    answer::{self, Head},
+    room::Room,
 };
 
 /// Read at once of a head.
 const PIECE: usize = 8 << 10;
-/// Bytes of an answer's head at the most.
+/// Bytes of an answer's head at the most, with those of a status below 200 before it.
 const HEAD: usize = 256 << 10;
-/// A buffer that is larger is not kept between requests.
+/// Room that is larger is not kept between requests.
 const KEPT: usize = 16 << 10;
 
 /// One request at a time.
@@ -40,101 +41,13 @@ const KEPT: usize = 16 << 10;
 pub(in super::super) struct Link {
     tap: Tap,
     tally: Arc<Tally>,
-    /// What has come of an answer and was not taken yet.
-    read: Vec<u8>,
+    room: Room,
     used_at: Instant,
 }
 
 impl Link {
-    /// Sends a request and reads on until the head of its answer is there, whose translation is
-    /// appended to `out`. Where this is dropped before, its client has gone.
-    pub(super) async fn ask(
-        &mut self,
-        request: &[u8],
-        asked: Asked,
-        out: &mut Vec<u8>,
-    ) -> Result<Head, Failure> {
-        self.tap.line().begin();
-        self.read.clear();
-        let tally = Arc::clone(&self.tally);
-        let guard = tap::Asked(&tally);
-        let answered = self.exchange(request, asked, out).await;
-        guard.ended();
-        answered
-    }
-
-    async fn exchange(
-        &mut self,
-        request: &[u8],
-        asked: Asked,
-        out: &mut Vec<u8>,
-    ) -> Result<Head, Failure> {
-        let mut rest = request;
-        while !rest.is_empty() {
-            match self.tap.write(rest).await {
-                Ok(written) if written > 0 => rest = rest.get(written..).unwrap_or_default(),
-                // Of what nothing was sent, nothing has failed.
-                _ if rest.len() == request.len() => return Err(Failure::Unanswered),
-                _ => return Err(self.ended(counter::Failure::Reset)),
-            }
-        }
-        loop {
-            self.read.reserve(PIECE);
-            match self.tap.read_buf(&mut self.read).await {
-                Ok(0) => return Err(self.ended(counter::Failure::Closed)),
-                Ok(_) => {}
-                Err(_) => return Err(self.ended(counter::Failure::Reset)),
-            }
-            while let Some(head) =
-                answer::translate(&self.read, asked, out).map_err(|_| Failure::Garbled)?
-            {
-                self.read.drain(..head.size);
-                if head.status >= 200 {
-                    return Ok(head);
-                }
-            }
-            if self.read.len() > HEAD {
-                return Err(Failure::Garbled);
-            }
-        }
-    }
-
-    /// The connection has ended instead of an answer.
-    fn ended(&self, how: counter::Failure) -> Failure {
-        self.tally.failed(how);
-        if self.tap.line().has_heard() {
-            Failure::Cut
-        } else {
-            Failure::Unanswered
-        }
-    }
-
-    /// What has come of the body.
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.read)
-    }
-
-    /// Reads more of the body, into this buffer and about so much. 0 at the connection's end.
-    pub(super) async fn more(&mut self, mut buffer: Vec<u8>, about: usize) -> io::Result<usize> {
-        buffer.clear();
-        buffer.reserve(about);
-        let read = self.tap.read_buf(&mut buffer).await;
-        self.read = buffer;
-        read
-    }
-
-    /// The answer has ended; the buffer serves the next one.
-    pub(super) fn rest(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= KEPT {
-            buffer.clear();
-            self.read = buffer;
-        }
-        self.tap.line().begin();
-        self.used_at = Instant::now();
-    }
-
     async fn open(
-        to: std::net::SocketAddr,
+        to: SocketAddr,
         tally: Arc<Tally>,
         way: Way,
         limit: Duration,
@@ -143,10 +56,113 @@ impl Link {
         Ok(Box::new(Self {
             tap,
             tally,
-            read: Vec::new(),
+            room: Room::default(),
             used_at: Instant::now(),
         }))
     }
+
+    /// Sends a request and reads on until the head of its answer is there, whose translation is
+    /// appended to `out`. Where this is dropped before, its client has gone.
+    pub(super) async fn ask(
+        &mut self,
+        request: &[u8],
+        to_head: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Head, Failure> {
+        let Self {
+            tap, tally, room, ..
+        } = self;
+        tap.line().begin();
+        room.clear();
+        let asked = Asked(tally);
+        let answered = exchange(tap, room, request, to_head, out).await;
+        asked.ended();
+        answered.map_err(|error| match error {
+            Ended::Unsent => Failure::Unanswered,
+            Ended::Garbled => Failure::Garbled,
+            Ended::By(how) => {
+                tally.failed(how);
+                if tap.line().heard() > 0 {
+                    Failure::Cut
+                } else {
+                    Failure::Unanswered
+                }
+            }
+        })
+    }
+
+    /// What has come of the body.
+    pub(super) fn take(&mut self) -> Room {
+        std::mem::take(&mut self.room)
+    }
+
+    /// Reads more of the body, so much at the most. 0 at the connection's end.
+    pub(super) async fn more(&mut self, room: &mut Room, most: usize) -> io::Result<usize> {
+        room.clear();
+        let read = self.tap.read(room.free(most)).await?;
+        room.came(read);
+        Ok(read)
+    }
+
+    /// The answer has ended; the room serves the next one. Whether there can be one.
+    pub(super) fn settle(&mut self, room: Room) -> bool {
+        if room.size() <= KEPT {
+            self.room = room;
+        }
+        // Of a long answer the rest came by TCP, and what is behind it there would come up within
+        // another answer, and none of the kernel's events tells of it.
+        let spilled =
+            self.tap.way() == Way::Relay && self.tap.line().heard() > relay::MOST as usize;
+        self.tap.line().begin();
+        self.used_at = Instant::now();
+        !spilled || self.tap.is_silent()
+    }
+}
+
+/// Why there is no answer.
+enum Ended {
+    /// Not a byte of the request was sent.
+    Unsent,
+    Garbled,
+    By(counter::Failure),
+}
+
+async fn exchange(
+    tap: &mut Tap,
+    room: &mut Room,
+    request: &[u8],
+    to_head: bool,
+    out: &mut Vec<u8>,
+) -> Result<Head, Ended> {
+    let mut rest = request;
+    while !rest.is_empty() {
+        match tap.write(rest).await {
+            Ok(written) if written > 0 => rest = rest.get(written..).unwrap_or_default(),
+            _ if rest.len() == request.len() => return Err(Ended::Unsent),
+            _ => return Err(Ended::By(counter::Failure::Reset)),
+        }
+    }
+    let mut heard = 0;
+    while heard <= HEAD {
+        match tap.read(room.free(PIECE)).await {
+            Ok(0) => return Err(Ended::By(counter::Failure::Closed)),
+            Err(_) => return Err(Ended::By(counter::Failure::Reset)),
+            Ok(read) => {
+                heard += read;
+                room.came(read);
+            }
+        }
+        while let Some(head) =
+            answer::translate(room.text(), to_head, out).map_err(|_| Ended::Garbled)?
+        {
+            room.take(head.size);
+            if head.status >= 200 {
+                return Ok(head);
+            }
+        }
+        coop::consume_budget().await;
+    }
+    Err(Ended::Garbled)
 }
 
 impl Kept for Link {
@@ -179,15 +195,4 @@ impl Connection for Link {
         // What the runtime has heard costs nothing: a copy speaks when it is asked, and not before.
         self.tap.is_quiet(&mut Context::from_waker(Waker::noop()))
     }
-}
-
-/// Gives up at the deadline, for who is polled at every pulse.
-pub(super) async fn by<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    poll_fn(|cx| match work.as_mut().poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending if Instant::now() >= deadline => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
-    })
-    .await
 }

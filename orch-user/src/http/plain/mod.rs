@@ -7,6 +7,7 @@ mod chunks;
 mod field;
 mod link;
 mod request;
+mod room;
 
 use std::{
     future::poll_fn,
@@ -16,18 +17,18 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::{io::AsyncWriteExt, sync::futures::Notified, time::Instant};
+use tokio::{io::AsyncWriteExt, sync::futures::Notified, task::coop, time::Instant};
 
 pub(super) use self::link::Link;
 use self::{
-    answer::{Asked, Head, Rest},
-    link::by,
+    answer::{Extent, Head},
     request::Request,
+    room::Room,
 };
 use super::{
     connection::{Arrival, Client, close},
     forward::{self, Answered, Question, Wanted},
-    service::{Settings, Slot},
+    service::{Flight, Settings},
     stream::Stream,
     tap::Failure,
 };
@@ -60,7 +61,7 @@ impl Client {
 
     async fn serve_plain<S: Stream>(&self, stream: &mut S, early: &mut Vec<u8>) -> Stretch {
         let mut pulse = pin!(self.thread.pulse.notified());
-        let mut ask = Ask::default();
+        let mut inquiry = Inquiry::default();
         let mut served = 0;
         loop {
             let settings = self.service.settings();
@@ -69,34 +70,36 @@ impl Client {
                 early.clear();
                 served = 0;
                 let patience = settings.http.idle_timeout;
-                let mut arrival = pin!(self.arrival(stream, early, patience));
+                let mut arrival = pin!(self.arrival(stream, early, patience, true));
                 let arrived = poll_fn(|cx| {
                     let arrived = arrival.as_mut().poll(cx);
-                    ask.is_hasty &= arrived.is_ready();
+                    inquiry.is_hasty &= arrived.is_ready();
                     arrived
                 });
                 match arrived.await {
                     Arrival::Bytes => continue,
                     Arrival::Nothing => return Stretch::Parked,
-                    Arrival::End => return Stretch::Closed,
+                    Arrival::End => break,
                 }
             }
-            let read = request::translate(bytes, &settings, &self.asker, &mut ask.request);
-            let Some(request) = read else {
+            let out = &mut inquiry.request;
+            let Some(request) = request::translate(bytes, &settings, &self.asker, out) else {
                 early.drain(..served);
                 return Stretch::Other;
             };
             served += request.size;
-            let goes_on = self.answer_plain(stream, pulse.as_mut(), &settings, request, &mut ask);
-            let goes_on = goes_on.await;
-            ask.is_hasty = true;
-            if !goes_on {
-                if S::SAYS_GOODBYE {
-                    close(stream, false).await;
-                }
-                return Stretch::Closed;
+            let goes_on =
+                self.answer_plain(stream, pulse.as_mut(), &settings, request, &mut inquiry);
+            if !goes_on.await {
+                break;
             }
+            inquiry.is_hasty = true;
+            coop::consume_budget().await;
         }
+        if S::SAYS_GOODBYE {
+            close(stream, false).await;
+        }
+        Stretch::Closed
     }
 
     /// Has one request answered; whether another may follow.
@@ -106,7 +109,7 @@ impl Client {
         mut pulse: Pin<&mut Notified<'a>>,
         settings: &Settings,
         request: Request,
-        ask: &mut Ask,
+        inquiry: &mut Inquiry,
     ) -> bool {
         let wanted = Wanted {
             shared: &self.shared,
@@ -118,36 +121,42 @@ impl Client {
             counted: request.counted,
             looked_at: true,
         };
-        ask.answer.clear();
-        ask.is_idempotent = request.is_idempotent;
-        ask.asked = request.asked;
-        ask.asked.closes |= self.shared.is_closing();
-        let goes_on = !ask.asked.closes;
-        let answered = forward::forward(&wanted, ask);
+        inquiry.is_idempotent = request.is_idempotent;
+        inquiry.to_head = request.is_head;
+        let answered = forward::forward(&wanted, inquiry);
         let Some(answered) = self.while_there(stream, pulse.as_mut(), answered).await else {
             return false;
         };
-        match answered {
-            Ok(answered) => {
-                let sent = self.deliver(stream, pulse, settings, answered, &mut ask.answer);
-                sent.await.is_ok() && goes_on
-            }
-            Err(problem) => {
-                ask.answer.clear();
-                problem.write(ask.asked.is_head, !goes_on, &mut ask.answer);
-                send(stream, [&ask.answer]).await.is_ok() && goes_on
-            }
+        let closes = request.closes || self.shared.is_closing();
+        let out = &mut inquiry.answer;
+        if let Err(problem) = &answered {
+            out.clear();
+            problem.write_head(out);
         }
+        if closes {
+            out.extend_from_slice(b"Connection: close\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        let sent = match answered {
+            Ok(answered) => self.deliver(stream, pulse, settings, answered, out).await,
+            Err(problem) => {
+                if !request.is_head {
+                    problem.write_body(out);
+                }
+                send(stream, [out]).await
+            }
+        };
+        sent.is_ok() && !closes
     }
 
-    /// Hands an answer on, piece by piece. An error ends the client's connection: it would take the
-    /// next answer for more of this one.
+    /// Hands an answer on, piece by piece, behind what is in `out`. An error ends the client's
+    /// connection: it would take the next answer for more of this one.
     async fn deliver<'a, S: Stream>(
         &'a self,
         stream: &mut S,
         mut pulse: Pin<&mut Notified<'a>>,
         settings: &Settings,
-        answered: Answered<Ask>,
+        answered: Answered<Inquiry>,
         out: &mut Vec<u8>,
     ) -> io::Result<()> {
         let Answered {
@@ -155,62 +164,62 @@ impl Client {
             mut link,
             flight,
         } = answered;
-        let chunks = matches!(head.body, Rest::UntilEnd);
-        let mut piece = link.take();
-        let mut about = PIECE;
+        let mut room = link.take();
+        let mut most = PIECE;
         loop {
-            let taken = head.body.take(&piece);
-            let (used, ended) = taken.map_err(|_| io::ErrorKind::InvalidData)?;
-            if ended {
-                let clean = used == piece.len();
-                piece.truncate(used);
-                if clean && head.keeps {
-                    piece = self.keep(&flight.0, link, piece, out);
-                }
-                return send(stream, [out, &piece]).await;
+            let text = room.text();
+            let part = head
+                .body
+                .take(text)
+                .map_err(|_| io::ErrorKind::InvalidData)?;
+            let clean = part.used == text.len();
+            let behind = behind(&head.body, part.passed, part.ended, out);
+            if out.len() + part.passed <= SMALL {
+                out.extend_from_slice(text.get(..part.passed).unwrap_or_default());
+                room.clear();
             }
-            if chunks && used > 0 {
-                write!(out, "{used:x}\r\n")?;
-                piece.extend_from_slice(b"\r\n");
+            if part.ended {
+                let rest = self.keep(flight, link, head.keeps && clean, room);
+                let text = rest.as_ref().map_or(&[][..], Room::text);
+                let text = text.get(..part.passed).unwrap_or_default();
+                return send(stream, [out, text, behind]).await;
             }
-            if out.len() + piece.len() <= SMALL {
-                out.extend_from_slice(&piece);
-                send(stream, [out]).await?;
-            } else {
-                send(stream, [out, &piece]).await?;
-            }
+            let text = room.text().get(..part.passed).unwrap_or_default();
+            send(stream, [out, text, behind]).await?;
             out.clear();
             let deadline = Instant::now() + settings.http.body_timeout;
-            let more = by(deadline, link.more(piece, about));
+            let more = by(deadline, link.more(&mut room, most));
             let more = self.while_there(stream, pulse.as_mut(), more).await;
             let more = more.ok_or(io::ErrorKind::ConnectionReset)?;
             let more = more.ok_or(io::ErrorKind::TimedOut)??;
-            if more == 0 && chunks {
+            if more == 0 && matches!(head.body, Extent::UntilEnd) {
+                drop((link, flight));
                 return send(stream, [b"0\r\n\r\n"]).await;
             }
             if more == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            piece = link.take();
-            if more >= about {
-                about = (2 * about).min(LONG);
+            if more == most {
+                most = (2 * most).min(LONG);
             }
+            coop::consume_budget().await;
         }
     }
 
-    /// Keeps a connection whose answer is whole, before its client has all of it. What is small goes
-    /// behind the head, so that the connection keeps its buffer; gives back what is not.
-    fn keep(&self, slot: &Slot, mut link: Box<Link>, piece: Vec<u8>, out: &mut Vec<u8>) -> Vec<u8> {
-        let piece = if piece.len() <= SMALL {
-            out.extend_from_slice(&piece);
-            link.rest(piece);
-            Vec::new()
+    /// The copy has said all: its connection is kept before the client has all of it. Gives back the
+    /// room if something is in it.
+    fn keep(&self, flight: Flight, mut link: Box<Link>, clean: bool, room: Room) -> Option<Room> {
+        let (rest, room) = if room.text().is_empty() {
+            (None, room)
         } else {
-            link.rest(Vec::new());
-            piece
+            (Some(room), Room::default())
         };
-        slot.keep_link(self.thread.number, link);
-        piece
+        if clean && link.settle(room) {
+            flight.0.keep_link(self.thread.number, link);
+        }
+        // Nor does its slot wait for a client that takes its time.
+        drop(flight);
+        rest
     }
 
     /// Does it while the client is there, which nobody reads from meanwhile. `None` once it has gone.
@@ -237,11 +246,52 @@ impl Client {
     }
 }
 
+/// Sends all of these pieces.
+async fn send<S: Stream, const N: usize>(stream: &mut S, pieces: [&[u8]; N]) -> io::Result<()> {
+    let mut slices = pieces.map(IoSlice::new);
+    let mut rest = slices.as_mut_slice();
+    // Drops those that are empty.
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        let sent = stream.write_vectored(rest).await?;
+        if sent == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        IoSlice::advance_slices(&mut rest, sent);
+    }
+    stream.flush().await
+}
+
+/// Appends what comes before a piece of a body that is no chunk yet, and gives what comes behind a piece.
+fn behind(body: &Extent, passed: usize, ended: bool, out: &mut Vec<u8>) -> &'static [u8] {
+    match body {
+        Extent::UntilEnd if passed > 0 => {
+            // Writing to memory does not fail.
+            let _ = write!(out, "{passed:x}\r\n");
+            b"\r\n"
+        }
+        // Instead of trailers.
+        Extent::Chunked(_) if ended => b"\r\n",
+        _ => b"",
+    }
+}
+
+/// Gives up at the deadline. For what is polled at every pulse, and waits at times.
+async fn by<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if Instant::now() >= deadline => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
 /// What is said to copies, and to the client.
 #[derive(Debug, Default)]
-struct Ask {
+struct Inquiry {
     request: Vec<u8>,
-    asked: Asked,
+    to_head: bool,
     is_idempotent: bool,
     /// Nothing had to be waited for since the last answer.
     is_hasty: bool,
@@ -249,7 +299,7 @@ struct Ask {
     answer: Vec<u8>,
 }
 
-impl Question for Ask {
+impl Question for Inquiry {
     type Link = Link;
     type Answer = Head;
 
@@ -276,30 +326,11 @@ impl Question for Ask {
     async fn ask(&mut self, wanted: &Wanted<'_>, link: &mut Link) -> Result<Head, Failure> {
         self.answer.clear();
         let deadline = Instant::now() + wanted.settings.http.answer_timeout;
-        let answered = by(
-            deadline,
-            link.ask(&self.request, self.asked, &mut self.answer),
-        );
-        answered.await.unwrap_or(Err(Failure::Silent))
+        let answered = link.ask(&self.request, self.to_head, &mut self.answer);
+        by(deadline, answered).await.unwrap_or(Err(Failure::Silent))
     }
 
     fn status(answer: &Head) -> u16 {
         answer.status
     }
-}
-
-/// Sends all of these pieces.
-async fn send<S: Stream, const N: usize>(stream: &mut S, pieces: [&[u8]; N]) -> io::Result<()> {
-    let mut slices = pieces.map(IoSlice::new);
-    let mut rest = slices.as_mut_slice();
-    // Drops those that are empty.
-    IoSlice::advance_slices(&mut rest, 0);
-    while !rest.is_empty() {
-        let sent = stream.write_vectored(rest).await?;
-        if sent == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        IoSlice::advance_slices(&mut rest, sent);
-    }
-    stream.flush().await
 }

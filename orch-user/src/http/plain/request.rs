@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 
 use httparse::{Header, ParserConfig, Status};
+use hyper::Method;
 
 use super::{
     super::{
@@ -11,7 +12,6 @@ use super::{
         route::Route,
         service::Settings,
     },
-    answer::Asked,
     field::{Field, line},
 };
 
@@ -20,6 +20,10 @@ const LINES: usize = 64;
 
 /// A request that is all head, and asks for nothing that a proxy has to understand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is something that a request says or does not say"
+)]
 pub(super) struct Request {
     /// Bytes of it.
     pub(super) size: usize,
@@ -27,8 +31,10 @@ pub(super) struct Request {
     pub(super) is_idempotent: bool,
     /// It counts.
     pub(super) counted: bool,
-    /// What its answer depends on.
-    pub(super) asked: Asked,
+    /// Its answer has no body, whatever its head says.
+    pub(super) is_head: bool,
+    /// The client wants the connection to end behind the answer.
+    pub(super) closes: bool,
 }
 
 /// Reads the first request of these bytes, and writes its head as a copy gets it. `None` where it is
@@ -51,7 +57,13 @@ pub(super) fn translate(
     if head.version != Some(1) || size > http.max_header || head.headers.len() > http.max_headers {
         return None;
     }
-    let (method, target) = (head.method?, head.path?);
+    let (method, target) = (
+        Method::from_bytes(head.method?.as_bytes()).ok()?,
+        head.path?,
+    );
+    if method == Method::CONNECT {
+        return None;
+    }
     let Route::Forward { counted } = settings.rules.route(path(target)?) else {
         return None;
     };
@@ -62,22 +74,17 @@ pub(super) fn translate(
         return None;
     }
     out.clear();
-    out.extend_from_slice(method.as_bytes());
+    out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let closes = fields(head.headers, asker, out)?;
     Some(Request {
         size,
-        is_idempotent: matches!(
-            method,
-            "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
-        ),
+        is_idempotent: method.is_idempotent(),
         counted,
-        asked: Asked {
-            is_head: method == "HEAD",
-            closes,
-        },
+        is_head: method == Method::HEAD,
+        closes,
     })
 }
 
@@ -168,7 +175,8 @@ mod tests {
                 size: head.len(),
                 is_idempotent: true,
                 counted: true,
-                asked: Asked::default(),
+                is_head: false,
+                closes: false,
             }
         );
         assert_eq!(
@@ -183,7 +191,7 @@ mod tests {
     fn what_follows_from_method_path_and_connection() {
         let (request, _) =
             read("HEAD /api/_health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-        assert!(request.asked.is_head && request.asked.closes && !request.counted);
+        assert!(request.is_head && request.closes && !request.counted);
         let (request, out) =
             read("POST /api/ HTTP/1.1\r\nhost: a\r\nContent-Length: 0\r\n\r\n").unwrap();
         assert!(!request.is_idempotent && request.counted);
@@ -244,6 +252,7 @@ mod tests {
             ),
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
             "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+            "CONNECT /api/ HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
         ] {
             assert_eq!(read(&head), None, "{head:.200}");
         }
