@@ -4,15 +4,14 @@
 
 use std::{
     io::{self, IoSlice, Read, Write},
-    mem,
-    net::{self, Shutdown},
+    mem, net,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use rustix::{
     io::Errno,
-    net::{RecvFlags, recv, sockopt::socket_error},
+    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt::socket_error},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -102,6 +101,24 @@ impl Socket {
         read.map(|(_, read)| read)
     }
 
+    /// What the other side gets once more follows, or the end. It is done at once, or not at all.
+    fn hold(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        let flags = SendFlags::MORE | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match self {
+            Self::Bare(stream) => send(stream, bytes, flags),
+            Self::Watched(stream) => send(stream, bytes, flags),
+            Self::Lost => Err(Errno::NOTCONN),
+        }
+    }
+
+    fn end(&self) -> Result<(), Errno> {
+        match self {
+            Self::Bare(stream) => shutdown(stream, Shutdown::Write),
+            Self::Watched(stream) => shutdown(stream, Shutdown::Write),
+            Self::Lost => Err(Errno::NOTCONN),
+        }
+    }
+
     /// The connection without the runtime.
     pub(super) fn into_std(self) -> io::Result<net::TcpStream> {
         match self {
@@ -148,6 +165,17 @@ impl Stream for Socket {
 
     fn was_reset(&self) -> bool {
         Self::was_reset(self)
+    }
+
+    fn end_with(&self, last: &[u8]) -> usize {
+        let Ok(held) = self.hold(last) else {
+            return 0;
+        };
+        if held == last.len() {
+            // Where it fails, closing the connection does the same.
+            let _ = self.end();
+        }
+        held
     }
 }
 
@@ -211,7 +239,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Bare(stream) => Poll::Ready(stream.shutdown(Shutdown::Write)),
+            Self::Bare(stream) => Poll::Ready(stream.shutdown(net::Shutdown::Write)),
             Self::Watched(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Lost => Poll::Ready(Ok(())),
         }

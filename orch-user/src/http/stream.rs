@@ -20,6 +20,12 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static 
 
     /// Whether the other side has reset the connection; told once.
     fn was_reset(&self) -> bool;
+
+    /// Sends the last bytes of the connection and its end in one packet, where it can do so at once;
+    /// how many of them. The end goes with all of them only.
+    fn end_with(&self, _last: &[u8]) -> usize {
+        0
+    }
 }
 
 impl<S: Stream> Stream for tokio_rustls::server::TlsStream<S> {

@@ -138,7 +138,10 @@ impl Client {
         }
         out.extend_from_slice(b"\r\n");
         let sent = match answered {
-            Ok(answered) => self.deliver(stream, pulse, settings, answered, out).await,
+            Ok(answered) => {
+                let sent = self.deliver(stream, pulse, settings, answered, out, closes);
+                sent.await
+            }
             Err(problem) => {
                 if !request.is_head {
                     problem.write_body(out);
@@ -158,6 +161,7 @@ impl Client {
         settings: &Settings,
         answered: Answered<Inquiry>,
         out: &mut Vec<u8>,
+        closes: bool,
     ) -> io::Result<()> {
         let Answered {
             answer: mut head,
@@ -173,15 +177,20 @@ impl Client {
                 .take(text)
                 .map_err(|_| io::ErrorKind::InvalidData)?;
             let clean = part.used == text.len();
-            let behind = behind(&head.body, part.passed, part.ended, out);
+            let mut behind = behind(&head.body, part.passed, part.ended, out);
             if out.len() + part.passed <= SMALL {
                 out.extend_from_slice(text.get(..part.passed).unwrap_or_default());
+                out.extend_from_slice(std::mem::take(&mut behind));
                 room.clear();
             }
             if part.ended {
                 let rest = self.keep(flight, link, head.keeps && clean, room);
                 let text = rest.as_ref().map_or(&[][..], Room::text);
                 let text = text.get(..part.passed).unwrap_or_default();
+                if closes && text.is_empty() && behind.is_empty() {
+                    let sent = stream.end_with(out);
+                    return send(stream, [out.get(sent..).unwrap_or_default()]).await;
+                }
                 return send(stream, [out, text, behind]).await;
             }
             let text = room.text().get(..part.passed).unwrap_or_default();
