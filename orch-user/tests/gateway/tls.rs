@@ -11,7 +11,10 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Request, StatusCode, body::Bytes, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use orch::config::{Listen, TlsConfig};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
@@ -103,6 +106,67 @@ fn requests_of_http2_come_round_robin() {
     assert_eq!(gate.counts(), (6, 0));
 }
 
+/// Has the gateway listen for TLS, with this certificate and key.
+fn listen(gate: &mut Gate, certificate: &Path, key: &Path) -> SocketAddr {
+    let port = free_port();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    gate.service().http.tls = Some(TlsConfig {
+        listen: Listen {
+            address: Some(address.ip()),
+            port,
+        },
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+    });
+    gate.only(&[0, 1, 2]);
+    address
+}
+
+/// Requests with and without a body, on one connection that is silent in between for longer than the
+/// gateway keeps what it needs to serve it, up to a proper end.
+#[test]
+fn requests_of_http1_pass_over_tls() {
+    let copies = ["A", "B", "C"].map(Copy::start);
+    let mut gate = Gate::open("", &copies.each_ref());
+    let address = listen(&mut gate, &here("one.pem"), &here("one.key"));
+    within(async {
+        let mut stream = greet(address, "one.pem", b"http/1.1").await.unwrap();
+        for (request, body) in [
+            (
+                "GET /api/head HTTP/1.1\r\nHost: t\r\n\r\n",
+                "via: 1.1 orch\n",
+            ),
+            (
+                "GET /api/head HTTP/1.1\r\nHost: t\r\n\r\n",
+                "via: 1.1 orch\n",
+            ),
+            (
+                "POST /api/upload HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nhi",
+                "\r\n2",
+            ),
+            (
+                "GET /api/bytes/300000 HTTP/1.1\r\nHost: t\r\n\r\n",
+                "xxx\r\n0\r\n\r\n",
+            ),
+        ] {
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            while !String::from_utf8_lossy(&answer).contains(body) {
+                assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "{request}");
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        }
+        let last = b"GET /api/who HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+        stream.write_all(last).await.unwrap();
+        let mut rest = String::new();
+        // An end without a word would be an error.
+        stream.read_to_string(&mut rest).await.unwrap();
+        assert!(rest.contains("Connection: close\r\n"), "{rest}");
+    });
+    assert_eq!(gate.counts(), (5, 0));
+}
+
 #[test]
 fn a_certificate_is_read_again_when_it_changes() {
     let copies = ["A", "B", "C"].map(Copy::start);
@@ -113,17 +177,7 @@ fn a_certificate_is_read_again_when_it_changes() {
         fs::copy(here(&format!("{name}.pem")), &certificate).unwrap();
     };
     put("one");
-    let port = free_port();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    gate.service().http.tls = Some(TlsConfig {
-        listen: Listen {
-            address: Some(address.ip()),
-            port,
-        },
-        certificate: certificate.clone(),
-        key: key.clone(),
-    });
-    gate.only(&[0, 1, 2]);
+    let address = listen(&mut gate, &certificate, &key);
     let answers = within(async {
         let stream = greet(address, "one.pem", b"h2").await.unwrap();
         ask_h2(stream, 6).await

@@ -171,10 +171,10 @@ impl Told {
             }
         }
         told.dated &= !(told.names && is_listed(headers, "date"));
-        told.stays &= !told.closes;
         // Of two ways to say where the body ends, the other one holds; whoever says both may have
         // been led to it, so nothing more is asked by this connection.
         told.closes |= told.chunked && told.length.is_some();
+        told.stays &= !told.closes;
         told
     }
 

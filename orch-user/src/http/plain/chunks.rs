@@ -12,7 +12,8 @@ const TRAILERS: usize = 64 << 10;
 enum At {
     /// In the digits of a size.
     Size,
-    /// Behind them.
+    /// Behind them, where some leave room.
+    Space,
     Extension,
     SizeLf,
     /// So many bytes of a chunk are to come.
@@ -101,8 +102,11 @@ impl Chunks {
                 }
             }
             (At::Size, b'\r') if self.line > 1 => Ok(At::SizeLf),
-            (At::Size, b';' | b' ' | b'\t') if self.line > 1 => Ok(At::Extension),
-            (At::Extension, b'\r') => Ok(At::SizeLf),
+            (At::Size, b';') if self.line > 1 => Ok(At::Extension),
+            (At::Size, b' ' | b'\t') if self.line > 1 => Ok(At::Space),
+            (At::Space, b' ' | b'\t') if self.line < LINE => Ok(At::Space),
+            (At::Space, b';') => Ok(At::Extension),
+            (At::Space | At::Extension, b'\r') => Ok(At::SizeLf),
             (At::Extension, _) if is_text(byte) && self.line < LINE => Ok(At::Extension),
             (At::SizeLf, b'\n') => Ok(self.data()),
             (At::DataCr, b'\r') => Ok(At::DataLf),
@@ -212,6 +216,8 @@ mod tests {
             "1;\0\r\n",
             "0\r\nA: \x01\r\n",
             ";\r\n",
+            "5 6\r\n",
+            "5 \n",
         ] {
             check(bad, "", Err(Garbled));
         }

@@ -109,10 +109,10 @@ impl Link {
         if room.size() <= KEPT {
             self.room = room;
         }
-        // Of a long answer the rest came by TCP, and what is behind it there would come up within
-        // another answer, and none of the kernel's events tells of it.
-        let spilled =
-            self.tap.way() == Way::Relay && self.tap.line().heard() > relay::MOST as usize;
+        // Of a long answer, or one of many pieces, the rest came by TCP, and what is behind it there
+        // would come up within another answer, and none of the kernel's events tells of it.
+        let least = (relay::MOST / relay::PIECE) as usize;
+        let spilled = self.tap.way() == Way::Relay && self.tap.line().heard() >= least;
         self.tap.line().begin();
         self.used_at = Instant::now();
         !spilled || self.tap.is_silent()

@@ -302,7 +302,8 @@ struct Inquiry {
     request: Vec<u8>,
     to_head: bool,
     is_idempotent: bool,
-    /// Nothing had to be waited for since the last answer.
+    /// Nothing had to be waited for since the client's last answer. What another client's connection
+    /// left behind in this very turn is not found: the runtime is believed there.
     is_hasty: bool,
     /// What the client gets before the body.
     answer: Vec<u8>,
