@@ -41,14 +41,18 @@ pub struct Browser {
     driver: Child,
     port: u16,
     session: String,
-    profile: TempDir,
+    files: TempDir,
 }
 
 impl Browser {
     /// Starts driver and browser, with an empty profile.
     pub fn open() -> Self {
+        // Some of its files it leaves where temporary ones go, and some at home.
+        let files = tempfile::tempdir().unwrap();
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
+            .env("TMPDIR", files.path())
+            .env("XDG_CONFIG_HOME", files.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -68,9 +72,9 @@ impl Browser {
             driver,
             port,
             session: String::new(),
-            profile: tempfile::tempdir().unwrap(),
+            files,
         };
-        let profile = format!("--user-data-dir={}", browser.profile.path().display());
+        let profile = format!("--user-data-dir={}/profile", browser.files.path().display());
         let arguments: Vec<_> = ARGUMENTS.into_iter().chain([profile.as_str()]).collect();
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "goog:chromeOptions": { "args": arguments },
@@ -199,7 +203,7 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         // The driver's end does not end the browser: those of this profile are ours.
-        let profile = self.profile.path().display().to_string();
+        let profile = self.files.path().display().to_string();
         let _ = self.driver.kill();
         let _ = self.driver.wait();
         let pids = fs::read_dir("/proc").into_iter().flatten().flatten();

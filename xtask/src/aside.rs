@@ -11,6 +11,7 @@ use crate::{build, error::Error, paths, rung::Rung, shell};
 
 /// A rung in a process of its own.
 pub(crate) struct Aside {
+    pub(crate) rung: Rung,
     child: Child,
     /// What it says, for later: two that talk at once are understood by nobody.
     said: PathBuf,
@@ -27,15 +28,20 @@ impl Aside {
         };
         let log = File::create(&said).map_err(at)?;
         let errors = log.try_clone().map_err(at)?;
-        let mut rung = shell::cargo("xtask");
-        rung.args(["test", name]);
-        let child = shell::yielding(&rung).stdout(log).stderr(errors).spawn();
+        let mut test = shell::cargo("xtask");
+        test.args(["test", name]);
+        let child = shell::yielding(&test).stdout(log).stderr(errors).spawn();
         let child = child.map_err(|source| Error::Start {
             program: "nice".to_owned(),
             source,
         })?;
         let begin = Instant::now();
-        Ok(Self { child, said, begin })
+        Ok(Self {
+            rung,
+            child,
+            said,
+            begin,
+        })
     }
 
     /// Waits for its end and shows what it said; whether it passed, and how long it took.

@@ -1,10 +1,10 @@
 //! The ladder of tests.
 
-use std::process::Command;
+use std::{env, path::PathBuf, process::Command};
 
 use clap::ValueEnum;
 
-use crate::{axe, docker, error::Error, host, host::Need, paths, shell, vm};
+use crate::{axe, docker, error::Error, host, host::Need, paths, schemathesis, shell, vm};
 
 /// A rung: each needs more of the host than the one before.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -21,6 +21,8 @@ pub(crate) enum Rung {
     Scenario,
     /// The status page in a headless browser.
     Browser,
+    /// The API, asked for five minutes what its description allows and what it does not.
+    Api,
     /// Other kernels, in virtual machines.
     Vm,
 }
@@ -42,6 +44,7 @@ impl Rung {
             Self::Docker => "docker",
             Self::Scenario => "scenario",
             Self::Browser => "browser",
+            Self::Api => "api",
             Self::Vm => "vm",
         }
     }
@@ -50,8 +53,13 @@ impl Rung {
     pub(crate) fn runs_programs(self) -> bool {
         matches!(
             self,
-            Self::Netns | Self::Docker | Self::Scenario | Self::Browser | Self::Vm
+            Self::Netns | Self::Docker | Self::Scenario | Self::Browser | Self::Api | Self::Vm
         )
+    }
+
+    /// Whether it takes minutes in which it can run beside others.
+    pub(crate) fn is_long(self) -> bool {
+        matches!(self, Self::Api | Self::Vm)
     }
 
     fn needs(self) -> &'static [Need] {
@@ -62,6 +70,7 @@ impl Rung {
             Self::Netns | Self::Scenario => &[Root, Bpf, Cgroup2, Namespaces],
             Self::Docker => &[Root, Bpf, Cgroup2, Namespaces, Docker],
             Self::Browser => &[Root, Bpf, Cgroup2, Browser],
+            Self::Api => &[Root, Bpf, Cgroup2],
         }
     }
 
@@ -75,6 +84,7 @@ impl Rung {
             Self::Docker => &["docker", "docker_dataplane", "docker_runtime"],
             Self::Scenario => &["scenario"],
             Self::Browser => &["browser"],
+            Self::Api => &["api"],
         };
         let tests = paths::root().join("tests/tests");
         // As Cargo finds them: a file, or a directory with its `main.rs`.
@@ -95,10 +105,14 @@ impl Rung {
         }
         let needs = self.needs().iter();
         let missing = needs.map(|need| need.missing()).find(Option::is_some);
-        missing.flatten().map(String::from).or_else(|| {
-            let axe = (self == Self::Browser).then(axe::script);
-            axe.and_then(Result::err)
-                .map(|error| format!("cannot get axe-core: {error}"))
+        let missing = missing.flatten().map(String::from);
+        missing.or_else(|| match self {
+            Self::Api if !is_wanted(named) => {
+                Some("takes minutes: `cargo xtask test api`".to_owned())
+            }
+            Self::Api => cannot_get("schemathesis", schemathesis::program()),
+            Self::Browser => cannot_get("axe-core", axe::script()),
+            _ => None,
         })
     }
 
@@ -106,6 +120,9 @@ impl Rung {
     pub(crate) fn run(self, real_time: bool) -> Result<(), Error> {
         if self == Self::Vm {
             return vm::run(&self.files());
+        }
+        if self == Self::Api {
+            return schemathesis::run();
         }
         let mut cargo = shell::cargo("test");
         if self == Self::Unit {
@@ -138,10 +155,19 @@ impl Rung {
     }
 }
 
+/// Whether a rung that takes minutes is to run: where it is named, and where none is left out.
+pub(crate) fn is_wanted(named: bool) -> bool {
+    named || env::var("CI").is_ok_and(|value| value == "true")
+}
+
+fn cannot_get(tool: &str, got: Result<PathBuf, Error>) -> Option<String> {
+    got.err().map(|error| format!("cannot get {tool}: {error}"))
+}
+
 /// Has the test programs, but not Cargo, run by root.
 pub(crate) fn as_root(cargo: &mut Command) {
     if !host::is_root() {
-        let runner = "sudo --preserve-env=ORCH_BIN,ACTS_BIN,CNA_BIN,ORCH_REAL_TIME,ORCH_SCREENSHOTS,AXE_SCRIPT,CI";
+        let runner = "sudo --preserve-env=ORCH_BIN,ACTS_BIN,CNA_BIN,ORCH_REAL_TIME,ORCH_SCREENSHOTS,ORCH_SCHEMATHESIS,ORCH_SCHEMATHESIS_SECONDS,AXE_SCRIPT,CI";
         cargo.args([
             "--config",
             &format!("target.'cfg(all())'.runner = {runner:?}"),

@@ -47,21 +47,21 @@ pub(crate) fn test(args: &Args) -> Result<(), Error> {
     Err(Error::Rungs(failed.join(", ")))
 }
 
-/// All rungs, one after the other but for the emulated machines: they compute for as long as the rungs
-/// with real programs wait.
+/// All rungs, one after the other but for the long ones: they compute for as long as the rungs with
+/// real programs wait.
 fn ladder(real_time: bool) -> Vec<Row> {
     let mut ahead = Some(Ahead::start());
-    let mut machines = None;
+    let mut beside = Vec::new();
     let mut rows = Vec::new();
     for &rung in Rung::value_variants() {
         if rung.runs_programs()
             && let Some(ahead) = ahead.take()
         {
             ahead.end();
-            machines = start_machines();
+            beside = start_long();
         }
-        let row = match machines.take_if(|_| rung == Rung::Vm) {
-            Some(machines) => Row::of_aside(rung, machines),
+        let row = match beside.pop_if(|aside: &mut Aside| aside.rung == rung) {
+            Some(aside) => Row::of_aside(aside),
             None => Row::of(rung, false, real_time),
         };
         rows.push(row);
@@ -69,13 +69,16 @@ fn ladder(real_time: bool) -> Vec<Row> {
     rows
 }
 
-/// Nothing where they cannot run, or cannot run beside others: their rung tells in its turn.
-fn start_machines() -> Option<Aside> {
-    if Rung::Vm.obstacle(false).is_some() {
-        return None;
+/// Those that can run beside others, the first of the ladder last. Of the rest their turn tells.
+fn start_long() -> Vec<Aside> {
+    let rungs = Rung::value_variants().iter().copied().rev();
+    let able = rungs.filter(|rung| rung.is_long() && rung.obstacle(false).is_none());
+    let able: Vec<_> = able.collect();
+    // What is to be compiled would keep them, who yield to it, from their own work.
+    if able.is_empty() || build::tests().is_err() {
+        return Vec::new();
     }
-    // What is to be compiled would keep the machines, which yield to it, from their own work.
-    build::tests().and_then(|()| Aside::start(Rung::Vm)).ok()
+    able.into_iter().flat_map(Aside::start).collect()
 }
 
 fn climb(rung: Rung, named: bool, real_time: bool) -> Outcome {
@@ -105,7 +108,7 @@ fn prepare(rung: Rung) -> Result<(), Error> {
     if rung == Rung::Netns {
         build::example("cna")?;
     }
-    if rung != Rung::Vm && docker::answers() {
+    if !rung.is_long() && docker::answers() {
         build::acts_image()?;
     }
     Ok(())
@@ -123,7 +126,8 @@ impl Row {
         }
     }
 
-    fn of_aside(rung: Rung, aside: Aside) -> Self {
+    fn of_aside(aside: Aside) -> Self {
+        let rung = aside.rung;
         eprintln!("==> {}, beside the others", rung.name());
         let (passed, time) = aside.end();
         let outcome = if passed {

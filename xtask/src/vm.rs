@@ -1,8 +1,8 @@
 //! The rung of other kernels: `tests/vm/run` boots them, and runs test programs in each.
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
-use crate::{error::Error, paths, shell};
+use crate::{error::Error, paths, rung, shell};
 
 /// Programs without which no machine can be made, and Debian's packages of them.
 const TOOLS: [(&str, &str); 9] = [
@@ -19,7 +19,7 @@ const TOOLS: [(&str, &str); 9] = [
 
 /// Why no machine can be made here, or nothing. Fetches the kernels if they are not there yet.
 pub(crate) fn obstacle(named: bool) -> Option<String> {
-    if !named && !env::var("CI").is_ok_and(|value| value == "true") {
+    if !rung::is_wanted(named) {
         return Some("takes minutes: `cargo xtask test vm`".to_owned());
     }
     if !cfg!(target_arch = "x86_64") {
