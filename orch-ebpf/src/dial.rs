@@ -10,7 +10,7 @@ use orch_common::{
     flow::{Counting, Flow, FlowState, Socket, mark},
 };
 
-use crate::{flow, maps, tally};
+use crate::{create, maps, tally};
 
 /// A socket is about to send its SYN: now it has an address and a port. Where it is in a container,
 /// its packets no longer say whose they are when they leave the bridge.
@@ -98,7 +98,7 @@ fn note(socket: &Socket) {
         address: its.address,
         // The SYN says what it is.
         client_next: 0,
-        ..flow::begin(its.slot_key(), 0)
+        ..create::begin(its.slot_key(), 0)
     };
     let _ = maps::insert_flow(&key, &flow);
 }

@@ -10,7 +10,7 @@ use orch_common::{
 
 use crate::{
     backend::Pick,
-    ends, flow, half,
+    create, ends, flow, half,
     header::Miss,
     maps,
     packet::{self, ETHERNET, Located},
@@ -168,7 +168,7 @@ extern "C" fn orch_past(key: *const FlowKey, slot: u32, seq: u32) -> i32 {
     let flow = Flow {
         generation: maps::generation(slot),
         backend_port: key.local_port,
-        ..flow::begin(slot, seq)
+        ..create::begin(slot, seq)
     };
     i32::from(maps::insert_flow(&key, &flow).is_err())
 }

@@ -6,7 +6,7 @@ use orch_common::{
     flow::{FlowKey, FlowState},
 };
 
-use crate::{atomic, flow, live, maps, verdict::count};
+use crate::{atomic, create, live, maps, verdict::count};
 
 /// Gives a flow that begins a place among the half-open ones. Whose place it was is forgotten, unless
 /// its handshake has been completed since. Gives the flow's ticket, or 0 for none. Checked once by
@@ -44,6 +44,6 @@ fn forget(key: &FlowKey, ticket: u32) {
         return;
     }
     live::discount(flow);
-    flow::forget(key, flow);
+    create::forget(key, flow);
     count(Reason::Evicted);
 }

@@ -17,8 +17,10 @@
 
 mod atomic;
 mod backend;
+mod call;
 mod choice;
 mod compare;
+mod create;
 mod dial;
 mod direct;
 mod ends;
@@ -31,15 +33,18 @@ mod hold;
 mod icmp;
 mod inject;
 mod inside;
+mod join;
 mod live;
 mod local;
 mod maps;
 mod opaque;
+mod open;
 mod outside;
 mod packet;
 mod pulse;
 mod quote;
 mod reach;
+mod rebuild;
 mod redirect;
 mod relay;
 mod replay;
@@ -58,6 +63,7 @@ mod tally;
 mod turn;
 mod upkeep;
 mod verdict;
+mod whole;
 
 use aya_ebpf::{
     macros::{
@@ -147,7 +153,7 @@ pub fn orch_dial(ctx: SockOpsContext) -> u32 {
 /// Something happens to a TCP socket of this host or of a container, while there is a gateway.
 #[sock_ops]
 pub fn orch_join(ctx: SockOpsContext) -> u32 {
-    relay::changed(ctx.ops);
+    join::changed(ctx.ops);
     PROCEED as u32
 }
 

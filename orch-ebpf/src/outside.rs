@@ -3,15 +3,13 @@
 use aya_ebpf::programs::TcContext;
 use orch_common::{
     counter::{Failure, Reason},
-    flow::{Counting, Flags, Flow, FlowKey, FlowState, Side},
+    flow::{Flags, Flow, FlowKey, FlowState, Side},
     service::PortClass,
     slot::SlotKey,
 };
 
 use crate::{
-    backend,
-    choice::{self, Among},
-    direct, exchange, flow, hold, icmp, live, maps,
+    backend, direct, exchange, flow, icmp, live, maps, open,
     packet::{self, ETHERNET, Located},
     redirect, rewrite,
     segment::Segment,
@@ -57,7 +55,7 @@ fn balance(located: &Located, slot: Option<SlotKey>) -> Verdict {
     };
     let outcome = match judge(known, &segment) {
         Step::Go(flow, reason, closes) => Ok((flow, reason, closes)),
-        Step::Open(reason) => open(located, &key, slot, &segment, reason),
+        Step::Open(reason) => open::connection(located, &key, slot, &segment, reason),
         Step::Leave(reason) => return Verdict::Pass(reason),
         Step::Unknown => return unhandled(&key, Reason::NoFlow),
     };
@@ -147,63 +145,5 @@ fn unhandled(key: &FlowKey, reason: Reason) -> Verdict {
     match service::listening(&key.local, key.local_port, false) {
         Some(_) => Verdict::Pass(reason),
         None => Verdict::Untouched,
-    }
-}
-
-/// A new connection.
-#[inline(always)]
-fn open(
-    located: &Located,
-    key: &FlowKey,
-    slot: Option<SlotKey>,
-    segment: &Segment,
-    reason: Reason,
-) -> Result<(&'static mut Flow, Reason, bool), Verdict> {
-    let found = match slot {
-        Some(slot) if maps::is_local(&key.local) => Some((
-            u32::from(slot.service),
-            Among::Only(slot.slot),
-            Counting::None,
-        )),
-        Some(_) => None,
-        None => service::listening(&key.local, key.local_port, false).and_then(|index| {
-            let counting = maps::service(index)?.counting;
-            Some((index, Among::All, counting))
-        }),
-    };
-    let Some((service, among, counting)) = found else {
-        return Err(Verdict::Untouched);
-    };
-    let picked = choice::choose(located.skb, key, service, among);
-    match picked.and_then(|pick| flow::create(located, key, &pick, counting, segment)) {
-        Ok(flow) => Ok((flow, reason, false)),
-        Err(why @ (Reason::NoBackend | Reason::NoFamily | Reason::PassedBy)) => {
-            // A flow of an earlier connection must not catch what follows.
-            maps::remove_flow(key);
-            Err(without_backend(located, key, service, slot, segment, why))
-        }
-        Err(why) => Err(Verdict::Drop(why)),
-    }
-}
-
-/// A SYN that nobody takes: it waits, or the host answers it.
-#[inline(always)]
-fn without_backend(
-    located: &Located,
-    key: &FlowKey,
-    service: u32,
-    slot: Option<SlotKey>,
-    segment: &Segment,
-    why: Reason,
-) -> Verdict {
-    let held = match (slot, why) {
-        (None, Reason::NoBackend | Reason::PassedBy) => hold::park(located, key, service, segment),
-        _ => None,
-    };
-    match (held, why) {
-        (Some(reason), _) => Verdict::Drop(reason),
-        // The backend's interface is gone, and so will be the backend.
-        (None, Reason::PassedBy) => Verdict::Drop(why),
-        (None, _) => Verdict::Pass(why),
     }
 }

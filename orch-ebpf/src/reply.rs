@@ -10,7 +10,7 @@ use orch_common::{
 };
 
 use crate::{
-    backend, exchange, flow, inside, live, maps,
+    backend, create, exchange, flow, inside, live, maps,
     packet::{self, ETHERNET, Located},
     redirect, rescue, retake, rewrite,
     segment::Segment,
@@ -95,7 +95,7 @@ fn answer<const DIRECT: bool>(
 ) -> Verdict {
     if !flow::owns_reply(flow, segment) {
         if matches!(flow.state, FlowState::Closed) {
-            flow::forget(key, flow);
+            create::forget(key, flow);
         }
         return Verdict::Pass(Reason::Stale);
     }

@@ -11,7 +11,7 @@ use orch_common::{
 };
 
 use crate::{
-    backend, flow,
+    backend, create,
     hold::{listener, terms},
     live, maps,
 };
@@ -24,7 +24,7 @@ pub fn take_back(key: &FlowKey, flow: &mut Flow) -> bool {
         return false;
     }
     live::discount(flow);
-    flow::forget(key, flow);
+    create::forget(key, flow);
     true
 }
 

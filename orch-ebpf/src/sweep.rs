@@ -8,7 +8,7 @@ use orch_common::{
     flow::{Census, Flow, FlowKey, FlowState, mark},
 };
 
-use crate::{backend, flow, live, maps, tally, verdict::count};
+use crate::{backend, create, live, maps, tally, verdict::count};
 
 /// What a sweep carries from flow to flow.
 #[repr(C)]
@@ -52,7 +52,7 @@ extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &m
         count(Reason::Expired);
         live::discount(flow);
     }
-    flow::forget(key, flow);
+    create::forget(key, flow);
     0
 }
 
