@@ -25,6 +25,9 @@ pub const SOME: u32 = WHOLE / 4;
 pub const HALF: u32 = WHOLE / 2;
 /// How often limits are doubled at the most, after false alarms.
 pub const MOST_PATIENCE: u32 = 6;
+/// How often that of unanswered requests is: a listener's queue may have room for no more than 128
+/// (listen(2)), and behind a full one nobody asks any more.
+pub const MOST_ROWS: u32 = 2;
 /// So long after the last false alarm it is forgotten.
 pub const FORGIVEN_NS: u64 = 60_000_000_000;
 /// Peers are looked at no more often than this.
@@ -141,7 +144,12 @@ impl Pulse {
     #[inline(always)]
     pub const fn may_be_silent(&self, now: u64) -> bool {
         let doublings = self.doublings(now);
-        self.unanswered > UNANSWERED << doublings && self.is_overdue(now, self.usual_ns, doublings)
+        let rows = if doublings < MOST_ROWS {
+            doublings
+        } else {
+            MOST_ROWS
+        };
+        self.unanswered > UNANSWERED << rows && self.is_overdue(now, self.usual_ns, doublings)
     }
 
     #[inline(always)]

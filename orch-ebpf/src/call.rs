@@ -9,7 +9,7 @@ use orch_common::{
     service::{Netns, NetnsKind},
 };
 
-use crate::{backend::Pick, hold, live, maps, storage};
+use crate::{backend::Pick, compare, hold, live, maps, storage};
 
 /// The loopback interface of every namespace.
 const LOOPBACK: u32 = 1;
@@ -137,6 +137,7 @@ impl<const V6: bool> Call<'_, V6> {
         if let Some(slot) = maps::slot(&pick.key) {
             live::admit_local(slot);
         }
+        compare::given(&socket.flow);
         if direct {
             socket.flow.address = address;
             storage::set_address::<V6>(self.ctx.sock_addr, &address);

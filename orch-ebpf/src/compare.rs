@@ -6,18 +6,57 @@ use orch_common::{
     event::EventKind,
     flow::Flow,
     layout::{RING_TURNS, SLOTS_PER_SERVICE},
-    pulse::{Peers, Pulse},
+    pulse::{Peers, Pulse, UNANSWERED},
     service::Ring,
     slot::SlotKey,
 };
 
-use crate::{backend, maps, pulse::is_compared, turn, verdict::count};
+use crate::{
+    backend, maps,
+    pulse::{is_compared, is_due},
+    turn,
+    verdict::count,
+};
 
 /// Compares the slot of a flow with its peers.
 #[inline(always)]
 pub fn look(flow: &Flow, kind: EventKind) {
-    let slot = u32::from(flow.service) << 16 | u32::from(flow.slot);
-    orch_compare(slot, flow.generation, kind as u32);
+    orch_compare(number(flow), flow.generation, kind as u32);
+}
+
+/// A new connection goes to a slot: one that owes many answers is compared with its peers. Behind a
+/// listener whose queue is full SYNs vanish, and no request comes any more that would have that done.
+#[inline(always)]
+pub fn given(flow: &Flow) {
+    orch_given(number(flow), flow.generation);
+}
+
+/// The service is in the upper half.
+#[inline(always)]
+const fn number(flow: &Flow) -> u32 {
+    (flow.service as u32) << 16 | flow.slot as u32
+}
+
+/// See [`given`]. Checked once by itself (`choice`), and always 0.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn orch_given(slot: u32, generation: u32) -> i32 {
+    let key = SlotKey {
+        service: (slot >> 16) as u16,
+        slot: slot as u16,
+    };
+    let Some(pulse) = maps::pulse(key) else {
+        return 0;
+    };
+    if pulse.unanswered <= UNANSWERED {
+        return 0;
+    }
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if pulse.may_be_silent(now) && is_due(pulse, now) {
+        orch_compare(slot, generation, EventKind::Silent as u32);
+    }
+    0
 }
 
 /// Passes a slot by if it is much worse than its peers. The service is in the upper half of `slot`.

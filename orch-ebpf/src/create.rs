@@ -8,7 +8,9 @@ use orch_common::{
     slot::SlotKey,
 };
 
-use crate::{backend::Pick, half, live, maps, packet::Located, redirect, segment::Segment, syn};
+use crate::{
+    backend::Pick, compare, half, live, maps, packet::Located, redirect, segment::Segment, syn,
+};
 
 /// Gives a new connection to a slot, and stores its flow.
 #[inline(always)]
@@ -27,6 +29,7 @@ pub fn create(
     let ticket = half::orch_queue(key) as u32;
     let flow = maps::flow(key).ok_or(Reason::TableFull)?;
     flow.ticket = ticket;
+    compare::given(flow);
     if flow.is_direct() {
         if orch_bind(key) != 0 {
             live::discount(flow);

@@ -58,7 +58,7 @@ pub fn answered(flow: &mut Flow, error: bool, at: (u64, u64)) -> bool {
 
 /// Whether it may be compared again.
 #[inline(always)]
-const fn is_due(pulse: &Pulse, now: u64) -> bool {
+pub const fn is_due(pulse: &Pulse, now: u64) -> bool {
     pulse.why == 0 && now.wrapping_sub(pulse.looked_ns) >= PAUSE_NS
 }
 

@@ -233,7 +233,7 @@ fn false_alarms_double_the_limits_for_a_minute() {
         assert!(!pulse.may_be_failing(now), "{doublings}");
         pulse.errors = limit;
         assert!(pulse.may_be_failing(now), "{doublings}");
-        let many = UNANSWERED << doublings.min(MOST_PATIENCE);
+        let many = UNANSWERED << doublings.min(MOST_ROWS);
         pulse.unanswered = many;
         pulse.asked_ns = 0;
         assert!(!pulse.may_be_silent(now), "{doublings}");

@@ -26,8 +26,8 @@ impl Clients {
         }
     }
 
-    /// A new connection with a request on it, and the slot that it went to.
-    fn ask(&mut self) -> (Talk, u16) {
+    /// A SYN of a new connection, with its number, and the slot that it went to.
+    fn open(&mut self) -> (Talk, u32, u16) {
         self.next += 1;
         let talk = Talk::new(V4, self.next);
         let isn = u32::from(self.next) << 8;
@@ -35,6 +35,12 @@ impl Clients {
         assert_eq!(trial.verdict, REDIRECT);
         // The last byte of the destination's address.
         let at = u16::from(trial.frame[33] - 2);
+        (talk, isn, at)
+    }
+
+    /// A new connection with a request on it, and the slot that it went to.
+    fn ask(&mut self) -> (Talk, u16) {
+        let (talk, isn, at) = self.open();
         self.world
             .comes("SYN-ACK", &talk, &talk.answers(at, SYN | ACK, 500, isn + 1));
         let request = talk.says(ACK, isn + 1, 501).payload(REQUEST);
@@ -235,6 +241,32 @@ fn never_more_than_a_third_and_never_the_last() {
         let passed_by = clients.passed_by();
         assert_eq!(passed_by.len(), expected, "{slots}: {passed_by:?}");
     }
+}
+
+/// Behind a listener whose queue is full, SYNs vanish: no request comes any more that would have the slot
+/// looked at.
+#[test]
+fn one_that_gets_no_requests_any_more_is_seen_by_its_connections() {
+    let mut clients = Clients::new(3);
+    for _ in 0..30 {
+        clients.once(well);
+    }
+    clients.until_passed_by(|at| Some(if at == 0 { 500 } else { 200 }));
+    let begun = Instant::now();
+    for turn in 0.. {
+        clients.once(|at| (at != 1).then_some(200));
+        if turn > 40 && begun.elapsed() > Duration::from_millis(40) {
+            break;
+        }
+    }
+    let failing = (0, EventKind::Failing);
+    assert_eq!(clients.passed_by(), [failing], "no more than a third");
+    clients.world.direct_slot(0, 1);
+    let begun = Instant::now();
+    while clients.passed_by().is_empty() && begun.elapsed() < LIMIT && clients.next < 20_000 {
+        clients.open();
+    }
+    assert_eq!(clients.passed_by(), [(1, EventKind::Silent)]);
 }
 
 #[test]
