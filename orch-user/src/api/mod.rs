@@ -48,11 +48,14 @@ pub fn router(control: Control, access: Access) -> Router {
     let (guarded, _) = guarded().split_for_parts();
     let (open, _) = open().split_for_parts();
     let guarded = guarded.layer(from_fn_with_state(access, access::check));
-    open.merge(guarded)
-        .route("/", get(page::page))
+    let all = open
+        .merge(guarded)
         .route("/page/style.css", get(page::style))
         .route("/page/app.js", get(page::script))
-        .route("/page/icon.svg", get(page::icon))
+        .route("/page/icon.svg", get(page::icon));
+    // A gateway forwards any path to the service but those below the second place.
+    let both = all.clone().nest("/_orch", all);
+    both.route("/", get(page::page))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES))

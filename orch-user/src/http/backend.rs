@@ -61,7 +61,8 @@ impl Link {
         way: Way,
         limit: Duration,
     ) -> Result<Box<Self>, Failure> {
-        let tap = Tap::connect(to, way, limit, Arc::clone(&tally)).await?;
+        let mut tap = Tap::connect(to, way, limit, Arc::clone(&tally)).await?;
+        tap.insist();
         let line = Arc::clone(tap.line());
         let connected = http1::Builder::new().handshake(TokioIo::new(tap)).await;
         let (sender, connection) = connected.map_err(|_| Failure::Refused)?;

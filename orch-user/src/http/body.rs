@@ -9,11 +9,14 @@ use std::{
 };
 
 use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
     backend::Link,
     guard::Busy,
+    lent::Lent,
+    problem::Problem,
     service::{Flight, locked},
 };
 
@@ -51,6 +54,7 @@ impl Patience {
 pub(super) struct Body {
     kind: Kind,
     busy: Option<Busy>,
+    guest: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -58,6 +62,7 @@ enum Kind {
     Full(Bytes),
     Copy(Box<Answer>),
     Page(Incoming),
+    Lent(Arc<Lent>),
 }
 
 /// The body of a copy's answer, with the connection that it comes by.
@@ -102,6 +107,22 @@ impl Body {
         Kind::Copy(Box::new(answer)).into()
     }
 
+    /// From now on it can be taken away; `None` if it is all there.
+    pub(super) fn lend(&mut self) -> Option<Arc<Lent>> {
+        if matches!(self.kind, Kind::Full(_)) {
+            return None;
+        }
+        let empty = Kind::Full(Bytes::new());
+        let lent = Lent::new(std::mem::replace(&mut self.kind, empty).into());
+        self.kind = Kind::Lent(Arc::clone(&lent));
+        Some(lent)
+    }
+
+    /// Keeps its place among the guests until this body is gone.
+    pub(super) fn admit(&mut self, guest: OwnedSemaphorePermit) {
+        self.guest = Some(guest);
+    }
+
     /// Says that the request is being answered until this body is gone.
     pub(super) fn hold(&mut self, busy: Busy) {
         self.busy = Some(busy);
@@ -110,7 +131,11 @@ impl Body {
 
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
-        Self { kind, busy: None }
+        Self {
+            kind,
+            busy: None,
+            guest: None,
+        }
     }
 }
 
@@ -172,6 +197,7 @@ impl HttpBody for Body {
             Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Kind::Copy(answer) => answer.poll(cx),
             Kind::Page(inner) => Pin::new(inner).poll_frame(cx).map_err(io::Error::other),
+            Kind::Lent(lent) => lent.poll(cx),
         }
     }
 
@@ -180,6 +206,7 @@ impl HttpBody for Body {
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Copy(answer) => answer.inner.is_end_stream(),
             Kind::Page(inner) => inner.is_end_stream(),
+            Kind::Lent(lent) => lent.is_end_stream(),
         }
     }
 
@@ -188,6 +215,7 @@ impl HttpBody for Body {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Copy(answer) => answer.inner.size_hint(),
             Kind::Page(inner) => inner.size_hint(),
+            Kind::Lent(lent) => lent.size_hint(),
         }
     }
 }
@@ -205,6 +233,7 @@ struct Source {
     lately: usize,
     ended: bool,
     slow: bool,
+    broken: bool,
     patience: Patience,
 }
 
@@ -219,6 +248,7 @@ impl Upload {
             lately: 0,
             ended: false,
             slow: false,
+            broken: false,
             patience: Patience::new(limit),
         }))))
     }
@@ -237,9 +267,14 @@ impl Upload {
         self.0.as_ref().is_some_and(|source| !locked(source).ended)
     }
 
-    /// Whether the client was too slow.
-    pub(super) fn is_slow(&self) -> bool {
-        self.0.as_ref().is_some_and(|source| locked(source).slow)
+    /// What its client has done wrong.
+    pub(super) fn fault(&self) -> Option<Problem> {
+        let source = locked(self.0.as_ref()?);
+        match (source.slow, source.broken) {
+            (true, _) => Some(Problem::SlowBody),
+            (_, true) => Some(Problem::Bad("the body of the request is broken")),
+            _ => None,
+        }
     }
 }
 
@@ -267,6 +302,7 @@ impl HttpBody for Upload {
             }
             Poll::Ready(Some(frame)) => {
                 source.pieces += 1;
+                source.broken |= frame.is_err();
                 let data = frame.as_ref().ok().and_then(Frame::data_ref);
                 source.lately += data.map_or(0, Bytes::len);
                 if source.lately >= LEAST {

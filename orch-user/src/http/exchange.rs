@@ -99,8 +99,8 @@ impl Question for Parts {
         }
     }
 
-    fn is_slow(&self) -> bool {
-        self.upload.is_slow()
+    fn fault(&self) -> Option<Problem> {
+        self.upload.fault()
     }
 
     fn is_hasty(&self) -> bool {

@@ -18,6 +18,9 @@ use super::{
     worker::Shared,
 };
 
+/// So many copies may take a request and end without a byte of an answer: it may be what ends them, and
+/// the second time is the one retry of RFC 9110, 9.2.2.
+const LOSERS: u32 = 2;
 /// Where every copy refuses, they are tried again so often.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -64,8 +67,8 @@ pub(super) trait Question {
     /// have begun with it, or to do it twice is the same as once.
     fn may_repeat(&self, failure: Failure) -> bool;
 
-    /// Whether its client was too slow to send it.
-    fn is_slow(&self) -> bool;
+    /// What its client has done wrong while it was sent.
+    fn fault(&self) -> Option<Problem>;
 
     /// Whether it follows an answer so closely that the runtime may not have heard yet what has come
     /// by the connection of that one since.
@@ -96,7 +99,7 @@ pub(super) async fn forward<Q: Question>(
 ) -> Result<Answered<Q>, Problem> {
     let begun = Instant::now();
     let mut tried: Vec<Arc<Slot>> = Vec::new();
-    let mut counted = false;
+    let mut seen = Seen::default();
     // When this attempt began.
     let mut at = begun;
     loop {
@@ -109,7 +112,7 @@ pub(super) async fn forward<Q: Question>(
         if wanted.service.asks(&flight.0, at) {
             wanted.shared.bell.ring();
         }
-        let failure = match attempt(wanted, question, &flight, at, &mut counted).await {
+        let failure = match attempt(wanted, question, &flight, at, &mut seen).await {
             Ok((answer, link)) => {
                 hear(wanted, &flight.0, Q::status(&answer), at, begun);
                 return Ok(Answered {
@@ -120,11 +123,14 @@ pub(super) async fn forward<Q: Question>(
             }
             Err(failure) => failure,
         };
-        if question.is_slow() {
-            return Err(Problem::SlowBody);
+        if let Some(problem) = question.fault() {
+            return Err(problem);
         }
         if failure == Failure::Refused && flight.0.refuses() {
             wanted.shared.bell.ring();
+        }
+        if seen.lost >= LOSERS {
+            return Err(Problem::Closed);
         }
         if !question.may_repeat(failure) {
             return Err(match failure {
@@ -211,9 +217,10 @@ async fn attempt<Q: Question>(
     question: &mut Q,
     flight: &Flight,
     at: Instant,
-    counted: &mut bool,
+    seen: &mut Seen,
 ) -> Result<(Q::Answer, Box<Q::Link>), Failure> {
     let slot = &flight.0;
+    let before = seen.lost;
     // What may be sent only once goes by no connection that has ended in this moment.
     let sure = question.is_hasty() || !question.may_repeat(Failure::Unanswered);
     let way = if slot.direct && question.is_bare() && wanted.shared.relays() {
@@ -222,27 +229,46 @@ async fn attempt<Q: Question>(
         Way::Tcp
     };
     while let Some(mut link) = Q::Link::pool(slot).take(wanted.thread, way) {
-        if !link.is_alive(sure, at) {
+        // One of them has ended: so may have the others.
+        if !link.is_alive(sure || seen.lost > before, at) {
             continue;
         }
-        count(wanted, slot, counted);
+        count(wanted, slot, seen);
         match question.ask(wanted, &mut link).await {
             Ok(answer) => return Ok((answer, link)),
             // The copy may have closed it for lying idle, before it saw the request.
-            Err(Failure::Unanswered) if question.may_repeat(Failure::Unanswered) => {}
+            Err(Failure::Unanswered) if question.may_repeat(Failure::Unanswered) => {
+                seen.lost = before + 1;
+            }
             Err(failure) => return Err(failure),
         }
     }
     let limit = wanted.settings.http.connect_timeout;
     let mut link = Q::Link::connect(slot, way, limit).await?;
-    count(wanted, slot, counted);
-    let answer = question.ask(wanted, &mut link).await?;
-    Ok((answer, link))
+    count(wanted, slot, seen);
+    match question.ask(wanted, &mut link).await {
+        Ok(answer) => Ok((answer, link)),
+        Err(failure) => {
+            if failure == Failure::Unanswered {
+                seen.lost = before + 1;
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// What has become of a request so far.
+#[derive(Debug, Default)]
+struct Seen {
+    /// It is counted.
+    counted: bool,
+    /// Attempts in which a copy took it, and ended without a byte of an answer.
+    lost: u32,
 }
 
 /// Counts the request once, for the first copy that it is sent to.
-fn count(wanted: &Wanted<'_>, slot: &Slot, counted: &mut bool) {
-    if !std::mem::replace(counted, true) {
+fn count(wanted: &Wanted<'_>, slot: &Slot, seen: &mut Seen) {
+    if !std::mem::replace(&mut seen.counted, true) {
         slot.tally.request(wanted.counted);
     }
 }

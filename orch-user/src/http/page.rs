@@ -7,7 +7,7 @@ use hyper::{
     Method, Request, Response,
     body::Incoming,
     client::conn::http1,
-    header::{ACCEPT, ACCEPT_ENCODING, HOST, HeaderName, HeaderValue, IF_NONE_MATCH},
+    header::{ACCEPT, ACCEPT_ENCODING, HOST, HeaderName, HeaderValue, IF_NONE_MATCH, VIA},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::timeout};
@@ -44,6 +44,9 @@ pub(super) async fn answer(
     }
     let host = HeaderValue::from_static("orch");
     asked.headers_mut().insert(HOST, host);
+    // Whoever asks here is anybody: what is guarded is not for them.
+    let via = HeaderValue::from_static("1.1 orch");
+    asked.headers_mut().insert(VIA, via);
     for name in PASSED {
         if let Some(value) = request.headers().get(&name) {
             asked.headers_mut().insert(name, value.clone());

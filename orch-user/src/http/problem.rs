@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use hyper::{
     Response, StatusCode,
     body::Bytes,
-    header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
 };
 use serde_json::json;
 
@@ -22,8 +22,12 @@ pub(super) enum Problem {
     ReadOnly,
     /// It is not a request that HTTP/1.1 allows; says what is wrong.
     Bad(&'static str),
+    /// It has more header lines than `max_headers`.
+    Headers,
     /// It asks for a tunnel.
     Tunnel,
+    /// So many ask for the page that this one may not.
+    Guests,
     /// The controller does not answer.
     NoController,
     /// Every copy refused the connection.
@@ -48,9 +52,12 @@ impl Problem {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::ReadOnly => StatusCode::METHOD_NOT_ALLOWED,
             Self::Bad(_) => StatusCode::BAD_REQUEST,
+            Self::Headers => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Tunnel => StatusCode::NOT_IMPLEMENTED,
             Self::Refused | Self::Closed | Self::Garbled => StatusCode::BAD_GATEWAY,
-            Self::NoController | Self::NoCopy | Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoController | Self::NoCopy | Self::Crowded | Self::Guests => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Silent => StatusCode::GATEWAY_TIMEOUT,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
         }
@@ -61,7 +68,11 @@ impl Problem {
             Self::NoRoute => "no route of this service has this path",
             Self::ReadOnly => "this path can be read alone: GET or HEAD",
             Self::Bad(what) => what,
+            Self::Headers => "the request has too many header fields",
             Self::Tunnel => "this gateway makes no tunnels",
+            Self::Guests => {
+                "so many follow the status page here that there is no room for one more"
+            }
             Self::NoController => {
                 "the controller does not answer: it restarts or has ended; the service itself goes on"
             }
@@ -88,13 +99,13 @@ impl Problem {
     /// Appends the head of the answer, but for the empty line.
     pub(super) fn write_head(self, out: &mut Vec<u8>) {
         let status = self.status();
-        let soon = if status == StatusCode::SERVICE_UNAVAILABLE {
-            "Retry-After: 1\r\n"
-        } else {
-            ""
+        let more = match status {
+            StatusCode::SERVICE_UNAVAILABLE => "Retry-After: 1\r\n",
+            StatusCode::METHOD_NOT_ALLOWED => "Allow: GET, HEAD\r\n",
+            _ => "",
         };
         let head = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {KIND}\r\n{soon}Content-Length: {}\r\nDate: {}\r\n",
+            "HTTP/1.1 {} {}\r\nContent-Type: {KIND}\r\n{more}Content-Length: {}\r\nDate: {}\r\n",
             status.as_u16(),
             reason(status),
             self.text().len(),
@@ -117,6 +128,10 @@ impl Problem {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             let soon = HeaderValue::from_static("1");
             answer.headers_mut().insert(RETRY_AFTER, soon);
+        }
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            let methods = HeaderValue::from_static("GET, HEAD");
+            answer.headers_mut().insert(ALLOW, methods);
         }
         answer
     }

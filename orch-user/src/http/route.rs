@@ -13,6 +13,9 @@ pub(super) enum Route {
     Nothing,
 }
 
+/// Below it lies what the status page needs, whatever the routes are.
+const HOME: &str = "/_orch/";
+
 /// The rules of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rules {
@@ -30,15 +33,20 @@ impl Rules {
 
     /// What is done with a request for this path, which has no query.
     pub(super) fn route(&self, path: &str) -> Route {
-        // A route `/` takes all but the status page, which stays at home.
-        let forwards = |route: &String| path.starts_with(route.as_str()) && path != "/";
-        if self.routes.iter().any(forwards) {
+        // A route `/` takes all but the status page and its files, which stay at home.
+        if path == "/" || path.starts_with(HOME) {
+            return Route::Page;
+        }
+        if self.routes.iter().any(|route| path.starts_with(route)) {
             return Route::Forward {
                 counted: self.counts(path),
             };
         }
-        let page = path == "/" || path.starts_with("/page/") || path.starts_with("/v1/");
-        if page { Route::Page } else { Route::Nothing }
+        if path.starts_with("/page/") || path.starts_with("/v1/") {
+            Route::Page
+        } else {
+            Route::Nothing
+        }
     }
 
     fn counts(&self, path: &str) -> bool {
@@ -94,6 +102,8 @@ mod tests {
     fn the_root_stays_at_home_even_where_all_else_is_forwarded() {
         let all = rules(&["/"], "/", &[]);
         assert_eq!(all.route("/"), Route::Page);
+        assert_eq!(all.route("/_orch/page/style.css"), Route::Page);
+        assert_eq!(all.route("/_orch"), COUNTED);
         assert_eq!(all.route("/v1/slots"), COUNTED, "a route covers it");
     }
 

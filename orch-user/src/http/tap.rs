@@ -112,6 +112,8 @@ pub(super) struct Tap {
     way: Way,
     line: Arc<Line>,
     tally: Arc<Tally>,
+    /// Whether what cannot be written is taken all the same; see [`Self::insist`].
+    insists: bool,
 }
 
 impl Tap {
@@ -141,6 +143,7 @@ impl Tap {
             way,
             line: Arc::default(),
             tally,
+            insists: false,
         })
     }
 
@@ -162,10 +165,20 @@ impl Tap {
         self.stream.is_quiet(cx)
     }
 
-    /// Counts what was written.
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = &written {
-            self.tally.received(*bytes);
+    /// For whoever writes before it reads: a copy that answers before a body has ended, and closes, is
+    /// to be heard. What it does not take any more is dropped, and reading tells how it has ended.
+    pub(super) fn insist(&mut self) {
+        self.insists = true;
+    }
+
+    /// Counts what was written of so many bytes.
+    fn note(&self, written: Poll<io::Result<usize>>, size: usize) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(bytes)) => self.tally.received(bytes),
+            Poll::Ready(Err(error)) if self.insists && is_over(&error) => {
+                return Poll::Ready(Ok(size));
+            }
+            _ => {}
         }
         written
     }
@@ -186,6 +199,12 @@ impl Tap {
             Err(error) => Poll::Ready(Err(error.into())),
         }
     }
+}
+
+/// Whether the other side takes nothing more.
+fn is_over(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset)
 }
 
 impl AsyncRead for Tap {
@@ -222,7 +241,7 @@ impl AsyncWrite for Tap {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.note(written)
+        self.note(written, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -231,7 +250,7 @@ impl AsyncWrite for Tap {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.note(written)
+        self.note(written, slices.iter().map(|slice| slice.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {

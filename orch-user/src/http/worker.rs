@@ -21,7 +21,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime::Builder,
-    sync::{Notify, mpsc},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
     time::{interval, sleep, timeout},
 };
@@ -54,10 +54,29 @@ pub(super) struct Shared {
     clients: AtomicUsize,
     /// How often one of them was silent for long enough to go to a lot.
     parked: AtomicUsize,
+    /// Those who read or follow what the controller answers. Others must find room there, too.
+    guests: Guests,
     pub(super) bell: Bell,
 }
 
+/// Room for so many guests at a time, of all services.
+const GUESTS: usize = 16;
+
+#[derive(Debug)]
+struct Guests(Arc<Semaphore>);
+
+impl Default for Guests {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(GUESTS)))
+    }
+}
+
 impl Shared {
+    /// Room for one more, while there is some.
+    pub(super) fn guest(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.guests.0).try_acquire_owned().ok()
+    }
+
     /// Whether connections end after their next answer: another gateway accepts new ones.
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Relaxed)

@@ -4,6 +4,7 @@
 
 mod answers;
 mod bench;
+mod fault;
 mod hostile;
 mod loss;
 mod proxy;

@@ -29,7 +29,7 @@ class Page {
 
   connect() {
     this.say("", "connecting");
-    this.source = new EventSource("v1/live");
+    this.source = new EventSource("_orch/v1/live");
     this.source.addEventListener("whole", (event) => this.take(event, true));
     this.source.addEventListener("step", (event) => this.take(event, false));
     this.source.addEventListener("error", () => {

@@ -1,6 +1,7 @@
 //! The status page: one HTML document with its script and style, all of it in the binary. Without
 //! JavaScript it is two tables and a list, made here; with it, the script draws the same from
-//! `/v1/live`. Links are relative, since a gateway may serve the page on another address.
+//! `/v1/live`. Links are relative, since a gateway may serve the page on another address, and lead below `_orch/`,
+//! which a gateway keeps at home.
 
 mod plain;
 #[cfg(test)]
@@ -58,16 +59,16 @@ fn document(plain: &Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="robots" content="noindex";
-                link rel="icon" href="page/icon.svg" type="image/svg+xml";
-                link rel="stylesheet" href="page/style.css";
-                script src="page/app.js" defer {}
+                link rel="icon" href="_orch/page/icon.svg" type="image/svg+xml";
+                link rel="stylesheet" href="_orch/page/style.css";
+                script src="_orch/page/app.js" defer {}
             }
             body {
                 (SYMBOLS)
                 a.skip href="#services" { "Skip to the services" }
                 header.top {
                     h1 {
-                        img src="page/icon.svg" alt="" width="26" height="26";
+                        img src="_orch/page/icon.svg" alt="" width="26" height="26";
                         "orch"
                     }
                     span.version { (env!("CARGO_PKG_VERSION")) }
@@ -93,12 +94,12 @@ fn document(plain: &Markup) -> Markup {
 
 fn links() -> Markup {
     let links = [
-        ("v1/services", "services"),
-        ("v1/slots", "slots"),
-        ("v1/decisions", "decisions"),
-        ("v1/events", "events"),
+        ("_orch/v1/services", "services"),
+        ("_orch/v1/slots", "slots"),
+        ("_orch/v1/decisions", "decisions"),
+        ("_orch/v1/events", "events"),
         ("metrics", "metrics"),
-        ("v1/openapi.json", "OpenAPI"),
+        ("_orch/v1/openapi.json", "OpenAPI"),
     ];
     html! {
         nav aria-label="Data" {

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use hyper::{
     HeaderMap, Method, Request, Response, Version,
     body::Incoming,
-    header::{CONNECTION, HOST, HeaderValue},
+    header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
         body::Body,
         exchange::{self, Outcome},
         forward::Wanted,
-        page,
+        host, page,
         problem::Problem,
         route::Route,
         service::{Flight, Settings},
@@ -68,12 +68,14 @@ impl Client {
         request: Request<Incoming>,
         looked_at: bool,
     ) -> Result<Outcome, Problem> {
-        check(&request)?;
+        check(&request, settings.http.max_headers)?;
         match settings.rules.route(request.uri().path()) {
             Route::Nothing => Err(Problem::NoRoute),
             Route::Page => {
+                let guest = self.shared.guest().ok_or(Problem::Guests)?;
                 let control = self.shared.control();
-                let answer = boxed_page(&control, &request).await?;
+                let mut answer = boxed_page(&control, &request).await?;
+                answer.body_mut().admit(guest);
                 Ok(Outcome::Answer(answer))
             }
             Route::Forward { counted } => {
@@ -101,18 +103,30 @@ fn boxed_page<'a>(
 }
 
 /// What the library lets through and RFC 9112 does not.
-fn check(request: &Request<Incoming>) -> Result<(), Problem> {
+fn check(request: &Request<Incoming>, max_headers: usize) -> Result<(), Problem> {
     if request.method() == Method::CONNECT {
         return Err(Problem::Tunnel);
     }
-    let hosts = host_count(request.headers());
+    let headers = request.headers();
+    // Those of HTTP/2 come past the framing rules.
+    if headers.len() > max_headers {
+        return Err(Problem::Headers);
+    }
+    if count(headers, &CONTENT_LENGTH) > 1 {
+        return Err(Problem::Bad("there is more than one Content-Length"));
+    }
+    let hosts = count(headers, &HOST);
+    let valid = headers
+        .get(HOST)
+        .is_none_or(|value| host::is_valid(value.as_bytes()));
     match request.version() {
         Version::HTTP_11 if hosts == 0 => Err(Problem::Bad("there is no Host")),
         _ if hosts > 1 => Err(Problem::Bad("there is more than one Host")),
+        _ if !valid => Err(Problem::Bad("the Host is no name, and no address")),
         _ => Ok(()),
     }
 }
 
-fn host_count(headers: &HeaderMap) -> usize {
-    headers.get_all(HOST).iter().count()
+fn count(headers: &HeaderMap, name: &HeaderName) -> usize {
+    headers.get_all(name).iter().count()
 }

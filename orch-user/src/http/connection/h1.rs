@@ -10,9 +10,9 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use hyper::{
-    Request, Response,
+    Request, Response, Version,
     body::Incoming,
-    header::{CONNECTION, HeaderValue},
+    header::{CONNECTION, HeaderValue, UPGRADE},
     server::conn::http1,
     service::service_fn,
 };
@@ -100,11 +100,15 @@ impl Client {
     /// One answer. Where it changes the protocol, the copy's side of that goes into `tunnel`.
     async fn answer_h1(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         busy: Busy,
         watch: Arc<Watch>,
         tunnel: &Mutex<Option<(Switched, Flight)>>,
     ) -> Result<Response<Body>, Infallible> {
+        if request.version() == Version::HTTP_10 {
+            // RFC 9110, 7.8.
+            request.headers_mut().remove(UPGRADE);
+        }
         let asks = headers::upgrade(request.headers()).is_some();
         let (mut answer, switched) = self.answer(request, Over::H1 { may_switch: asks }).await;
         if let Some(switched) = switched {

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     super::{
         guard::Watch,
+        lent::Loans,
         stream::{Early, Stream},
     },
     Client,
@@ -49,11 +50,15 @@ impl Client {
             .keep_alive_timeout(http.header_timeout);
         let client = self.clone();
         let watched = Arc::clone(&watch);
+        let loans = Arc::new(Loans::default());
+        let lending = Arc::clone(&loans);
         let serve = service_fn(move |request: Request<Incoming>| {
             let busy = watched.begin();
             let client = client.clone();
+            let loans = Arc::clone(&lending);
             async move {
                 let (mut answer, _) = client.answer(request, Over::H2).await;
+                loans.note(answer.body_mut());
                 answer.body_mut().hold(busy);
                 Ok::<_, Infallible>(answer)
             }
@@ -69,6 +74,7 @@ impl Client {
                 if timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
+                loans.end_unwanted(http.body_timeout);
                 let idle = watch.is_idle() && watch.quiet() >= http.idle_timeout;
                 if !told && (idle || self.shared.is_closing()) {
                     told = true;

@@ -28,6 +28,7 @@ use self::{
 use super::{
     connection::{Arrival, Client, close},
     forward::{self, Answered, Question, Wanted},
+    problem::Problem,
     service::{Flight, Settings},
     stream::Stream,
     tap::Failure,
@@ -325,8 +326,8 @@ impl Question for Inquiry {
         }
     }
 
-    fn is_slow(&self) -> bool {
-        false
+    fn fault(&self) -> Option<Problem> {
+        None
     }
 
     fn is_hasty(&self) -> bool {

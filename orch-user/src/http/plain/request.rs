@@ -9,6 +9,7 @@ use super::{
     super::{
         framing::{Framer, Phase},
         headers::Asker,
+        host,
         route::Route,
         service::Settings,
     },
@@ -112,6 +113,7 @@ fn fields(headers: &[Header<'_>], asker: &Asker, out: &mut Vec<u8>) -> Option<bo
             | Field::Upgrade => return None,
             Field::ForwardedFor => chain = true,
             Field::ForwardedProto | Field::KeepAlive => {}
+            Field::Host if !host::is_valid(header.value) => return None,
             Field::Host => {
                 hosts += 1;
                 line(out, header.name, header.value);
