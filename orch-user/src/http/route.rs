@@ -34,24 +34,32 @@ impl Rules {
     /// What is done with a request for this path, which has no query.
     pub(super) fn route(&self, path: &str) -> Route {
         // A route `/` takes all but the status page and its files, which stay at home.
-        if path == "/" || path.starts_with(HOME) {
+        if path == "/" {
             return Route::Page;
+        }
+        if let Some(rest) = path.strip_prefix(HOME) {
+            return of_page(rest);
         }
         if self.routes.iter().any(|route| path.starts_with(route)) {
             return Route::Forward {
                 counted: self.counts(path),
             };
         }
-        if path.starts_with("/page/") || path.starts_with("/v1/") {
-            Route::Page
-        } else {
-            Route::Nothing
-        }
+        path.strip_prefix('/').map_or(Route::Nothing, of_page)
     }
 
     fn counts(&self, path: &str) -> bool {
         let excluded = |rule: &String| is_below(path, rule.trim_end_matches('/'));
         path.starts_with(&self.count.prefix) && !self.count.exclude.iter().any(excluded)
+    }
+}
+
+/// The page's files, and the API. Metrics have the status address alone.
+fn of_page(path: &str) -> Route {
+    if path.starts_with("page/") || path.starts_with("v1/") {
+        Route::Page
+    } else {
+        Route::Nothing
     }
 }
 
@@ -103,6 +111,7 @@ mod tests {
         let all = rules(&["/"], "/", &[]);
         assert_eq!(all.route("/"), Route::Page);
         assert_eq!(all.route("/_orch/page/style.css"), Route::Page);
+        assert_eq!(all.route("/_orch/metrics"), Route::Nothing);
         assert_eq!(all.route("/_orch"), COUNTED);
         assert_eq!(all.route("/v1/slots"), COUNTED, "a route covers it");
     }
