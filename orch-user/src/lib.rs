@@ -15,6 +15,7 @@ pub mod delivery;
 pub mod descriptors;
 pub mod events;
 pub mod health;
+pub mod held;
 pub mod history;
 pub mod hold;
 pub mod http;

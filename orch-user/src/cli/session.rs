@@ -10,6 +10,7 @@ use crate::{
     dataplane::{self, Dataplane},
     delivery::Host,
     health::probe::HttpProber,
+    held,
     http::{Keeper, Plane},
     ports::Claims,
     reconcile::{self, Edges, RunError, Runtimes},
@@ -85,6 +86,7 @@ impl Session {
             }
             Ok(()) => {
                 runtime::clear(&state_dir);
+                held::clear(&state_dir);
                 served.remove()?;
                 log::info!("ended: the data plane is detached");
                 Ok(())

@@ -44,6 +44,7 @@ impl<T: Tables> Controller<T> {
             }
         }
         self.start_policies(now);
+        self.recall_held();
         Ok(())
     }
 

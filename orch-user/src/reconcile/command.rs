@@ -6,6 +6,7 @@ use super::{Closing, Controller, Onward, Signal, adopt::short, execute::whole, t
 use crate::{
     control::{Command, CommandError, Recording},
     events::now_s,
+    held,
     plan::Action,
     scale::Decision,
     state::{Life, Moment, ServiceSeen},
@@ -72,7 +73,38 @@ impl<T: Tables> Controller<T> {
         };
         let sentence = format!("{}, {}", copies(decision.to), decision.reason);
         self.decided(at, decision);
+        self.keep_held();
         Ok(sentence)
+    }
+
+    /// Keeps what is set by hand for a later controller.
+    fn keep_held(&self) {
+        let held = self.services.iter().filter_map(|hosted| {
+            let to = hosted.policy.scaler().held()?;
+            Some((hosted.config.name.clone(), to))
+        });
+        if let Err(error) = held::write(&self.config.state_dir, &held.collect()) {
+            let dir = self.config.state_dir.display();
+            log::warn!("the next controller will not know what was set by hand: {dir}: {error}");
+        }
+    }
+
+    /// Has services hold what was set by hand before, as far as the file still allows it.
+    pub(super) fn recall_held(&mut self) {
+        let now = self.started.elapsed();
+        for (name, to) in held::read(&self.config.state_dir) {
+            let Ok(at) = self.position(&name) else {
+                continue;
+            };
+            let decision = self.services.get_mut(at).and_then(|hosted| {
+                let limits = &hosted.config.scale;
+                let allowed = (limits.min..=limits.max).contains(&to);
+                allowed.then(|| hosted.policy.hold(Some(to), now)).flatten()
+            });
+            if let Some(decision) = decision {
+                self.decided(at, decision);
+            }
+        }
     }
 
     fn reset(&mut self, service: &str) -> Result<String, CommandError> {

@@ -268,6 +268,11 @@ impl Scaler {
         Some(decided_at + every)
     }
 
+    /// The number that a person holds it at.
+    pub const fn held(&self) -> Option<u16> {
+        self.held
+    }
+
     /// Whether a person holds the number.
     pub const fn is_held(&self) -> bool {
         self.held.is_some()

@@ -144,3 +144,35 @@ async fn slots_of_another_configuration_are_forgotten_at_the_start() {
     let generations: Vec<_> = kernel.slots.values().map(|(e, ..)| e.generation).collect();
     assert_eq!(generations, [8], "above all that were");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_set_by_hand_outlives_the_controller() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = acts();
+    file.state_dir = dir.path().to_owned();
+    let life = Life::begin(file.clone());
+    life.until_ring(&[0]).await;
+    life.scale(Some(3)).await.unwrap();
+    life.until("three", |life| life.tables.ring(0).len() == 3)
+        .await;
+    let (tables, runtime) = (life.tables.clone(), life.runtime.clone());
+    life.end(true).await;
+
+    // One that is not allowed any more is the policy's again.
+    for (max, held) in [(2, false), (10, true)] {
+        file.services[0].scale.max = max;
+        let life = Life::over(file.clone(), tables.clone(), runtime.clone());
+        life.until("it is known", |life| {
+            let snapshot = life.snapshot();
+            snapshot.outlooks.first().is_some_and(|one| one.held == held)
+        })
+        .await;
+        life.end(true).await;
+    }
+    let life = Life::over(file, tables, runtime);
+    life.until("three again", |life| life.tables.ring(0).len() == 3)
+        .await;
+    life.scale(None).await.unwrap();
+    assert_eq!(crate::held::read(dir.path()), crate::held::Held::new());
+    life.end(false).await;
+}
