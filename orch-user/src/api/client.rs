@@ -271,9 +271,11 @@ impl<T: DeserializeOwned> Follower<T> {
                     let data = frame.into_data().unwrap_or_default();
                     self.read.extend_from_slice(&data);
                 }
-                // A controller that is killed does not end its answers.
-                Err(error) if error.is_incomplete_message() => return Ok(None),
-                Err(error) => return Err(self.client.broken(error)),
+                // A controller that is killed does not end its answers, wherever it was in one.
+                Err(error) => {
+                    log::debug!("what was followed broke off: {error}");
+                    return Ok(None);
+                }
             }
         }
     }

@@ -1,7 +1,10 @@
 //! `orch scale`: overrides the policy.
 
 use super::{CliError, Target, print};
-use crate::api::{Auto, Replicas, Scale};
+use crate::{
+    api::{Auto, Replicas, Scale},
+    view::ServiceRow,
+};
 
 /// Sets the number of copies of a service, or hands it back to the policy
 #[derive(Debug, clap::Args)]
@@ -29,7 +32,13 @@ struct NoWish;
 
 pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     let client = args.target.or(before).client()?;
-    for Wish { service, replicas } in args.wishes {
+    let mut wishes = args.wishes;
+    if wishes.len() > 1 {
+        // What cannot be done is refused before anything is.
+        let rows: Vec<ServiceRow> = client.get("/v1/services").await?;
+        wishes.sort_by_key(|wish| rows.iter().any(|row| row.service == wish.service));
+    }
+    for Wish { service, replicas } in wishes {
         let what = format!("/v1/services/{service}/scale");
         let done = client.post(&what, &Scale { replicas }).await?;
         print::text(&format!("{service}: {done}\n"))?;
