@@ -80,6 +80,11 @@ fn down_leaves_nothing() {
 }
 
 #[test]
+fn a_kill_between_starts_leaves_nothing() {
+    lifetime::a_kill_between_starts_leaves_nothing();
+}
+
+#[test]
 fn what_one_copy_stores_every_other_serves() {
     volume::what_one_stores_every_other_serves(Process);
 }

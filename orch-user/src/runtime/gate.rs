@@ -67,8 +67,10 @@ impl Gate {
 
     /// Removes the file: nobody waits any more.
     pub(super) fn remove(&self) {
-        // Most often there never was one.
-        let _ = fs::remove_file(&self.path);
+        // Most often there never was one, nor one half written.
+        for path in [&self.path, &self.path.with_extension("tmp")] {
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Whether it can be run from where it is.

@@ -19,6 +19,9 @@ impl Orch {
                 found.push(path.display().to_string());
             }
         }
+        let records = self.dir.path().join("state/backends");
+        let records = fs::read_dir(records).into_iter().flatten().flatten();
+        found.extend(records.map(|entry| entry.path().display().to_string()));
         found.extend(processes_of(&self.volume()));
         if self.settings.kind == Kind::Docker {
             found.extend(self.containers());

@@ -1,11 +1,14 @@
 //! Controllers come and go; what they leave is what they should.
 
+use std::time::Instant;
+
 use nix::sys::signal::Signal;
 
 use super::scale::everybody;
 use crate::{
     orch::{Kind, Orch, Settings},
     outside::Outside,
+    wait::PATIENCE,
 };
 
 /// Killed under load, and started again: no request fails and no copy is another. The same with
@@ -106,6 +109,23 @@ pub fn down(settings: Settings) {
         }
         refuses(&orch);
         down(&orch);
+    }
+}
+
+/// Killed while it starts copies: `orch down` finds those that it had no time to record.
+pub fn a_kill_between_starts_leaves_nothing() {
+    let mut orch = Orch::prepare(Settings::new(Kind::Process).copies(6));
+    let backends = orch.dir.path().join("state/backends");
+    for round in 0..8 {
+        orch.launch();
+        let begin = Instant::now();
+        // No pause: a start takes a millisecond or two.
+        while std::fs::read_dir(&backends).map_or(0, Iterator::count) <= round % 4 {
+            assert!(begin.elapsed() < *PATIENCE, "it starts nothing");
+        }
+        orch.end(Signal::SIGKILL);
+        assert!(orch.down().status.success());
+        assert_eq!(orch.remains(), Vec::<String>::new(), "round {round}");
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::{in_file, launch::Text};
+use super::{in_file, launch::Text, start::Start};
 use crate::runtime::{Order, RuntimeError};
 
 /// How often the gate's file may be found open for writing, and the pause between two tries.
@@ -22,20 +22,25 @@ const BUSY_PAUSE: Duration = Duration::from_millis(1);
 /// Starts the gate. Gives its pid. The file has just been written, perhaps: a child that another thread
 /// forked meanwhile holds it open until it executes its own program, and so long it is "busy"
 /// (ETXTBSY, execve(2)).
-pub(super) async fn spawn(order: &Order, gate: &Path, dir: &Path) -> Result<i32, RuntimeError> {
+pub(super) async fn spawn(
+    order: &Order,
+    gate: &Path,
+    dir: &Path,
+    start: &Start,
+) -> Result<i32, RuntimeError> {
     for _ in 0..BUSY_LIMIT {
-        match spawn_once(order, gate, dir) {
+        match spawn_once(order, gate, dir, start) {
             Err(RuntimeError::Spawn { source, .. })
                 if source.kind() == io::ErrorKind::ExecutableFileBusy => {}
             result => return result,
         }
         sleep(BUSY_PAUSE).await;
     }
-    spawn_once(order, gate, dir)
+    spawn_once(order, gate, dir, start)
 }
 
 /// Starts it as the leader of a process group of its own, as a program would be.
-fn spawn_once(order: &Order, gate: &Path, dir: &Path) -> Result<i32, RuntimeError> {
+fn spawn_once(order: &Order, gate: &Path, dir: &Path, start: &Start) -> Result<i32, RuntimeError> {
     let failed = |source| RuntimeError::Spawn {
         program: gate.display().to_string(),
         service: order.service.clone(),
@@ -44,7 +49,7 @@ fn spawn_once(order: &Order, gate: &Path, dir: &Path) -> Result<i32, RuntimeErro
     let child = Command::new(gate)
         .arg(dir)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(start.output().map_err(failed)?)
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()

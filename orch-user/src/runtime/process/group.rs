@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open,
-    test_kill_process_group, waitid,
+    pidfd_send_signal, test_kill_process_group, waitid,
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -135,6 +135,17 @@ pub(super) async fn bury(leader: i32) {
     };
     if tokio::time::timeout(MEMBER_LIMIT, all_gone).await.is_err() {
         log::warn!("process group {leader} still has members after SIGKILL");
+    }
+}
+
+/// Ends a group that no record names, if its leader is still the one that was meant.
+pub(super) async fn end(pid: i32, is_meant: impl FnOnce() -> bool) {
+    // First the descriptor, then the check: the signal goes to what was checked.
+    let Some(Ok(leader)) = Pid::from_raw(pid).map(open_pidfd) else {
+        return;
+    };
+    if is_meant() && pidfd_send_signal(leader.get_ref(), Signal::KILL).is_ok() {
+        bury(pid).await;
     }
 }
 

@@ -9,6 +9,7 @@ mod limits;
 mod log;
 mod proc;
 mod record;
+mod start;
 
 use std::{
     collections::HashMap,
@@ -19,9 +20,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 
-use self::{group::Group, limits::Limits, record::Record};
+use self::{group::Group, limits::Limits, record::Record, start::Start};
 use super::{
     Answer, Backend, BackendId, Order, Prepared, Runtime, RuntimeError, RuntimeEvent, RuntimeKind,
     gate::{self, Gate},
@@ -38,6 +39,8 @@ pub struct ProcessRuntime {
     instance: String,
     gate: Gate,
     groups: Mutex<HashMap<i32, Arc<Group>>>,
+    /// Done once what an earlier controller has not recorded is ended.
+    begun: OnceCell<()>,
     limits: Limits,
     exits: mpsc::UnboundedSender<RuntimeEvent>,
     /// Kept here, not in `watch`, so that what happens before somebody watches is not lost.
@@ -56,6 +59,7 @@ impl ProcessRuntime {
             state_dir,
             instance: instance.to_owned(),
             groups: Mutex::new(HashMap::new()),
+            begun: OnceCell::new(),
             limits: Limits::default(),
             exits,
             exited: tokio::sync::Mutex::new(exited),
@@ -69,18 +73,21 @@ impl ProcessRuntime {
     fn launch(&self, order: &Order) -> Result<Backend, RuntimeError> {
         launch::port_free(order)?;
         let log = log::create(&self.state_dir, &order.service, order.slot_port)?;
+        // Until there is a record, or the child has been ended.
+        let _start = Start::note(&self.state_dir, &self.instance, Some(&log.path))?;
         let pid = launch::spawn(order, &self.state_dir, &log)?;
-        self.adopt_child(order, pid, log.path).inspect_err(|_| {
-            group::kill_child(pid);
-        })
+        self.adopt_child(order, pid, log.path)
+            .inspect_err(|_| abandon(pid))
     }
 
     /// A spare that waits at its gate.
     async fn launch_gated(&self, order: &Order) -> Result<Backend, RuntimeError> {
         let dir = record::dir(&self.state_dir);
-        let pid = gated::spawn(order, self.gate.install()?, &dir).await?;
+        let start = Start::note(&self.state_dir, &self.instance, None)?;
+        let pid = gated::spawn(order, self.gate.install()?, &dir, &start).await?;
         let backend = self.adopt_child(order, pid, PathBuf::new());
-        let mut backend = backend.inspect_err(|_| group::kill_child(pid))?;
+        let mut backend = backend.inspect_err(|_| abandon(pid))?;
+        drop(start);
         let closed = gate::until_closed(pid.unsigned_abs(), self.gate.path()).await;
         if let Err(source) = closed {
             let id = backend.id;
@@ -135,9 +142,10 @@ impl ProcessRuntime {
         };
         let group = Group::open(pid).map_err(gone)?;
         let record = Record::of_child(&self.instance, order, pid, log).map_err(gone)?;
-        record.write(&self.state_dir)?;
+        // Before there is a record: one that is adopted is limited.
         self.limits
             .apply(pid, order.backend.memory, order.backend.cpus);
+        record.write(&self.state_dir)?;
         self.follow(&mut self.groups(), group);
         Ok(self.backend(&record, true))
     }
@@ -243,6 +251,8 @@ impl Runtime for ProcessRuntime {
 
     fn list(&self) -> Answer<'_, Vec<Backend>> {
         Box::pin(async move {
+            let begin = || start::end_unrecorded(&self.state_dir, &self.instance);
+            self.begun.get_or_try_init(begin).await?;
             let records = record::all(&self.state_dir, &self.instance)?;
             let backends = records.iter().map(|record| {
                 log::bound(&record.log);
@@ -289,6 +299,12 @@ impl ProcessRuntime {
             Err(_) => Ok(None),
         }
     }
+}
+
+/// Ends a child that could not be recorded.
+fn abandon(pid: i32) {
+    group::kill_child(pid);
+    limits::remove(pid);
 }
 
 /// Names the file in an error of the file system.

@@ -45,14 +45,20 @@ fn parse(line: &str) -> Option<Stat> {
 
 /// Living members of a process group.
 pub(super) fn members(group: i32) -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| stat(*pid).is_some_and(|stat| stat.group == group && !stat.is_dead()))
-        .collect()
+    let members = living().filter(|(_, stat)| stat.group == group);
+    members.map(|(pid, _)| pid).collect()
+}
+
+/// Living leaders of process groups.
+pub(super) fn leaders() -> Vec<(i32, Stat)> {
+    living().filter(|(pid, stat)| stat.group == *pid).collect()
+}
+
+fn living() -> impl Iterator<Item = (i32, Stat)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, stat(pid)?)))
+        .filter(|(_, stat)| !stat.is_dead())
 }
 
 /// Time since the process started, 0 if it cannot be told.

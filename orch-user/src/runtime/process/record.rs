@@ -48,6 +48,21 @@ impl Record {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn example(instance: &str, pid: i32) -> Self {
+        Self {
+            pid,
+            start_ticks: proc::stat(pid).unwrap().start_ticks,
+            boot: proc::boot_id(),
+            instance: instance.to_owned(),
+            service: "web".to_owned(),
+            slot: Some(0),
+            port: 8000,
+            spec: String::new(),
+            log: PathBuf::new(),
+        }
+    }
+
     /// Notes that it is in the slot of this order now, and writes there.
     pub(super) fn place(&mut self, order: &Order, log: PathBuf) {
         (self.slot, self.port, self.log) = (order.slot, order.slot_port, log);
@@ -79,6 +94,8 @@ impl Record {
 
     pub(super) fn remove(&self, state_dir: &Path) -> Result<(), RuntimeError> {
         let path = path(state_dir, self.pid);
+        // A controller that is killed while it writes leaves one.
+        let _ = fs::remove_file(path.with_extension("tmp"));
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(RuntimeError::File { path, source })
