@@ -13,19 +13,24 @@ use nix::{
 };
 use tokio::time::sleep;
 
-use super::session::instance;
+use super::session::{has_containers, instance};
 use super::{CliError, Holder, Lock, LockError, Target, print};
 use crate::config::{Config, DEFAULT_PIN_DIR, DEFAULT_STATE_DIR, DataplaneConfig};
 use crate::{
     dataplane::Dataplane,
     http,
-    runtime::{self, Backend, Runtime, docker::DockerRuntime, process::ProcessRuntime},
+    runtime::{
+        self, Backend, Runtime, RuntimeError, docker::DockerRuntime, process::ProcessRuntime,
+    },
 };
 
 /// How long a controller may take to end.
 const END_LIMIT: Duration = Duration::from_secs(15);
 /// Between two looks at the lock.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// The last word.
+const NOTHING: &str = "nothing of orch is left\n";
 
 /// Removes every backend, link and map of orch, also after a crash
 #[derive(Debug, clap::Args)]
@@ -45,20 +50,20 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     }
     let target = args.target.or(before);
     let control = target.control()?;
-    let place = Place::find(target.config()?.as_ref(), &Holder::read(&control));
+    let place = Place::find(target.config()?.as_ref(), &Holder::read(&control), &control);
     let lock = if control.parent().is_some_and(Path::is_dir) {
         Some(lock(&control).await?)
     } else {
         None
     };
-    for line in remove(&place, &control).await? {
-        print::text(&format!("{line}\n"))?;
-    }
+    let looked = remove(&place, &control).await?;
     remove_file(&control)?;
+    // Where containers may be left, the lock's file stays: the next `orch down` finds them by it.
+    let all = looked.map_or_else(|error| place.unseen(error), |()| Ok(NOTHING))?;
     if let Some(lock) = lock {
         lock.remove()?;
     }
-    print::text("nothing of orch is left\n")
+    print::text(all)
 }
 
 /// Where a controller had its things.
@@ -66,11 +71,33 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
 struct Place {
     state_dir: std::path::PathBuf,
     dataplane: DataplaneConfig,
+    containers: Containers,
+}
+
+/// Whether there can be containers that only an engine can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Containers {
+    Possible,
+    None,
+    /// Nothing says where a controller had its things, or that there was one.
+    Unknown,
+}
+
+impl Containers {
+    fn of(config: Option<&Config>, holder: &Holder, marked: bool) -> Self {
+        if marked || config.is_some_and(has_containers) {
+            Self::Possible
+        } else if config.is_some() || holder.state_dir.is_some() {
+            Self::None
+        } else {
+            Self::Unknown
+        }
+    }
 }
 
 impl Place {
     /// What the last controller wrote down counts before the file, which may have changed since.
-    fn find(config: Option<&Config>, holder: &Holder) -> Self {
+    fn find(config: Option<&Config>, holder: &Holder, control: &Path) -> Self {
         let mut dataplane =
             config.map_or_else(default_dataplane, |config| config.dataplane.clone());
         if let Some(pin_dir) = &holder.pin_dir {
@@ -78,9 +105,24 @@ impl Place {
         }
         let in_file = config.map(|config| config.state_dir.clone());
         let state_dir = holder.state_dir.clone().or(in_file);
+        let state_dir = state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into());
+        let marked = runtime::may_have_containers(&state_dir, &instance(control));
         Self {
-            state_dir: state_dir.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+            containers: Containers::of(config, holder, marked),
+            state_dir,
             dataplane,
+        }
+    }
+
+    /// What can be said of the rest where no engine shows its containers.
+    fn unseen(&self, error: RuntimeError) -> Result<&'static str, CliError> {
+        match self.containers {
+            Containers::Possible => Err(CliError::ContainersLeft(error)),
+            Containers::None => Ok(NOTHING),
+            Containers::Unknown => {
+                print::text(&format!("containers were not looked for: {error}\n"))?;
+                Ok("nothing else of orch is left\n")
+            }
         }
     }
 }
@@ -135,37 +177,35 @@ fn tell(pid: i32) -> Result<(), CliError> {
     }
 }
 
-/// Backends of every runtime, then the data plane. A sentence per thing that was removed.
-async fn remove(place: &Place, control: &Path) -> Result<Vec<String>, CliError> {
+/// Backends of every runtime, then the data plane. Gives what kept it from looking for containers.
+async fn remove(place: &Place, control: &Path) -> Result<Result<(), RuntimeError>, CliError> {
     let instance = instance(control);
-    let mut removed = Vec::new();
-    let processes = ProcessRuntime::new(&place.state_dir, &instance);
-    stop_all(&processes, &mut removed).await?;
-    match DockerRuntime::connect(&instance, &place.state_dir).await {
-        Ok(docker) => stop_all(&docker, &mut removed).await?,
-        // Most often there never was one; else its containers are out of reach, too.
-        Err(error) => removed.push(format!("containers were not looked for: {error}")),
-    }
+    stop_all(&ProcessRuntime::new(&place.state_dir, &instance)).await?;
+    let looked = match DockerRuntime::connect(&instance, &place.state_dir).await {
+        Ok(docker) => stop_all(&docker).await.map(Ok)?,
+        Err(error) => Err(error),
+    };
     if http::end(control) {
-        removed.push("the gateway has ended".to_owned());
+        print::text("the gateway has ended\n")?;
     }
-    runtime::clear(&place.state_dir);
+    if looked.is_ok() {
+        runtime::clear(&place.state_dir, &instance);
+        held::clear(&place.state_dir);
+    }
     Dataplane::remove(&place.dataplane.pin_dir)?;
-    removed.push("the data plane is detached".to_owned());
-    Ok(removed)
+    print::text("the data plane is detached\n")?;
+    Ok(looked)
 }
 
-async fn stop_all(runtime: &impl Runtime, removed: &mut Vec<String>) -> Result<(), CliError> {
+async fn stop_all(runtime: &impl Runtime) -> Result<(), CliError> {
     for backend in runtime.list().await? {
         runtime.stop(&backend.id, Duration::ZERO).await?;
         let Backend {
             service, slot, id, ..
         } = backend;
         let slot = slot.map_or_else(|| "spare".to_owned(), |slot| slot.to_string());
-        removed.push(format!(
-            "{service}/{slot}: {} {id} is removed",
-            runtime.kind().name()
-        ));
+        let kind = runtime.kind().name();
+        print::text(&format!("{service}/{slot}: {kind} {id} is removed\n"))?;
     }
     Ok(())
 }
@@ -177,5 +217,49 @@ fn remove_file(path: &Path) -> Result<(), CliError> {
             source,
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+
+    #[test]
+    fn containers_may_be_left_where_any_could_have_been_made() {
+        let load = |source: Source| source.load().unwrap();
+        let image = load(Source::Image("a".to_owned()));
+        let program = load(Source::Program(vec!["a".to_owned()]));
+        let nobody = Holder::default();
+        let known = Holder {
+            state_dir: Some("/var/lib/orch".into()),
+            ..Holder::default()
+        };
+        for (config, holder, marked, expected) in [
+            (Some(&image), &nobody, false, Containers::Possible),
+            (Some(&program), &known, true, Containers::Possible),
+            (None, &known, true, Containers::Possible),
+            (None, &known, false, Containers::None),
+            (Some(&program), &nobody, false, Containers::None),
+            (None, &nobody, false, Containers::Unknown),
+        ] {
+            assert_eq!(Containers::of(config, holder, marked), expected);
+        }
+    }
+
+    #[test]
+    fn it_is_not_said_that_nothing_is_left_where_containers_may_be() {
+        let said = |containers| {
+            let place = Place {
+                state_dir: "/nowhere".into(),
+                dataplane: default_dataplane(),
+                containers,
+            };
+            place.unseen(RuntimeError::NoGate)
+        };
+        let error = said(Containers::Possible).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert_eq!(said(Containers::None).unwrap(), NOTHING);
+        assert_ne!(said(Containers::Unknown).unwrap(), NOTHING);
     }
 }

@@ -100,6 +100,11 @@ pub enum CliError {
         /// How long it was given.
         seconds: u64,
     },
+    /// Nobody could say whether there are containers.
+    #[error(
+        "containers of orch may be left, and all else is removed: start the Docker engine, then run `orch down` again"
+    )]
+    ContainersLeft(#[source] RuntimeError),
     /// A file that is ours cannot be removed.
     #[error("cannot remove {}", path.display())]
     Remove {

@@ -59,6 +59,7 @@ impl Session {
         let leaves = tokio::spawn(translator.run(self.signals));
         let pin_dir = config.dataplane.pin_dir.clone();
         let state_dir = config.state_dir.clone();
+        let instance = instance(&config.control);
         let edges = Edges {
             runtimes,
             claims: self.claims,
@@ -85,7 +86,7 @@ impl Session {
                 Ok(())
             }
             Ok(()) => {
-                runtime::clear(&state_dir);
+                runtime::clear(&state_dir, &instance);
                 held::clear(&state_dir);
                 served.remove()?;
                 log::info!("ended: the data plane is detached");
@@ -122,15 +123,19 @@ pub(super) fn instance(control: &Path) -> String {
     control.display().to_string()
 }
 
+/// Whether services of this configuration are containers.
+pub(super) fn has_containers(config: &Config) -> bool {
+    let mut services = config.services.iter();
+    services.any(|one| Runtimes::kind_for(&one.backend) == RuntimeKind::Docker)
+}
+
 async fn runtimes(config: &Config) -> Result<Runtimes, RuntimeError> {
     let instance = instance(&config.control);
     let process: Arc<dyn Runtime> = Arc::new(ProcessRuntime::new(&config.state_dir, &instance));
     let runtimes = Runtimes::new().with(process);
-    let mut services = config.services.iter();
-    let wanted = services.any(|one| Runtimes::kind_for(&one.backend) == RuntimeKind::Docker);
     match DockerRuntime::connect(&instance, &config.state_dir).await {
         Ok(docker) => Ok(runtimes.with(Arc::new(docker))),
-        Err(error) if wanted => Err(error),
+        Err(error) if has_containers(config) => Err(error),
         // An engine that nobody needs may be away.
         Err(_) => Ok(runtimes),
     }

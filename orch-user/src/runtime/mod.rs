@@ -2,6 +2,7 @@
 
 pub mod docker;
 mod gate;
+mod mark;
 pub mod process;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
+pub use self::mark::may_have_containers;
 use crate::config::{BackendConfig, ScaleConfig};
 
 /// Identity of a backend: the container's id, or the pid.
@@ -287,9 +289,10 @@ pub trait Runtime: Send + Sync {
     fn watch(self: Arc<Self>, events: mpsc::Sender<RuntimeEvent>) -> BoxFuture<'static, ()>;
 }
 
-/// Removes what gated spares have run from a state directory, once there are none.
-pub fn clear(state_dir: &Path) {
+/// Removes what backends needed of a state directory, once there are none.
+pub fn clear(state_dir: &Path, instance: &str) {
     gate::Gate::in_dir(state_dir).remove();
+    mark::remove(state_dir, instance);
 }
 
 /// A backend that was created but not started.

@@ -14,7 +14,7 @@ mod stop;
 use std::{
     collections::HashMap,
     future::Future,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -26,6 +26,7 @@ use tokio::{sync::mpsc, time::timeout};
 use super::{
     Answer, Backend, BackendId, Order, Prepared, Runtime, RuntimeError, RuntimeEvent, RuntimeKind,
     gate::{self, Gate},
+    mark,
 };
 use crate::config::{BackendConfig, ScaleConfig, SpareKind};
 
@@ -40,6 +41,7 @@ pub struct DockerRuntime {
     docker: Docker,
     endpoint: String,
     instance: String,
+    state_dir: PathBuf,
     gate: Gate,
     /// Containers that were looked at while they ran.
     insides: Mutex<HashMap<BackendId, list::Inside>>,
@@ -65,6 +67,7 @@ impl DockerRuntime {
                 docker,
                 endpoint,
                 instance: instance.to_owned(),
+                state_dir: state_dir.to_owned(),
                 gate: Gate::in_dir(state_dir),
                 insides: Mutex::default(),
             }),
@@ -137,7 +140,14 @@ impl Runtime for DockerRuntime {
     }
 
     fn list(&self) -> Answer<'_, Vec<Backend>> {
-        Box::pin(self.all())
+        Box::pin(async move {
+            let backends = self.all().await?;
+            if !backends.is_empty() {
+                // They may be an earlier version's, which left no mark.
+                mark::set(&self.state_dir, &self.instance)?;
+            }
+            Ok(backends)
+        })
     }
 
     fn log_tail<'a>(&'a self, id: &'a BackendId, lines: usize) -> Answer<'a, String> {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{ACT_LIMIT, DockerRuntime, body, failure, within};
 use crate::{
     listeners,
-    runtime::{Backend, BackendId, Order, Prepared, PublishOn, RuntimeError, gate},
+    runtime::{Backend, BackendId, Order, Prepared, PublishOn, RuntimeError, gate, mark},
 };
 
 /// The engine frees a port some time after it has removed the container: how long a start is tried
@@ -26,6 +26,7 @@ impl DockerRuntime {
         if order.gated {
             body = body::behind(self.gate.install()?, self.words(order).await?, body);
         }
+        mark::set(&self.state_dir, &self.instance)?;
         let call = self.docker.create_container(Some(options), body);
         let created = within(ACT_LIMIT, call).await.map_err(|error| {
             let image = order.backend.image.clone().unwrap_or_default();
