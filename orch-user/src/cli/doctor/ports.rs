@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs};
 use super::Finding;
 use crate::{
     config::{Config, ServiceConfig},
+    http,
     listeners::{self, Listener},
     ports::meets,
 };
@@ -16,25 +17,40 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
         fs::read_to_string(path).unwrap_or_default()
     };
     let (local, reserved) = (read("ip_local_port_range"), read("ip_local_reserved_ports"));
+    let gateway = http::pid(&config.control);
     let mut findings = Vec::new();
     for service in &config.services {
-        findings.push(service_port(service, &listeners));
+        findings.push(service_port(service, &listeners, gateway));
         findings.push(slot_ports(service, &listeners));
         findings.extend(ephemeral(service, &local, &reserved));
     }
     findings
 }
 
-fn service_port(service: &ServiceConfig, listeners: &[Listener]) -> Finding {
+/// What a running controller's gateway listens on is ours already.
+fn service_port(service: &ServiceConfig, listeners: &[Listener], gateway: Option<u32>) -> Finding {
     let (name, port) = (&service.name, service.listen.port);
-    match listeners.iter().find(|found| meets(service.listen, found)) {
-        Some(found) => Finding::fail(
-            "port",
-            format!("{port} of service {name} is taken by {}", owner(found)),
-            "end it, or change listen",
-        ),
-        None => Finding::ok("port", format!("{port} of service {name} is free")),
+    let mut ours = None;
+    for found in listeners
+        .iter()
+        .filter(|found| meets(service.listen, found))
+    {
+        match listeners::owner(found.inode) {
+            Some((_, pid)) if Some(pid) == gateway => ours = gateway,
+            _ => {
+                return Finding::fail(
+                    "port",
+                    format!("{port} of service {name} is taken by {}", owner(found)),
+                    "end it, or change listen",
+                );
+            }
+        }
     }
+    let whose = ours.map_or_else(
+        || "is free".to_owned(),
+        |pid| format!("is orch's own: its gateway (pid {pid}) listens there"),
+    );
+    Finding::ok("port", format!("{port} of service {name} {whose}"))
 }
 
 /// A warning, not a failure: what listens there may well be backends of orch.
@@ -106,8 +122,26 @@ fn owner(found: &Listener) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
-    use crate::config::Source;
+    use crate::{cli::doctor::Level, config::Source};
+
+    #[test]
+    fn the_gateway_of_a_running_controller_is_no_stranger() {
+        let config = Source::Image("a".to_owned()).load().unwrap();
+        let mut service = config.services[0].clone();
+        let level = |service: &ServiceConfig, gateway| {
+            service_port(service, &listeners::all(), gateway).level
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        service.listen.port = listener.local_addr().unwrap().port();
+        assert_eq!(level(&service, None), Level::Fail);
+        assert_eq!(level(&service, Some(1)), Level::Fail);
+        assert_eq!(level(&service, Some(std::process::id())), Level::Ok);
+        drop(listener);
+        assert_eq!(level(&service, None), Level::Ok);
+    }
 
     #[test]
     fn ephemeral_ports_overlap_unless_reserved() {
