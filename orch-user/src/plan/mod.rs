@@ -57,7 +57,7 @@ pub enum Action {
         service: u16,
         /// Number of the slot.
         slot: u16,
-        /// Whether it goes because the configuration wants another in its place.
+        /// Whether it goes because another is wanted in its place.
         changed: bool,
     },
     /// Let a draining backend serve again.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     dataplane::{Reach, SlotEntry},
     plan::{Action, plan},
-    state::{Cause, FIRST_SPARE, Fault, KernelSlot, Life, Moment, SlotSeen, Stray},
+    state::{FIRST_SPARE, Fault, KernelSlot, Life, Moment, SlotSeen, Stray},
 };
 
 /// Plans in a row after one event. Each makes the next possible; far fewer are ever needed, so
@@ -254,11 +254,10 @@ impl<T: Tables> Controller<T> {
         current.life = Life::Draining { since: now };
         let id = short(&current.id.0).to_owned();
         if changed {
-            slot.broken = Some(Fault {
-                at: now,
-                cause: Cause::Changed,
-            });
-            self.count_replacement(key.service, "changed");
+            let cause = current.cause_to_drain();
+            let name = cause.name();
+            slot.broken = Some(Fault { at: now, cause });
+            self.count_replacement(key.service, name);
         }
         let text = format!("{id} is out of the ring, {live} connections may finish");
         self.record(key, "draining", text);

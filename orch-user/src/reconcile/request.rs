@@ -24,8 +24,7 @@ impl<T: Tables> Controller<T> {
         let Some(current) = current.filter(|current| current.life != Life::Stopping) else {
             return Err(nothing);
         };
-        // No configuration has this digest.
-        current.spec.clear();
+        current.dismiss();
         let id = short(&current.id.0).to_owned();
         Ok(format!(
             "{id} is stopped once its connections have ended, and another takes its place"

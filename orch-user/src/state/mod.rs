@@ -171,6 +171,8 @@ pub enum Cause {
     Gate(String),
     /// The configuration wants another.
     Changed,
+    /// Somebody wants another.
+    Stopped,
 }
 
 impl Cause {
@@ -184,6 +186,7 @@ impl Cause {
             Self::Freezer(_) => "freezer",
             Self::Gate(_) => "gate",
             Self::Changed => "changed",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -199,6 +202,7 @@ impl fmt::Display for Cause {
             Self::Gone => f.write_str("it is gone"),
             Self::Freezer(why) | Self::Gate(why) => f.write_str(why),
             Self::Changed => f.write_str("the configuration wants another"),
+            Self::Stopped => f.write_str("it was stopped by hand"),
         }
     }
 }
@@ -251,6 +255,20 @@ impl Running {
         self.gated = false;
         self.age += now.saturating_sub(self.seen_at);
         self.seen_at = now;
+    }
+
+    /// Has it make room for another that is no different: no configuration has this digest.
+    pub fn dismiss(&mut self) {
+        self.spec.clear();
+    }
+
+    /// Why it drains although its slot is wanted.
+    pub const fn cause_to_drain(&self) -> Cause {
+        if self.spec.is_empty() {
+            Cause::Stopped
+        } else {
+            Cause::Changed
+        }
     }
 
     /// Whether connections can go straight to its address: it has one, and it is there. One that is

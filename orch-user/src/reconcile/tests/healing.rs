@@ -352,3 +352,29 @@ async fn another_copy_is_not_suspected_for_the_one_before() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_is_stopped_by_hand_is_replaced_and_the_cause_is_told() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    let old = life.runtime.at(8000);
+    let (answer, result) = oneshot::channel();
+    let command = Command::Stop {
+        service: "acts".to_owned(),
+        slot: 0,
+        answer,
+    };
+    life.control.commands.send(command).await.unwrap();
+    result.await.unwrap().unwrap();
+    life.until("another", |life| {
+        life.tables.ring(0) == [0] && life.runtime.at(8000) != old
+    })
+    .await;
+    life.until("told", |life| {
+        life.snapshot().replacements == [("acts".into(), "stopped".into(), 1)]
+    })
+    .await;
+    let events = life.control.journal.events_since(0);
+    let told = |text: &str| events.iter().any(|event| event.text.contains(text));
+    assert!(told("it was stopped by hand") && !told("configuration"));
+}
