@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{CliError, Target, print};
-use crate::config::{DEFAULT_FILE, EXAMPLE, Source};
+use crate::config::{self, DEFAULT_FILE, EXAMPLE};
 
 /// Checks a configuration file; nothing is started
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ pub(super) fn run(args: &Args, before: Target) -> Result<(), CliError> {
     }
     let file = args.file.clone().or(before.file);
     let file = file.unwrap_or_else(|| DEFAULT_FILE.into());
-    let config = Source::File(file.clone()).load()?;
+    let config = config::examine(&file)?;
     let mut text = format!("{} is well", file.display());
     for service in &config.services {
         let last = service.start_port + (service.scale.max - 1);

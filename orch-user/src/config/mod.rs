@@ -26,7 +26,7 @@ pub use example::EXAMPLE;
 pub use http::{HttpConfig, Mode, TlsConfig};
 pub use orch_common::service::Balance;
 pub use problem::{ConfigError, Problem};
-pub use source::{DEFAULT_FILE, Source, parse};
+pub use source::{DEFAULT_FILE, Source, examine, parse};
 
 /// The control socket where nothing else is said.
 pub const DEFAULT_CONTROL: &str = "/run/orch/orch.sock";

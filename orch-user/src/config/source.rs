@@ -39,12 +39,24 @@ impl Source {
     }
 }
 
+/// Reads and checks a file, and whether what it names can be read.
+pub fn examine(path: &Path) -> Result<Config, ConfigError> {
+    let text = read(path)?;
+    let sink = Sink::default();
+    let raw = RawConfig::parse(&text, &sink);
+    check::files(&raw, &sink);
+    finish(&path.display().to_string(), &raw, sink)
+}
+
 fn load_file(path: &Path) -> Result<Config, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    parse(&path.display().to_string(), &read(path)?)
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
-    })?;
-    parse(&path.display().to_string(), &text)
+    })
 }
 
 /// Checks the text of a file; `file` is what problems call it.

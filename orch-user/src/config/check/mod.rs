@@ -1,6 +1,7 @@
 //! Raw to checked: every value in range, nothing that contradicts something else. All problems go
 //! to the sink; the result counts only if the sink stays empty.
 
+mod files;
 mod http;
 mod overlap;
 mod policy;
@@ -16,6 +17,7 @@ use super::{
     problem::{At, Sink},
     raw::{RawConfig, RawDataplane, RawService},
 };
+pub(crate) use files::check as files;
 
 /// Longest name of a network interface (`IFNAMSIZ` less its end).
 const INTERFACE_BYTES: usize = 15;
