@@ -6,6 +6,7 @@
 pub mod api;
 pub mod arrivals;
 pub mod beat;
+mod capabilities;
 pub mod chart;
 pub mod cli;
 pub mod config;

@@ -35,6 +35,15 @@ pub enum CliError {
         /// The verb.
         verb: &'static str,
     },
+    /// Root may not do this here.
+    #[error(
+        "root lacks {} here, which kernel programs need: run orch on the host itself, or give its container these capabilities",
+        missing.join(", ")
+    )]
+    Capabilities {
+        /// What it lacks.
+        missing: Vec<&'static str>,
+    },
     /// The logger could not be set.
     #[error("cannot set up the log")]
     Logger(#[source] log::SetLoggerError),

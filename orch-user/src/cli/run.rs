@@ -6,6 +6,7 @@ use nix::unistd::geteuid;
 
 use super::{CliError, Seat, Session, Target, logger, signals, target::Socket};
 use crate::{
+    capabilities,
     config::{ConfigError, DEFAULT_FILE, Source},
     descriptors, http,
     ports::{self, Claims},
@@ -69,6 +70,10 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     }
     if !geteuid().is_root() {
         return Err(CliError::NotRoot { verb: "run" });
+    }
+    let missing = capabilities::missing();
+    if !missing.is_empty() {
+        return Err(CliError::Capabilities { missing });
     }
     descriptors::raise(FILES);
     let signals = signals::listen()?;

@@ -5,7 +5,10 @@ use std::{fs, path::Path};
 use nix::{sys::utsname::uname, unistd::geteuid};
 
 use super::Finding;
-use crate::dataplane::{SignalHook, signal_hook};
+use crate::{
+    capabilities,
+    dataplane::{SignalHook, signal_hook},
+};
 
 /// First with TCX links (Linux 6.6).
 const TCX: (u32, u32) = (6, 6);
@@ -15,7 +18,7 @@ const TESTED: (u32, u32) = (6, 1);
 const LEAST: (u32, u32) = (5, 15);
 
 pub(super) fn examine() -> Vec<Finding> {
-    vec![root(), version(), btf(), signals(), jit(), lockdown()]
+    vec![root(), version(), btf(), signals(), jit(), loading()]
 }
 
 fn root() -> Finding {
@@ -108,7 +111,7 @@ fn jit() -> Finding {
     }
 }
 
-fn lockdown() -> Finding {
+fn loading() -> Finding {
     let state = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
     if state.contains("[confidentiality]") {
         return Finding::fail(
@@ -117,12 +120,40 @@ fn lockdown() -> Finding {
             "boot without lockdown=confidentiality",
         );
     }
-    Finding::ok("bpf", "nothing forbids to load programs")
+    // Who is not root has been told to be.
+    let missing = if geteuid().is_root() {
+        capabilities::missing()
+    } else {
+        Vec::new()
+    };
+    rights(&missing)
+}
+
+fn rights(missing: &[&str]) -> Finding {
+    if missing.is_empty() {
+        return Finding::ok("bpf", "nothing forbids to load programs");
+    }
+    Finding::fail(
+        "bpf",
+        format!(
+            "root lacks {} here: no program can be loaded",
+            missing.join(", ")
+        ),
+        "run orch on the host itself, or give its container these capabilities",
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::Level, *};
+
+    #[test]
+    fn root_without_a_capability_cannot_load() {
+        assert_eq!(rights(&[]).level, Level::Ok);
+        let finding = rights(&["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(finding.level, Level::Fail);
+        assert!(finding.meaning.contains("CAP_BPF, CAP_PERFMON"));
+    }
 
     #[test]
     fn versions_are_judged() {
