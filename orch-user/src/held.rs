@@ -1,5 +1,6 @@
 //! Numbers of copies that were set by hand. They hold until somebody hands back to the policy, so that a
-//! later controller has to know them: `<state_dir>/held.json`.
+//! later controller has to know them: `<state_dir>/held<instance>.json`. An instance is a control socket; those that
+//! share a directory have files of their own.
 
 use std::{
     collections::BTreeMap,
@@ -10,14 +11,14 @@ use std::{
 /// By the service's name.
 pub type Held = BTreeMap<String, u16>;
 
-fn path(state_dir: &Path) -> PathBuf {
-    state_dir.join("held.json")
+fn path(state_dir: &Path, instance: &str) -> PathBuf {
+    state_dir.join(format!("held{}.json", instance.replace('/', "-")))
 }
 
 /// Those that an earlier controller was told. A file that cannot be read is as none, and is told.
 #[must_use]
-pub fn read(state_dir: &Path) -> Held {
-    let path = path(state_dir);
+pub fn read(state_dir: &Path, instance: &str) -> Held {
+    let path = path(state_dir, instance);
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Held::new(),
@@ -37,8 +38,8 @@ pub fn read(state_dir: &Path) -> Held {
 /// # Errors
 ///
 /// The file, or the one that is to take its place, cannot be written.
-pub fn write(state_dir: &Path, held: &Held) -> io::Result<()> {
-    let path = path(state_dir);
+pub fn write(state_dir: &Path, instance: &str, held: &Held) -> io::Result<()> {
+    let path = path(state_dir, instance);
     if held.is_empty() {
         return match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -51,9 +52,10 @@ pub fn write(state_dir: &Path, held: &Held) -> io::Result<()> {
 }
 
 /// Forgets them all: nothing of orch is left.
-pub fn clear(state_dir: &Path) {
-    if let Err(error) = write(state_dir, &Held::new()) {
-        log::warn!("cannot remove {}: {error}", path(state_dir).display());
+pub fn clear(state_dir: &Path, instance: &str) {
+    if let Err(error) = write(state_dir, instance, &Held::new()) {
+        let path = path(state_dir, instance);
+        log::warn!("cannot remove {}: {error}", path.display());
     }
 }
 
@@ -64,20 +66,21 @@ mod tests {
     #[test]
     fn what_is_kept_is_read_until_it_is_cleared() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(read(dir.path()), Held::new());
+        assert_eq!(read(dir.path(), "/run/a"), Held::new());
         let held = Held::from([("acts".to_owned(), 3), ("b".to_owned(), 0)]);
-        write(dir.path(), &held).unwrap();
-        assert_eq!(read(dir.path()), held);
-        clear(dir.path());
-        assert_eq!(read(dir.path()), Held::new());
+        write(dir.path(), "/run/a", &held).unwrap();
+        assert_eq!(read(dir.path(), "/run/a"), held);
+        assert_eq!(read(dir.path(), "/run/b"), Held::new(), "another's");
+        clear(dir.path(), "/run/a");
+        assert_eq!(read(dir.path(), "/run/a"), Held::new());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-        clear(dir.path());
+        clear(dir.path(), "/run/a");
     }
 
     #[test]
     fn rubbish_is_as_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("held.json"), b"{\"acts\": -1}").unwrap();
-        assert_eq!(read(dir.path()), Held::new());
+        fs::write(path(dir.path(), "/run/a"), b"{\"acts\": -1}").unwrap();
+        assert_eq!(read(dir.path(), "/run/a"), Held::new());
     }
 }

@@ -18,7 +18,7 @@ use super::{CliError, Holder, Lock, LockError, Target, print};
 use crate::config::{Config, DEFAULT_PIN_DIR, DEFAULT_STATE_DIR, DataplaneConfig};
 use crate::{
     dataplane::Dataplane,
-    http,
+    held, http,
     runtime::{
         self, Backend, Runtime, RuntimeError, docker::DockerRuntime, process::ProcessRuntime,
     },
@@ -190,7 +190,7 @@ async fn remove(place: &Place, control: &Path) -> Result<Result<(), RuntimeError
     }
     if looked.is_ok() {
         runtime::clear(&place.state_dir, &instance);
-        held::clear(&place.state_dir);
+        held::clear(&place.state_dir, &instance);
     }
     Dataplane::remove(&place.dataplane.pin_dir)?;
     print::text("the data plane is detached\n")?;

@@ -87,7 +87,7 @@ impl Session {
             }
             Ok(()) => {
                 runtime::clear(&state_dir, &instance);
-                held::clear(&state_dir);
+                held::clear(&state_dir, &instance);
                 served.remove()?;
                 log::info!("ended: the data plane is detached");
                 Ok(())

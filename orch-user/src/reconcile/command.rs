@@ -83,16 +83,20 @@ impl<T: Tables> Controller<T> {
             let to = hosted.policy.scaler().held()?;
             Some((hosted.config.name.clone(), to))
         });
-        if let Err(error) = held::write(&self.config.state_dir, &held.collect()) {
+        if let Err(error) = held::write(&self.config.state_dir, &self.instance(), &held.collect()) {
             let dir = self.config.state_dir.display();
             log::warn!("the next controller will not know what was set by hand: {dir}: {error}");
         }
     }
 
+    fn instance(&self) -> String {
+        self.config.control.display().to_string()
+    }
+
     /// Has services hold what was set by hand before, as far as the file still allows it.
     pub(super) fn recall_held(&mut self) {
         let now = self.started.elapsed();
-        for (name, to) in held::read(&self.config.state_dir) {
+        for (name, to) in held::read(&self.config.state_dir, &self.instance()) {
             let Ok(at) = self.position(&name) else {
                 continue;
             };

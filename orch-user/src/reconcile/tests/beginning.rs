@@ -176,6 +176,9 @@ async fn what_was_set_by_hand_outlives_the_controller() {
     life.until("three again", |life| life.tables.ring(0).len() == 3)
         .await;
     life.scale(None).await.unwrap();
-    assert_eq!(crate::held::read(dir.path()), crate::held::Held::new());
+    assert_eq!(
+        crate::held::read(dir.path(), "orch.sock"),
+        crate::held::Held::new()
+    );
     life.end(false).await;
 }
