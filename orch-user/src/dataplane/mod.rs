@@ -49,6 +49,8 @@ mod trial;
 mod uplinks;
 mod ways;
 
+#[cfg(test)]
+pub(crate) use self::tables::outdated;
 pub use self::{
     attach::{cgroup2_root, has_tcx},
     error::DataplaneError,
@@ -130,8 +132,8 @@ impl Dataplane {
     }
 
     /// Makes the kernel's table of services equal to this list: listeners, ports, path rules. The
-    /// index in the list is the service's index. Rings and slots of services that stay are kept;
-    /// an index whose listening port changes starts anew.
+    /// index in the list is the service's index. Rings and slots of services that stay are kept,
+    /// wherever they listen; an index that gets a service with other slots starts anew.
     pub fn set_services(&mut self, services: &[ServiceConfig]) -> Result<(), DataplaneError> {
         for index in self.tables.outdated(services) {
             for key in self

@@ -233,6 +233,10 @@ impl<T: Tables> Tables for Plane<T> {
         self.change(service, |table| table.ring = slots.to_vec())
     }
 
+    fn ring(&self, service: u16) -> Vec<u16> {
+        self.kernel.ring(service)
+    }
+
     fn set_shares(&mut self, service: u16, shares: &BTreeMap<u16, u8>) -> Outcome<()> {
         self.kernel.set_shares(service, shares)
     }

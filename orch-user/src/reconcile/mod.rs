@@ -5,6 +5,7 @@
 
 mod adopt;
 mod command;
+mod compare;
 mod consult;
 mod deliver;
 mod door;

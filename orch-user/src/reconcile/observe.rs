@@ -173,6 +173,7 @@ impl<T: Tables> Controller<T> {
             }
         }
         if second.is_multiple_of(RESYNC_SECONDS) {
+            self.compare();
             self.resync(None);
         }
     }

@@ -31,6 +31,7 @@ pub trait Tables: Send {
     fn prepare(&mut self, reach: &Reach, address: SocketAddr) -> Outcome<()>;
     fn remove_slot(&mut self, key: SlotKey) -> Outcome<()>;
     fn set_ring(&mut self, service: u16, slots: &[u16]) -> Outcome<()>;
+    fn ring(&self, service: u16) -> Vec<u16>;
     fn set_shares(&mut self, service: u16, shares: &BTreeMap<u16, u8>) -> Outcome<()>;
     fn read(&self) -> Outcome<Reading>;
     fn latency(&self, key: SlotKey) -> Outcome<Histogram>;
@@ -84,6 +85,10 @@ impl Tables for Dataplane {
 
     fn set_ring(&mut self, service: u16, slots: &[u16]) -> Outcome<()> {
         Self::set_ring(self, service, slots)
+    }
+
+    fn ring(&self, service: u16) -> Vec<u16> {
+        Self::ring(self, service)
     }
 
     fn set_shares(&mut self, service: u16, shares: &BTreeMap<u16, u8>) -> Outcome<()> {

@@ -388,6 +388,19 @@ fn a_second_controller_is_refused() {
 }
 
 #[test]
+fn a_service_keeps_its_copies_wherever_it_listens() {
+    let mut world = World::new("elsewhere");
+    assert_eq!(world.outside.within(|| answered_by(VIP)), "8000");
+    let mut service = fixture::service();
+    service.listen.port = 81;
+    world.plane().set_services(&[service]).unwrap();
+    let elsewhere = "10.9.0.1:81";
+    assert_eq!(world.outside.within(|| answered_by(elsewhere)), "8001");
+    assert_eq!(world.outside.within(|| answered_by(elsewhere)), "8002");
+    assert_eq!(world.host.within(|| answered_by("127.0.0.1:81")), "8000");
+}
+
+#[test]
 fn another_version_takes_over_from_another_layout() {
     let mut world = World::new("layout");
     drop(world.dataplane.take());

@@ -15,12 +15,12 @@ use orch_common::{
     address::{ANY_V4, ANY_V6, Address},
     counter::{Bytes, SlotCounters},
     latency::Histogram,
-    layout::{MAX_SERVICES, map},
+    layout::map,
     service::{Balance, ListenerKey, Maglev, PathKey, PathRule, Port, Ring, RingKey, Service},
     slot::SlotKey,
 };
 
-use self::paths::counting;
+use self::{paths::counting, ports::first_slot_port};
 use super::{DataplaneError, host::to_address};
 use crate::config::{Listen, Mode, ServiceConfig};
 
@@ -56,6 +56,21 @@ struct Choice {
     weights: Vec<u8>,
     /// Whether it is the kernel that chooses.
     in_kernel: bool,
+}
+
+/// Indices of `known`, each with the port of its first slot, at which another service is to be. A
+/// service is known by the ports of its slots: that is where its copies are. Where its clients come
+/// may change under them.
+pub(crate) fn outdated(
+    known: impl IntoIterator<Item = (u16, Option<u16>)>,
+    services: &[ServiceConfig],
+) -> Vec<u16> {
+    let another = |(index, port): &(u16, Option<u16>)| {
+        let wanted = services.get(usize::from(*index));
+        wanted.map(|service| service.start_port) != *port
+    };
+    let known = known.into_iter().filter(another);
+    known.map(|(index, _)| index).collect()
 }
 
 /// Takes a map out of the loaded object.
@@ -94,19 +109,11 @@ impl Tables {
         Ok(tables)
     }
 
-    /// Indices of services whose kernel entry is for another listening port or for no service at
-    /// all: what is kept of them is of no use to the services of this list.
+    /// Indices at which the kernel has slots of another service than this list, or of none.
     pub(super) fn outdated(&self, services: &[ServiceConfig]) -> Vec<u16> {
-        (0..MAX_SERVICES as u32)
-            .filter(|index| {
-                let known = self.services.get(index, 0).ok();
-                let wanted = services.get(*index as usize);
-                known.is_some_and(|known| {
-                    wanted.is_none_or(|wanted| wanted.listen.port != known.listen_port)
-                })
-            })
-            .map(|index| index as u16)
-            .collect()
+        let known = self.services.keys().flatten().map(|index| index as u16);
+        let known = known.map(|index| (index, first_slot_port(&self.known_ports, index)));
+        outdated(known, services)
     }
 
     /// Removes a service; its slots go before.
@@ -248,5 +255,31 @@ mod tests {
         .collect();
         assert_eq!(keys.len(), 2);
         assert!(keys.iter().all(|key| key.port == 80));
+    }
+
+    #[test]
+    fn a_service_is_the_same_wherever_it_listens_and_another_where_its_slots_are_others() {
+        let services = |ports: &[(u16, u16)]| {
+            let of_one = |(listen, start): &(u16, u16)| {
+                format!(
+                    "[[service]]\nname = \"s{start}\"\nlisten = \"{listen}\"\nstart_port = {start}\n\
+                     backend.image = \"a:b\"\n"
+                )
+            };
+            let text: Vec<String> = ports.iter().map(of_one).collect();
+            let config = crate::config::parse("orch.toml", &text.concat());
+            config.unwrap().services
+        };
+        let ports = ports::port_table(&services(&[(80, 8000), (81, 8100)]));
+        let known = |index| (index, first_slot_port(&ports, index));
+        let none: [u16; 0] = [];
+        let gone = |new: &[(u16, u16)]| outdated([0, 1].map(known), &services(new));
+        assert_eq!(gone(&[(80, 8000), (81, 8100)]), none);
+        assert_eq!(gone(&[(8080, 8000), (81, 8100)]), none);
+        assert_eq!(gone(&[(81, 8000), (80, 8100)]), none, "they swap");
+        assert_eq!(gone(&[(81, 8100), (80, 8000)]), [0, 1], "another order");
+        assert_eq!(gone(&[(80, 8000)]), [1]);
+        assert_eq!(gone(&[(80, 8000), (81, 9000)]), [1]);
+        assert_eq!(outdated([(0, None)], &services(&[(80, 8000)])), [0]);
     }
 }

@@ -78,8 +78,18 @@ impl Tables {
     }
 }
 
+/// Where the first slot of a service listens.
+pub(super) fn first_slot_port(ports: &BTreeMap<u16, Port>, service: u16) -> Option<u16> {
+    let is_first =
+        |port: &Port| port.class == PortClass::Slot && port.service == service && port.slot == 0;
+    let mut ports = ports.iter();
+    ports
+        .find(|(_, port)| is_first(port))
+        .map(|(number, _)| *number)
+}
+
 /// What each port is. Every slot that a service may ever have is guarded, running or not.
-fn port_table(services: &[ServiceConfig]) -> BTreeMap<u16, Port> {
+pub(super) fn port_table(services: &[ServiceConfig]) -> BTreeMap<u16, Port> {
     let mut ports = BTreeMap::new();
     for (index, service) in services.iter().enumerate() {
         for slot in 0..service.scale.max {

@@ -56,6 +56,41 @@ async fn a_death_without_an_event_is_found_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_kernel_has_lost_it_is_told_again() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    life.scale(Some(2)).await.unwrap();
+    life.until_ring(&[0, 1]).await;
+    sleep(Duration::from_secs(6)).await;
+    let slots = |life: &Life| {
+        life.tables
+            .kernel()
+            .slots
+            .keys()
+            .copied()
+            .collect::<Vec<_>>()
+    };
+    let (before, creations) = (slots(&life), life.runtime.engine().creations);
+    let losses: [fn(&mut kernel::Kernel); 3] = [
+        |kernel| kernel.rings.clear(),
+        |kernel| kernel.slots.clear(),
+        |kernel| {
+            kernel.slots.clear();
+            kernel.rings.clear();
+        },
+    ];
+    for lose in losses {
+        lose(&mut life.tables.kernel());
+        sleep(Duration::from_secs(6)).await;
+        assert_eq!(slots(&life), before);
+        life.until_ring(&[0, 1]).await;
+    }
+    assert_eq!(life.runtime.engine().creations, creations);
+    let told = life.kinds().iter().filter(|kind| *kind == "error").count();
+    assert_eq!(told, 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn refused_connections_bring_the_next_probes_forward() {
     let life = Life::begin(acts());
     life.until_ring(&[0]).await;

@@ -19,7 +19,9 @@ use orch_common::{
 use super::super::tables::{Outcome, Tables};
 use crate::{
     config::ServiceConfig,
-    dataplane::{DataplaneError, HoldTerms, Injected, Reach, Reading, SlotEntry, SlotReading},
+    dataplane::{
+        DataplaneError, HoldTerms, Injected, Reach, Reading, SlotEntry, SlotReading, outdated,
+    },
 };
 
 /// What the kernel holds.
@@ -28,6 +30,8 @@ pub(super) struct Kernel {
     pub(super) slots: BTreeMap<SlotKey, (SlotEntry, SlotCounters, u64)>,
     pub(super) rings: BTreeMap<u16, Vec<u16>>,
     pub(super) services: Vec<String>,
+    /// The first port of each service's slots.
+    starts: Vec<u16>,
     /// Every ring there ever was.
     pub(super) ring_log: Vec<(u16, Vec<u16>)>,
     pub(super) detached: bool,
@@ -78,11 +82,6 @@ impl FakeTables {
             .collect()
     }
 
-    pub(super) fn ring(&self, service: u16) -> Vec<u16> {
-        let kernel = self.kernel();
-        kernel.rings.get(&service).cloned().unwrap_or_default()
-    }
-
     /// The slot answers a SYN with RST.
     pub(super) fn refuse(&self, key: SlotKey, generation: u32) {
         self.alarm(key, generation, EventKind::Refused);
@@ -111,7 +110,14 @@ impl FakeTables {
 
 impl Tables for FakeTables {
     fn set_services(&mut self, services: &[ServiceConfig]) -> Outcome<()> {
-        self.kernel().services = services.iter().map(|s| s.name.clone()).collect();
+        let mut kernel = self.kernel();
+        let known = (0..).zip(kernel.starts.iter().copied().map(Some));
+        for index in outdated(known, services) {
+            kernel.slots.retain(|key, _| key.service != index);
+            kernel.rings.remove(&index);
+        }
+        kernel.services = services.iter().map(|s| s.name.clone()).collect();
+        kernel.starts = services.iter().map(|s| s.start_port).collect();
         Ok(())
     }
 
@@ -148,6 +154,11 @@ impl Tables for FakeTables {
         kernel.rings.insert(service, slots.to_vec());
         kernel.ring_log.push((service, slots.to_vec()));
         Ok(())
+    }
+
+    fn ring(&self, service: u16) -> Vec<u16> {
+        let kernel = self.kernel();
+        kernel.rings.get(&service).cloned().unwrap_or_default()
     }
 
     fn set_shares(&mut self, service: u16, shares: &BTreeMap<u16, u8>) -> Outcome<()> {

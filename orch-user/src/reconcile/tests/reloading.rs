@@ -68,6 +68,51 @@ async fn a_reload_adds_and_removes_services_and_moves_none() {
     );
 }
 
+/// Two services, the first with two copies, and what each listens at.
+fn two(a: u16, b: u16) -> Config {
+    let mut config = config(vec![service("a", a, 8000), service("b", b, 8100)]);
+    config.services[0].scale.min = 2;
+    config
+}
+
+fn told(life: &Life) -> (u32, usize) {
+    let kernel = life.tables.kernel();
+    (kernel.sets, kernel.ring_log.len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_keeps_its_copies_wherever_it_listens() {
+    let life = Life::begin(two(80, 81));
+    life.until_ring(&[0, 1]).await;
+    life.until("b serves", |life| life.tables.ring(1) == [0])
+        .await;
+    let before = told(&life);
+    let places = [(8080, 81), (81, 8080), (80, 81), (81, 80)];
+    for (a, b) in places {
+        reload(&life, two(a, b)).await;
+        assert_eq!(life.tables.kernel().slots.len(), 3, "{a} {b}");
+        assert_eq!(
+            (life.tables.ring(0).len(), life.tables.ring(1).len()),
+            (2, 1)
+        );
+    }
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(told(&life), before, "nothing had to be told again");
+    // The same over two runs.
+    let (tables, runtime) = (life.tables.clone(), life.runtime.clone());
+    life.end(true).await;
+    let creations = runtime.engine().creations;
+    let life = Life::over(two(80, 81), tables, runtime);
+    life.until("adopted", |life| life.kinds().len() >= 3).await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(life.tables.kernel().slots.len(), 3);
+    assert_eq!(
+        (life.tables.ring(0).len(), life.tables.ring(1).len()),
+        (2, 1)
+    );
+    assert_eq!(life.runtime.engine().creations, creations);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refused_reload_changes_nothing() {
     let life = Life::begin(acts());
