@@ -1,5 +1,5 @@
 //! Whose are the ports of the services? Another program on one of them would lose its clients to the
-//! balancer without a word, so `orch run` refuses; other controllers are kept off by claims.
+//! balancer without a word, so `orch run` and a reload refuse; other controllers are kept off by claims.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    config::{Config, Listen, ServiceConfig},
+    config::{Config, Listen, Mode, ServiceConfig},
     listeners::{self, Listener},
 };
 
@@ -31,24 +31,35 @@ pub struct PortTaken {
 
 /// Fails if anybody listens on the address of a service, but for our own gateway.
 pub(crate) fn free(config: &Config, gateway: Option<u32>) -> Result<(), PortTaken> {
-    let listeners = listeners::all();
-    let ours = |pid: &u32| Some(*pid) == gateway;
-    for service in &config.services {
-        let tls = service.http.tls.as_ref().map(|tls| tls.listen);
-        for listen in std::iter::once(service.listen).chain(tls) {
-            let found = listeners.iter().filter(|found| meets(listen, found));
-            for found in found {
-                let holder = listeners::owner(found.inode);
-                if holder.as_ref().is_some_and(|(_, pid)| ours(pid)) {
-                    continue;
-                }
-                let holder = holder.map(|(program, pid)| format!("{program} (pid {pid})"));
-                return Err(PortTaken {
-                    port: listen.port,
-                    service: service.name.clone(),
-                    holder: holder.unwrap_or_else(|| "another program".to_owned()),
-                });
+    let wanted = config.services.iter().flat_map(places);
+    not_taken(wanted, &listeners::all(), gateway)
+}
+
+/// Where a service listens, each place with its name.
+fn places(service: &ServiceConfig) -> impl Iterator<Item = (&str, Listen)> {
+    let tls = service.http.tls.as_ref().map(|tls| tls.listen);
+    let all = std::iter::once(service.listen).chain(tls);
+    all.map(|listen| (service.name.as_str(), listen))
+}
+
+/// Fails if one of these, other than this process, listens at one of those places.
+fn not_taken<'a>(
+    wanted: impl Iterator<Item = (&'a str, Listen)>,
+    listeners: &[Listener],
+    but: Option<u32>,
+) -> Result<(), PortTaken> {
+    for (service, listen) in wanted {
+        for found in listeners.iter().filter(|found| meets(listen, found)) {
+            let holder = listeners::owner(found.inode);
+            if holder.as_ref().is_some_and(|(_, pid)| Some(*pid) == but) {
+                continue;
             }
+            let holder = holder.map(|(program, pid)| format!("{program} (pid {pid})"));
+            return Err(PortTaken {
+                port: listen.port,
+                service: service.to_owned(),
+                holder: holder.unwrap_or_else(|| "another program".to_owned()),
+            });
         }
     }
     Ok(())
@@ -61,20 +72,46 @@ pub(crate) fn free(config: &Config, gateway: Option<u32>) -> Result<(), PortTake
 pub struct Claims {
     scope: String,
     held: BTreeMap<u16, UnixListener>,
+    /// Who listens on this host.
+    listeners: fn() -> Vec<Listener>,
 }
 
 impl Claims {
     /// None yet, against all controllers of this host.
     pub fn new() -> Self {
-        Self::within("orch/port")
+        Self::within("orch/port", listeners::all)
     }
 
     /// None yet, against those of the same scope: what tests claim must not meet.
-    pub(crate) fn within(scope: &str) -> Self {
+    pub(crate) fn within(scope: &str, listeners: fn() -> Vec<Listener>) -> Self {
         Self {
             scope: scope.to_owned(),
             held: BTreeMap::new(),
+            listeners,
         }
+    }
+
+    /// Fails if another program listens where one of these services is to listen and none of those
+    /// did. A port of our own gateway is its to bind: it is told there what is in its way.
+    pub fn check<'a>(
+        &self,
+        services: &[ServiceConfig],
+        before: impl Iterator<Item = &'a ServiceConfig>,
+    ) -> Result<(), PortTaken> {
+        let held = before.flat_map(|one| places(one).map(|(_, place)| (one.mode, place)));
+        let held: Vec<_> = held.collect();
+        let known = |listen: Listen| {
+            held.iter().any(|(mode, place)| match mode {
+                Mode::Tcp => *place == listen,
+                Mode::Http => place.port == listen.port,
+            })
+        };
+        let new = services.iter().flat_map(places);
+        let mut new = new.filter(|(_, listen)| !known(*listen)).peekable();
+        if new.peek().is_none() {
+            return Ok(());
+        }
+        not_taken(new, &(self.listeners)(), None)
     }
 
     /// Claims the ports of these services beside those that are held: all of them, or none.
@@ -168,7 +205,10 @@ mod tests {
                 .services
         };
         let scope = format!("orch/test/{}", std::process::id());
-        let (mut one, mut other) = (Claims::within(&scope), Claims::within(&scope));
+        let (mut one, mut other) = (
+            Claims::within(&scope, Vec::new),
+            Claims::within(&scope, Vec::new),
+        );
         one.add(&of(&[81, 82])).unwrap();
         one.add(&of(&[81, 82, 83])).unwrap();
         let error = other.add(&of(&[84, 83])).unwrap_err().to_string();

@@ -68,6 +68,8 @@ impl<T: Tables> Controller<T> {
         can_deliver_with(&self.config.dataplane, &config.services, self.host)?;
         let layout = self.layout(config)?;
         let table: Vec<_> = layout.iter().map(|(service, _)| service.clone()).collect();
+        let held = self.holders().map(|hosted| &hosted.config);
+        self.claims.check(&config.services, held)?;
         // What is claimed in vain is released with what is not needed any more.
         self.claims.add(&config.services)?;
         self.tables.set_services(&table)?;
@@ -82,10 +84,16 @@ impl<T: Tables> Controller<T> {
     /// Lets other controllers have the ports that no service of this one needs. One that has drained
     /// keeps its place in the data plane, but with nothing in its ring its packets go on untouched.
     pub(super) fn release_ports(&mut self) {
+        let held = self.holders();
+        let ports = held.map(|hosted| hosted.config.listen.port).collect();
+        self.claims.keep(&ports);
+    }
+
+    /// Services that need their ports: all but those that have gone and drained.
+    fn holders(&self) -> impl Iterator<Item = &Hosted> {
         let services = self.services.iter().zip(&self.observed.services);
         let held = services.filter(|(hosted, seen)| !hosted.leaving || !seen.is_idle());
-        let ports = held.map(|(hosted, _)| hosted.config.listen.port).collect();
-        self.claims.keep(&ports);
+        held.map(|(hosted, _)| hosted)
     }
 
     /// Says which changes hold and which wait for the next start.

@@ -34,6 +34,7 @@ use crate::{
     control::{Command, Control},
     dataplane::{Reach, SlotEntry},
     health::Answer,
+    listeners::Listener,
     view::{SlotRow, Snapshot},
 };
 
@@ -127,6 +128,17 @@ fn containers() -> Config {
     config
 }
 
+/// Where another program listens on the host of every life.
+const TAKEN: u16 = 9;
+
+fn strangers() -> Vec<Listener> {
+    vec![Listener {
+        address: Ipv4Addr::LOCALHOST.into(),
+        port: TAKEN,
+        inode: 0,
+    }]
+}
+
 static LIVES: AtomicU32 = AtomicU32::new(0);
 
 struct Life {
@@ -159,7 +171,7 @@ impl Life {
         // Tests run side by side, and most of them have port 80.
         let life = LIVES.fetch_add(1, Ordering::Relaxed);
         let scope = format!("orch/test/{}/{life}", std::process::id());
-        let mut claims = Claims::within(&scope);
+        let mut claims = Claims::within(&scope, strangers);
         claims.add(&config.services).unwrap();
         let edges = Edges {
             runtimes,

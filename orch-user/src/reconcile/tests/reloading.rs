@@ -130,7 +130,7 @@ async fn a_port_is_claimed_before_it_is_balanced_and_until_it_has_drained() {
     let (a, b) = (service("a", 80, 8000), service("b", 81, 8100));
     let life = Life::begin(config(vec![a.clone()]));
     life.until_ring(&[0]).await;
-    let mut other = Claims::within(&life.scope);
+    let mut other = Claims::within(&life.scope, Vec::new);
     other.add(from_ref(&b)).unwrap();
     let both = config(vec![a.clone(), b.clone()]);
     reload(&life, both.clone()).await;
@@ -159,6 +159,29 @@ async fn a_port_is_claimed_before_it_is_balanced_and_until_it_has_drained() {
     life.until("b is not shown", |life| life.snapshot().services.len() == 1)
         .await;
     other.add(from_ref(&b)).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_another_program_has_is_not_taken_from_it() {
+    let a = service("a", 80, 8000);
+    let life = Life::begin(config(vec![a.clone()]));
+    life.until_ring(&[0]).await;
+    let moved = service("a", TAKEN, 8000);
+    let added = service("b", TAKEN, 8100);
+    for services in [vec![moved], vec![a.clone(), added]] {
+        reload(&life, config(services)).await;
+        let last = life.control.journal.events_since(0).pop().unwrap();
+        for words in ["the old one stays", "port 9,", "another program"] {
+            assert!(last.text.contains(words), "{last:?}");
+        }
+        assert_eq!(life.tables.kernel().services, ["a"]);
+    }
+    // Who comes to a port that is balanced already hinders no reload.
+    let life = Life::begin(config(vec![service("a", TAKEN, 8000)]));
+    life.until_ring(&[0]).await;
+    reload(&life, config(vec![service("a", TAKEN, 8000)])).await;
+    let last = life.control.journal.events_since(0).pop().unwrap();
+    assert_eq!(last.kind, "reloaded", "{last:?}");
 }
 
 #[tokio::test(start_paused = true)]
