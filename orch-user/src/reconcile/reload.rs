@@ -7,7 +7,7 @@ use super::{
 use crate::{
     config::{Config, ServiceConfig},
     control::{CommandError, Reply},
-    state::ServiceSeen,
+    state::{Moment, ServiceSeen},
 };
 
 /// Why a new configuration is refused; the old one stays in force.
@@ -115,22 +115,21 @@ impl<T: Tables> Controller<T> {
         format!("the new configuration holds, but for {names}: those need a restart")
     }
 
-    fn place(
-        &mut self,
-        index: usize,
-        service: ServiceConfig,
-        leaving: bool,
-        now: crate::state::Moment,
-    ) {
+    fn place(&mut self, index: usize, service: ServiceConfig, leaving: bool, now: Moment) {
         let start_port = service.start_port;
         let delivery = self.delivery_of(&service);
         match self.services.get_mut(index) {
             Some(hosted) if leaving => hosted.leaving = true,
             Some(hosted) if hosted.config.name == service.name => {
                 let health = hosted.config.health != service.health;
+                let (before, returns) = (hosted.spec.clone(), hosted.leaving);
                 hosted.reconfigure(service, delivery);
+                let changed = health || returns || hosted.spec != before;
                 if health {
                     self.probe_anew(index as u16);
+                }
+                if changed {
+                    self.begin_anew(index, now);
                 }
             }
             Some(hosted) => {
@@ -139,6 +138,7 @@ impl<T: Tables> Controller<T> {
                 if let Some(seen) = self.observed.services.get_mut(index) {
                     seen.start_port = start_port;
                 }
+                self.begin_anew(index, now);
             }
             None => {
                 self.services.push(Hosted::new(service, delivery, now));
@@ -147,6 +147,14 @@ impl<T: Tables> Controller<T> {
                     ..ServiceSeen::default()
                 });
             }
+        }
+    }
+
+    /// Has no slot of a service wait for what failed before.
+    fn begin_anew(&mut self, index: usize, now: Moment) {
+        let seen = self.observed.services.get_mut(index);
+        for slot in seen.into_iter().flat_map(|seen| seen.slots.values_mut()) {
+            slot.begin_anew(now);
         }
     }
 

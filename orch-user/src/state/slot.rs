@@ -122,6 +122,13 @@ impl SlotSeen {
         self.broken.get_or_insert(fault);
     }
 
+    /// Forgets how often it failed: what is to run in it, or what it has to answer, is another now.
+    pub fn begin_anew(&mut self, now: Moment) {
+        self.failures = 0;
+        self.fruitless = false;
+        self.retry_at = self.retry_at.min(now);
+    }
+
     /// Notes that a backend could not be created or started.
     pub fn cannot_start(&mut self, why: String, now: Moment) {
         self.next = Next::None;

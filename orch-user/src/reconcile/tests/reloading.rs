@@ -75,6 +75,13 @@ fn two(a: u16, b: u16) -> Config {
     config
 }
 
+/// The first of the two.
+fn a_alone() -> Config {
+    let mut config = two(80, 81);
+    config.services.pop();
+    config
+}
+
 fn told(life: &Life) -> (u32, usize) {
     let kernel = life.tables.kernel();
     (kernel.sets, kernel.ring_log.len())
@@ -159,6 +166,60 @@ async fn a_port_is_claimed_before_it_is_balanced_and_until_it_has_drained() {
     life.until("b is not shown", |life| life.snapshot().services.len() == 1)
         .await;
     other.add(from_ref(&b)).unwrap();
+}
+
+/// A life in which the copy of `b` has failed for a minute: its next try may be half a minute away.
+async fn hopeless() -> Life {
+    let life = Life::begin(two(80, 81));
+    life.until_ring(&[0, 1]).await;
+    life.runtime.engine().crashes = Some(3);
+    life.runtime.kill(8100, true);
+    sleep(Duration::from_secs(70)).await;
+    life.runtime.engine().crashes = None;
+    let b = |life: &Life| {
+        let snapshot = life.snapshot();
+        let mut slots = snapshot.slots.iter();
+        slots.any(|row| row.port == 8100 && row.state == "backoff")
+    };
+    life.until("backoff", b).await;
+    life
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mended_file_does_not_wait_for_what_failed_before() {
+    let changes: [fn(&mut ServiceConfig); 2] = [
+        |b| b.backend.command.push("mended".into()),
+        |b| b.health.path = "/mended".into(),
+    ];
+    for change in changes {
+        let life = hopeless().await;
+        let mut new = two(80, 81);
+        change(&mut new.services[1]);
+        reload(&life, new).await;
+        let b_serves = |life: &Life| life.tables.ring(1) == [0];
+        let took = life.until("b serves", b_serves).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_comes_again_does_not_wait_for_what_failed_before() {
+    for start_port in [8100, 8200] {
+        let life = hopeless().await;
+        reload(&life, a_alone()).await;
+        life.until("b is gone", |life| life.snapshot().services.len() == 1)
+            .await;
+        let mut new = two(80, 81);
+        new.services[1].start_port = start_port;
+        // At other ports it is another service.
+        if start_port != 8100 {
+            new.services[1].name = "c".into();
+        }
+        reload(&life, new).await;
+        let b_serves = |life: &Life| life.tables.ring(1) == [0];
+        let took = life.until("it serves", b_serves).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
