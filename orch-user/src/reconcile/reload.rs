@@ -16,6 +16,13 @@ enum Refused {
     /// What a service that goes still holds is wanted by a new one.
     #[error("service {new} needs ports of {old}, which has not drained yet: reload again later")]
     StillHeld { new: String, old: String },
+    /// The same, and nobody has told the old one to go: this file would, but is refused. So it is when a
+    /// service is renamed.
+    #[error(
+        "service {new} needs ports of {old}, which this file takes out: reload without {new} first, and with \
+         it once {old} has drained; or restart orch"
+    )]
+    Held { new: String, old: String },
     /// Slot ports are where the backends listen.
     #[error("start_port of service {service} cannot change while it runs: restart orch")]
     StartPort { service: String },
@@ -210,7 +217,36 @@ impl<T: Tables> Controller<T> {
                 None => layout.push((service, false)),
             }
         }
-        check(layout)
+        self.check_layout(layout)
+    }
+
+    /// Fails if not all of a table can be in the data plane together.
+    fn check_layout(
+        &self,
+        layout: Vec<(ServiceConfig, bool)>,
+    ) -> Result<Vec<(ServiceConfig, bool)>, Refused> {
+        let max = orch_common::layout::MAX_SERVICES;
+        if let Some((service, _)) = layout.get(max) {
+            return Err(Refused::Full {
+                service: service.name.clone(),
+                max,
+            });
+        }
+        let leaving = self.services.iter().map(|hosted| hosted.leaving);
+        let going = layout.iter().zip(leaving).filter(|((_, goes), _)| *goes);
+        for ((old, _), leaves_already) in going {
+            let mut stays = layout.iter().filter(|(_, leaving)| !leaving);
+            let Some((new, _)) = stays.find(|(new, _)| overlap(old, new)) else {
+                continue;
+            };
+            let (new, old) = (new.name.clone(), old.name.clone());
+            return Err(if leaves_already {
+                Refused::StillHeld { new, old }
+            } else {
+                Refused::Held { new, old }
+            });
+        }
+        Ok(layout)
     }
 
     /// Probes the backends of a service by its new rules.
@@ -229,26 +265,6 @@ impl<T: Tables> Controller<T> {
             }
         }
     }
-}
-
-fn check(layout: Vec<(ServiceConfig, bool)>) -> Result<Vec<(ServiceConfig, bool)>, Refused> {
-    let max = orch_common::layout::MAX_SERVICES;
-    if let Some((service, _)) = layout.get(max) {
-        return Err(Refused::Full {
-            service: service.name.clone(),
-            max,
-        });
-    }
-    for (old, _) in layout.iter().filter(|(_, leaving)| *leaving) {
-        let stays = layout.iter().filter(|(_, leaving)| !leaving);
-        if let Some((new, _)) = stays.into_iter().find(|(new, _)| overlap(old, new)) {
-            return Err(Refused::StillHeld {
-                new: new.name.clone(),
-                old: old.name.clone(),
-            });
-        }
-    }
-    Ok(layout)
 }
 
 /// Whether two services cannot be in the data plane at a time.

@@ -133,6 +133,36 @@ async fn a_refused_reload_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_renames_a_service_is_told_a_way_that_works() {
+    let life = Life::begin(two(80, 81));
+    life.until("b serves", |life| life.tables.ring(1) == [0])
+        .await;
+    let last = |life: &Life| life.control.journal.events_since(0).pop().unwrap().text;
+    let mut renamed = two(80, 81);
+    renamed.services[1].name = "c".into();
+    reload(&life, renamed.clone()).await;
+    let why = last(&life);
+    for words in ["c needs ports of b", "without c first", "restart orch"] {
+        assert!(why.contains(words), "{why}");
+    }
+    let key = SlotKey {
+        service: 1,
+        slot: 0,
+    };
+    life.tables.set_live(key, 1);
+    reload(&life, a_alone()).await;
+    reload(&life, renamed.clone()).await;
+    let why = last(&life);
+    assert!(why.contains("not drained yet: reload again later"), "{why}");
+    life.until("b is gone", |life| life.snapshot().services.len() == 1)
+        .await;
+    reload(&life, renamed).await;
+    life.until("c serves", |life| life.tables.ring(1) == [0])
+        .await;
+    assert_eq!(life.tables.kernel().services, ["a", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_port_is_claimed_before_it_is_balanced_and_until_it_has_drained() {
     let (a, b) = (service("a", 80, 8000), service("b", 81, 8100));
     let life = Life::begin(config(vec![a.clone()]));
