@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::bpf_for_each_map_elem;
 use orch_common::{
     counter::Reason,
     flow::{Census, Flow, FlowKey, FlowState, mark},
+    service::PortClass,
 };
 
 use crate::{backend, create, live, maps, tally, verdict::count};
@@ -41,7 +42,9 @@ extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &m
     // The socket says when it ends, however long it is silent.
     let is_held = flow.is_of_socket() && flow.live == 1;
     let waits = is_held && matches!(flow.state, FlowState::Established);
-    if waits || sweep.epoch.wrapping_sub(flow.seen) <= flow.state.patience() {
+    if !is_elsewhere(key, flow)
+        && (waits || sweep.epoch.wrapping_sub(flow.seen) <= flow.state.patience())
+    {
         sweep.left += 1;
         found(flow, sweep.epoch);
         return 0;
@@ -54,6 +57,12 @@ extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &m
     }
     create::forget(key, flow);
     0
+}
+
+/// Whether its service listens elsewhere by now: nobody sees its packets any more.
+#[inline(always)]
+fn is_elsewhere(key: &FlowKey, flow: &Flow) -> bool {
+    !flow.is_of_socket() && matches!(maps::port(key.local_port).class, PortClass::Other)
 }
 
 /// Notes a flow that stays beside those of its slot.

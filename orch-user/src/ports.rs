@@ -92,11 +92,13 @@ impl Claims {
     }
 
     /// Fails if another program listens where one of these services is to listen and none of those
-    /// did. A port of our own gateway is its to bind: it is told there what is in its way.
+    /// did. A port of our own gateway, which may have kept it from a file that was refused, is its to
+    /// bind: it is told there what is in its way.
     pub fn check<'a>(
         &self,
         services: &[ServiceConfig],
         before: impl Iterator<Item = &'a ServiceConfig>,
+        gateway: Option<u32>,
     ) -> Result<(), PortTaken> {
         let held = before.flat_map(|one| places(one).map(|(_, place)| (one.mode, place)));
         let held: Vec<_> = held.collect();
@@ -111,7 +113,7 @@ impl Claims {
         if new.peek().is_none() {
             return Ok(());
         }
-        not_taken(new, &(self.listeners)(), None)
+        not_taken(new, &(self.listeners)(), gateway)
     }
 
     /// Claims the ports of these services beside those that are held: all of them, or none.

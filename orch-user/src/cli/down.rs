@@ -188,9 +188,9 @@ async fn remove(place: &Place, control: &Path) -> Result<Result<(), RuntimeError
     if http::end(control) {
         print::text("the gateway has ended\n")?;
     }
-    if looked.is_ok() {
+    held::clear(&place.state_dir, &instance);
+    if looked.is_ok() || place.containers == Containers::None {
         runtime::clear(&place.state_dir, &instance);
-        held::clear(&place.state_dir, &instance);
     }
     Dataplane::remove(&place.dataplane.pin_dir)?;
     print::text("the data plane is detached\n")?;

@@ -62,7 +62,7 @@ impl Link {
         limit: Duration,
     ) -> Result<Box<Self>, Failure> {
         let mut tap = Tap::connect(to, way, limit, Arc::clone(&tally)).await?;
-        tap.insist();
+        tap.insist(true);
         let line = Arc::clone(tap.line());
         let connected = http1::Builder::new().handshake(TokioIo::new(tap)).await;
         let (sender, connection) = connected.map_err(|_| Failure::Refused)?;
@@ -139,8 +139,11 @@ impl Link {
     /// The connection itself, once the copy has changed to another protocol.
     pub(super) fn into_switched(self) -> Option<Switched> {
         let parts = self.connection?.into_parts();
+        let mut stream = parts.io.into_inner();
+        // In another protocol whoever writes has to know.
+        stream.insist(false);
         Some(Switched {
-            stream: parts.io.into_inner(),
+            stream,
             early: parts.read_buf,
         })
     }

@@ -23,6 +23,9 @@ use super::{
 const LOSERS: u32 = 2;
 /// Where every copy refuses, they are tried again so often.
 const AGAIN: Duration = Duration::from_millis(50);
+/// Where one has lost the request, and there is no other: it may have ended, and whoever connects for it
+/// not know yet.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// A request as it came.
 pub(super) struct Wanted<'a> {
@@ -104,7 +107,8 @@ pub(super) async fn forward<Q: Question>(
     let mut at = begun;
     loop {
         let Some(flight) = wanted.service.pick(&tried) else {
-            boxed_wait(wanted, begun, !tried.is_empty()).await?;
+            let pause = (!tried.is_empty()).then_some(if seen.lost > 0 { SETTLED } else { AGAIN });
+            boxed_wait(wanted, begun, pause).await?;
             tried.clear();
             at = Instant::now();
             continue;
@@ -164,17 +168,17 @@ fn hear(wanted: &Wanted<'_>, slot: &Arc<Slot>, status: u16, at: Instant, begun: 
 fn boxed_wait<'a>(
     wanted: &'a Wanted<'_>,
     begun: Instant,
-    refused: bool,
+    pause: Option<Duration>,
 ) -> BoxFuture<'a, Result<(), Problem>> {
-    Box::pin(wait(wanted, begun, refused))
+    Box::pin(wait(wanted, begun, pause))
 }
 
-/// Waits for another slot, or for those that refused to be there again.
-async fn wait(wanted: &Wanted<'_>, begun: Instant, refused: bool) -> Result<(), Problem> {
+/// Waits for another slot, or, where there are some that failed, for so long until they are tried again.
+async fn wait(wanted: &Wanted<'_>, begun: Instant, pause: Option<Duration>) -> Result<(), Problem> {
     let (service, http) = (wanted.service, &wanted.settings.http);
     let before = service.waiting.fetch_add(1, Relaxed);
     let waiting = Waiting(service);
-    if before == 0 && !refused {
+    if before == 0 && pause.is_none() {
         wanted.shared.bell.ring();
     }
     if before >= http.waiting {
@@ -183,15 +187,15 @@ async fn wait(wanted: &Wanted<'_>, begun: Instant, refused: bool) -> Result<(), 
     let mut ring = service.ring.subscribe();
     let deadline = begun + http.wait;
     if Instant::now() >= deadline {
-        return Err(if refused {
+        return Err(if pause.is_some() {
             Problem::Refused
         } else {
             Problem::NoCopy
         });
     }
-    if refused {
+    if let Some(pause) = pause {
         // A change of the ring, or the next try.
-        let _ = timeout(AGAIN, ring.changed()).await;
+        let _ = timeout(pause, ring.changed()).await;
         return Ok(());
     }
     let some = ring.wait_for(|ring| !ring.ready.is_empty() || service.is_over());
@@ -229,16 +233,17 @@ async fn attempt<Q: Question>(
         Way::Tcp
     };
     while let Some(mut link) = Q::Link::pool(slot).take(wanted.thread, way) {
-        // One of them has ended: so may have the others.
-        if !link.is_alive(sure || seen.lost > before, at) {
+        // One has ended: so may have the others, of another copy, too.
+        if !link.is_alive(sure || seen.lost > 0, at) {
             continue;
         }
         count(wanted, slot, seen);
         match question.ask(wanted, &mut link).await {
             Ok(answer) => return Ok((answer, link)),
-            // The copy may have closed it for lying idle, before it saw the request.
+            // The copy may have closed it for lying idle, before it saw the request. A new one tells.
             Err(Failure::Unanswered) if question.may_repeat(Failure::Unanswered) => {
                 seen.lost = before + 1;
+                break;
             }
             Err(failure) => return Err(failure),
         }

@@ -19,7 +19,7 @@ fn literal(value: &[u8]) -> Option<(bool, &[u8])> {
     let inside = value.strip_prefix(b"[")?;
     let end = inside.iter().position(|byte| *byte == b']')?;
     let address = inside.get(..end)?;
-    let fits = |byte: &u8| *byte == b':' || *byte != b'%' && is_named(*byte);
+    let fits = |byte: &u8| *byte == b':' || is_named(*byte);
     let is_valid = !address.is_empty() && address.iter().all(fits);
     Some((is_valid, inside.get(end + 1..)?))
 }
@@ -51,6 +51,7 @@ mod tests {
             "[::1]:80",
             "xn--bcher-kva.example",
             "a_b",
+            "[fe80::1%eth0]:80",
             "a%20b",
         ] {
             assert!(is_valid(good.as_bytes()), "{good}");

@@ -167,8 +167,8 @@ impl Tap {
 
     /// For whoever writes before it reads: a copy that answers before a body has ended, and closes, is
     /// to be heard. What it does not take any more is dropped, and reading tells how it has ended.
-    pub(super) fn insist(&mut self) {
-        self.insists = true;
+    pub(super) fn insist(&mut self, insists: bool) {
+        self.insists = insists;
     }
 
     /// Counts what was written of so many bytes.

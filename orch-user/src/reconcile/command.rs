@@ -78,8 +78,9 @@ impl<T: Tables> Controller<T> {
     }
 
     /// Keeps what is set by hand for a later controller.
-    fn keep_held(&self) {
-        let held = self.services.iter().filter_map(|hosted| {
+    pub(super) fn keep_held(&self) {
+        let staying = self.services.iter().filter(|hosted| !hosted.leaving);
+        let held = staying.filter_map(|hosted| {
             let to = hosted.policy.scaler().held()?;
             Some((hosted.config.name.clone(), to))
         });

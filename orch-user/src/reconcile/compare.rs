@@ -4,21 +4,22 @@ use orch_common::slot::SlotKey;
 
 use super::{Controller, tables::Tables};
 use crate::{
-    dataplane::{Reading, SlotReading},
+    dataplane::SlotReading,
     state::{FIRST_SPARE, KernelSlot},
 };
 
 impl<T: Tables> Controller<T> {
-    /// Compares rings and slots with what is believed of them, and believes the kernel. The plan does
-    /// the rest.
+    /// Compares rings, and slots as they have just been read, with what is believed of them, and
+    /// believes the kernel. The plan does the rest.
     pub(super) fn compare(&mut self) {
-        let reading = match self.tables.read() {
-            Ok(reading) => reading,
-            Err(error) => return self.troubled(&error),
-        };
+        // What could not be read in this turn of the loop is older than what was told since.
+        let mut seen = self.observed.services.iter();
+        if seen.any(|seen| seen.read_at != self.ticked_at) {
+            return;
+        }
         for service in 0..self.services.len() as u16 {
             let ring = self.has_lost_ring(service);
-            let slots = self.lost_slots(service, &reading);
+            let slots = self.lost_slots(service);
             if !ring && slots.is_empty() {
                 continue;
             }
@@ -48,14 +49,11 @@ impl<T: Tables> Controller<T> {
         ring != *believed
     }
 
-    fn lost_slots(&self, service: u16, reading: &Reading) -> Vec<u16> {
+    fn lost_slots(&self, service: u16) -> Vec<u16> {
         let Some(seen) = self.observed.services.get(usize::from(service)) else {
             return Vec::new();
         };
-        let held = |slot: u16| {
-            let key = SlotKey { service, slot };
-            reading.slots.iter().find(|held| held.key == key)
-        };
+        let held = |slot: u16| self.readings.get(&SlotKey { service, slot });
         let believed = seen.slots.range(..FIRST_SPARE);
         let believed = believed.filter_map(|(slot, state)| Some((*slot, state.kernel?)));
         let lost =

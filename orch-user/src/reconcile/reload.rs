@@ -7,6 +7,7 @@ use super::{
 use crate::{
     config::{Config, ServiceConfig},
     control::{CommandError, Reply},
+    http,
     state::{Moment, ServiceSeen},
 };
 
@@ -76,16 +77,37 @@ impl<T: Tables> Controller<T> {
         let layout = self.layout(config)?;
         let table: Vec<_> = layout.iter().map(|(service, _)| service.clone()).collect();
         let held = self.holders().map(|hosted| &hosted.config);
-        self.claims.check(&config.services, held)?;
+        let gateway = http::pid(&self.config.control);
+        self.claims.check(&config.services, held, gateway)?;
         // What is claimed in vain is released with what is not needed any more.
         self.claims.add(&config.services)?;
-        self.tables.set_services(&table)?;
+        if let Err(error) = self.tables.set_services(&table) {
+            self.restore();
+            return Err(error.into());
+        }
         let now = self.now();
         for (index, (service, leaving)) in layout.into_iter().enumerate() {
             self.tables.retire(index as u16, leaving)?;
             self.place(index, service, leaving, now);
         }
+        self.keep_held();
         Ok(())
+    }
+
+    /// Has the data plane serve again what it served before it could not do what it was told: a part of
+    /// that may be done.
+    fn restore(&mut self) {
+        let services = self.services.iter();
+        let (before, leaving): (Vec<_>, Vec<_>) = services
+            .map(|hosted| (hosted.config.clone(), hosted.leaving))
+            .unzip();
+        let restored = self.tables.set_services(&before).and_then(|()| {
+            let mut services = (0_u16..).zip(leaving);
+            services.try_for_each(|(index, leaving)| self.tables.retire(index, leaving))
+        });
+        if let Err(error) = restored {
+            self.troubled(&error);
+        }
     }
 
     /// Lets other controllers have the ports that no service of this one needs. One that has drained

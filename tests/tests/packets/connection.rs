@@ -12,7 +12,7 @@ use orch_tests::frame::{
     flag::{ACK, FIN, PSH, RST, SYN},
 };
 
-use super::world::{DROP, PASS, World, at, at6, client, client6, coming_from, towards};
+use super::world::{DROP, PASS, World, at, at6, client, client6, coming_from, service, towards};
 
 #[test]
 fn a_connection_from_syn_to_fin() {
@@ -203,6 +203,20 @@ fn the_sweep_frees_closed_flows() {
         world.plane().sweep().unwrap();
     }
     assert_eq!(world.live(), [0, 0, 0], "a silent flow ends as well");
+    assert_eq!(world.reason(Reason::Expired), 1);
+}
+
+/// Its clients' packets come to nobody any more: what they have begun would count for hours.
+#[test]
+fn the_sweep_frees_flows_of_a_port_that_is_left() {
+    let mut world = World::new();
+    world.connect(5000, 1000);
+    assert_eq!(world.plane().sweep().unwrap(), 1);
+    let mut elsewhere = service(false);
+    elsewhere.listen.port = 8080;
+    world.plane().set_services(&[elsewhere]).unwrap();
+    assert_eq!(world.plane().sweep().unwrap(), 0);
+    assert_eq!(world.live(), [0, 0, 0]);
     assert_eq!(world.reason(Reason::Expired), 1);
 }
 

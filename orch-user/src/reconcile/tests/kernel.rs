@@ -56,6 +56,9 @@ pub(super) struct Kernel {
     turn: usize,
 }
 
+/// With a service of this name a list of services is taken, and then fails.
+pub(super) const BROKEN: &str = "broken";
+
 #[derive(Clone, Default)]
 pub(super) struct FakeTables(pub(super) Arc<Mutex<Kernel>>);
 
@@ -118,6 +121,12 @@ impl Tables for FakeTables {
         }
         kernel.services = services.iter().map(|s| s.name.clone()).collect();
         kernel.starts = services.iter().map(|s| s.start_port).collect();
+        if services.iter().any(|s| s.name == BROKEN) {
+            return Err(DataplaneError::File {
+                path: "/etc/ssl/broken.pem".into(),
+                source: ErrorKind::InvalidData.into(),
+            });
+        }
         Ok(())
     }
 

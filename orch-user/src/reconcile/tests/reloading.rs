@@ -133,6 +133,18 @@ async fn a_refused_reload_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reload_that_fails_half_way_is_taken_back() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    let other = service(kernel::BROKEN, 81, 9000);
+    reload(&life, config(vec![service("acts", 80, 8000), other])).await;
+    let last = life.control.journal.events_since(0).pop().unwrap();
+    assert!(last.text.contains("broken.pem"), "{last:?}");
+    assert_eq!(life.tables.kernel().services, ["acts"]);
+    assert_eq!(life.tables.ring(0), [0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_renames_a_service_is_told_a_way_that_works() {
     let life = Life::begin(two(80, 81));
     life.until("b serves", |life| life.tables.ring(1) == [0])

@@ -7,12 +7,16 @@ use std::{
     io::{self, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{group, in_file, limits, proc, record};
 use crate::runtime::RuntimeError;
+
+/// A note is written in less.
+const WRITTEN: Duration = Duration::from_secs(10);
 
 /// What tells the process: it writes to this file, and leads a group.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,9 +85,8 @@ pub(super) async fn end_unrecorded(state_dir: &Path, instance: &str) -> Result<(
     let dir = record::dir(state_dir);
     for path in files(&dir, "start") {
         let note = read(&path);
-        // One that is not whole was written for a start that never came.
-        let ours = note.as_ref().is_none_or(|note| note.instance == instance);
-        if !ours {
+        let ours = note.as_ref().map(|note| note.instance == instance);
+        if !ours.unwrap_or_else(|| is_old(&path)) {
             continue;
         }
         if let Some(note) = note
@@ -107,6 +110,14 @@ pub(super) async fn end_unrecorded(state_dir: &Path, instance: &str) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Whether a note that is not whole was written for a start that never came: another controller may be
+/// writing it now.
+fn is_old(path: &Path) -> bool {
+    let written = path.metadata().and_then(|meta| meta.modified());
+    let age = written.ok().and_then(|at| at.elapsed().ok());
+    age.is_some_and(|age| age > WRITTEN)
 }
 
 fn read(path: &Path) -> Option<Note> {
@@ -142,6 +153,8 @@ mod tests {
         os::unix::process::CommandExt,
         process::{Child, Command},
     };
+
+    use std::time::SystemTime;
 
     use super::*;
 
@@ -219,10 +232,15 @@ mod tests {
         let dir = record::dir(state.path());
         fs::create_dir_all(&dir).unwrap();
         let own = dir.join(format!("{}.tmp", std::process::id()));
-        for path in [&own, &dir.join("999999999.tmp"), &dir.join("0.start")] {
+        let (old, new) = (dir.join("0.start"), dir.join("1.start"));
+        for path in [&own, &dir.join("999999999.tmp"), &old, &new] {
             fs::write(path, "{").unwrap();
         }
+        let before = SystemTime::now() - 2 * WRITTEN;
+        File::open(&old).unwrap().set_modified(before).unwrap();
         end_unrecorded(state.path(), OURS).await.unwrap();
-        assert_eq!(left(state.path()), [own]);
+        let mut left = left(state.path());
+        left.sort_unstable();
+        assert_eq!(left, [new, own], "somebody may be writing one of them");
     }
 }
