@@ -81,7 +81,8 @@ fn install(from: &Path, to: &Path) -> Result<(), Error> {
         path: to.to_owned(),
         source,
     };
-    let next = to.with_extension("next");
+    // Others may be at the same: long rungs have processes of their own.
+    let next = to.with_extension(format!("next{}", std::process::id()));
     fs::create_dir_all(to.parent().unwrap_or(to)).map_err(at)?;
     fs::copy(from, &next).map_err(at)?;
     fs::rename(&next, to).map_err(at)

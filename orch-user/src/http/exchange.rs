@@ -54,13 +54,17 @@ impl Parts {
             HeaderValue::from_str(bare).ok()
         });
         let switches = head.headers.contains_key(UPGRADE) || head.method == Method::CONNECT;
+        let mut headers = head.headers;
+        if head.version == Version::HTTP_2 {
+            headers::join_cookies(&mut headers);
+        }
         let path = head.uri.into_parts().path_and_query;
         Self {
             method: head.method,
             uri: path
                 .unwrap_or_else(|| PathAndQuery::from_static("/"))
                 .into(),
-            headers: head.headers,
+            headers,
             via,
             host,
             is_bare: body.is_end_stream() && !switches,

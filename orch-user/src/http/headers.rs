@@ -4,8 +4,8 @@
 use std::{fmt::Write, net::IpAddr};
 
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, Entry, HOST, HeaderMap, HeaderName, HeaderValue,
+    TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -62,6 +62,22 @@ pub(super) fn upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
     let wanted = headers.get(UPGRADE)?;
     let h2 = wanted.as_bytes().to_ascii_lowercase().starts_with(b"h2");
     (lists(headers, "upgrade") && !h2).then_some(wanted)
+}
+
+/// Makes one line of a cookie that HTTP/2 has in parts: copies speak HTTP/1.1 (RFC 9113, 8.2.3).
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let parts: Vec<_> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if parts.len() < 2 {
+        return;
+    }
+    // Parts of values are one, with what is between them.
+    if let Ok(whole) = HeaderValue::from_bytes(&parts.join(&b"; "[..])) {
+        headers.insert(COOKIE, whole);
+    }
 }
 
 /// The head of the request as a copy gets it. `host` is for requests that have it elsewhere.

@@ -243,6 +243,25 @@ fn streams_have_as_many_fields_as_lines() {
 }
 
 #[test]
+fn a_cookie_in_parts_is_one_to_a_copy() {
+    let copy = Copy::start("A");
+    let gate = Gate::open("max_headers = 8", &[&copy]);
+    within(async {
+        let sender = h2(gate.address).await;
+        let mut request = Request::get("http://gate.test/api/head");
+        for number in 0..20 {
+            request = request.header("cookie", format!("c{number}=1"));
+        }
+        let request = request.body(Empty::new()).unwrap();
+        let answer = sender.clone().send_request(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let lines = answer.into_body().collect().await.unwrap().to_bytes();
+        let lines = str::from_utf8(&lines).unwrap();
+        assert!(lines.contains("cookie: c0=1; c1=1; c2=1; "), "{lines}");
+    });
+}
+
+#[test]
 fn a_stream_whose_client_takes_nothing_gives_its_copy_back() {
     let copy = Copy::start("A");
     let gate = Gate::open("body_timeout = \"500ms\"", &[&copy]);

@@ -33,6 +33,7 @@ pub(crate) fn http(lines: &str) -> HttpConfig {
 
 impl Gate {
     pub(crate) fn open(lines: &str, copies: &[&Copy]) -> Self {
+        let http = http(lines);
         let dir = tempfile::tempdir().unwrap();
         let socket = orch::http::socket_path(&dir.path().join("control"));
         let child = spawn(&socket);
@@ -55,7 +56,7 @@ impl Gate {
                         port,
                     },
                     closed: false,
-                    http: http(lines),
+                    http,
                     count: orch::config::CountConfig {
                         prefix: "/api/".to_owned(),
                         exclude: vec!["/api/_health".to_owned()],
