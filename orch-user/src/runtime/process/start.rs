@@ -104,8 +104,9 @@ pub(super) async fn end_unrecorded(state_dir: &Path, instance: &str) -> Result<(
         let pid = path
             .file_stem()
             .and_then(|stem| stem.to_str()?.parse().ok());
-        // That of a process that lives goes with its record.
-        if pid.is_none_or(|pid| proc::stat(pid).is_none()) {
+        // That of a process that lives goes with its record. One that was just ended may not be reaped.
+        let stat = pid.and_then(proc::stat);
+        if stat.is_none_or(|stat| stat.is_dead()) {
             let _ = fs::remove_file(&path);
         }
     }
@@ -233,12 +234,19 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         let own = dir.join(format!("{}.tmp", std::process::id()));
         let (old, new) = (dir.join("0.start"), dir.join("1.start"));
-        for path in [&own, &dir.join("999999999.tmp"), &old, &new] {
+        let mut dead = Command::new("true").spawn().unwrap();
+        let unreaped = i32::try_from(dead.id()).unwrap();
+        while !proc::stat(unreaped).unwrap().is_dead() {
+            tokio::task::yield_now().await;
+        }
+        let of_dead = dir.join(format!("{unreaped}.tmp"));
+        for path in [&own, &dir.join("999999999.tmp"), &of_dead, &old, &new] {
             fs::write(path, "{").unwrap();
         }
         let before = SystemTime::now() - 2 * WRITTEN;
         File::open(&old).unwrap().set_modified(before).unwrap();
         end_unrecorded(state.path(), OURS).await.unwrap();
+        dead.wait().unwrap();
         let mut left = left(state.path());
         left.sort_unstable();
         assert_eq!(left, [new, own], "somebody may be writing one of them");
