@@ -7,16 +7,12 @@ use std::{
     io::{self, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{group, in_file, limits, proc, record};
 use crate::runtime::RuntimeError;
-
-/// A note is written in less.
-const WRITTEN: Duration = Duration::from_secs(10);
 
 /// What tells the process: it writes to this file, and leads a group.
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,7 +66,7 @@ impl Drop for Start {
 fn create(dir: &Path) -> io::Result<(PathBuf, File)> {
     let mut number = 0_u64;
     loop {
-        let path = dir.join(format!("{number}.start"));
+        let path = dir.join(format!("{}-{number}.start", std::process::id()));
         let opened = OpenOptions::new().write(true).create_new(true).open(&path);
         match opened {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
@@ -86,7 +82,7 @@ pub(super) async fn end_unrecorded(state_dir: &Path, instance: &str) -> Result<(
     for path in files(&dir, "start") {
         let note = read(&path);
         let ours = note.as_ref().map(|note| note.instance == instance);
-        if !ours.unwrap_or_else(|| is_old(&path)) {
+        if !ours.unwrap_or_else(|| !is_being_written(&path)) {
             continue;
         }
         if let Some(note) = note
@@ -113,12 +109,13 @@ pub(super) async fn end_unrecorded(state_dir: &Path, instance: &str) -> Result<(
     Ok(())
 }
 
-/// Whether a note that is not whole was written for a start that never came: another controller may be
-/// writing it now.
-fn is_old(path: &Path) -> bool {
-    let written = path.metadata().and_then(|meta| meta.modified());
-    let age = written.ok().and_then(|at| at.elapsed().ok());
-    age.is_some_and(|age| age > WRITTEN)
+/// Whether a note that is not whole may be so no longer in a moment: its name begins with its writer's pid.
+fn is_being_written(path: &Path) -> bool {
+    let name = path.file_stem().and_then(|stem| stem.to_str());
+    let writer = name.and_then(|name| name.split('-').next()?.parse().ok());
+    writer
+        .and_then(proc::stat)
+        .is_some_and(|stat| !stat.is_dead())
 }
 
 fn read(path: &Path) -> Option<Note> {
@@ -154,8 +151,6 @@ mod tests {
         os::unix::process::CommandExt,
         process::{Child, Command},
     };
-
-    use std::time::SystemTime;
 
     use super::*;
 
@@ -233,7 +228,11 @@ mod tests {
         let dir = record::dir(state.path());
         fs::create_dir_all(&dir).unwrap();
         let own = dir.join(format!("{}.tmp", std::process::id()));
-        let (old, new) = (dir.join("0.start"), dir.join("1.start"));
+        let (old, new) = (
+            "999999999-0.start",
+            format!("{}-0.start", std::process::id()),
+        );
+        let (old, new) = (dir.join(old), dir.join(new));
         let mut dead = Command::new("true").spawn().unwrap();
         let unreaped = i32::try_from(dead.id()).unwrap();
         while !proc::stat(unreaped).unwrap().is_dead() {
@@ -243,12 +242,10 @@ mod tests {
         for path in [&own, &dir.join("999999999.tmp"), &of_dead, &old, &new] {
             fs::write(path, "{").unwrap();
         }
-        let before = SystemTime::now() - 2 * WRITTEN;
-        File::open(&old).unwrap().set_modified(before).unwrap();
         end_unrecorded(state.path(), OURS).await.unwrap();
         dead.wait().unwrap();
         let mut left = left(state.path());
         left.sort_unstable();
-        assert_eq!(left, [new, own], "somebody may be writing one of them");
+        assert_eq!(left, [new, own], "who writes them lives");
     }
 }
