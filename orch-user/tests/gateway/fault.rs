@@ -72,6 +72,8 @@ fn a_broken_body_is_its_clients_fault() {
         "3\nabc\r\n0\r\n\r\n",
         "3\r\nabcd\r\n",
         "0\r\nA b: c\r\n\r\n",
+        "-1\r\n",
+        "3 \r\nabc\r\n",
     ] {
         let mut talk = gate.connect();
         talk.say("POST /api/upload HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n");
