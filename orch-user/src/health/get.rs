@@ -2,10 +2,16 @@
 //! are so many of them: the tasks and channels of an HTTP client were a tenth of what the
 //! controller costs at rest.
 
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::atomic::{AtomicU16, Ordering},
+};
+
 use httparse::{EMPTY_HEADER, Response, Status};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use super::{Answer, probe::Target};
@@ -19,15 +25,62 @@ const HEADERS: usize = 100;
 /// The one interim status that is the last: the server leaves HTTP.
 const SWITCHING_PROTOCOLS: u16 = 101;
 
+/// Ports that no other connection takes by itself, and root alone may have (ip(7), RFC 6335, 6).
+const RESERVED: std::ops::Range<u16> = 600..1024;
+/// How many of these are tried.
+const TRIES: usize = 8;
+
 /// Asks, and waits as long as it takes.
 pub(super) async fn get(target: &Target) -> Answer {
-    let Ok(stream) = TcpStream::connect(target.address).await else {
-        return Answer::Refused;
-    };
-    match ask(stream, target).await {
-        Some(status) => Answer::Status(status),
-        None => Answer::Broken,
+    match connect(target.address).await {
+        Ok(stream) => match ask(stream, target).await {
+            Some(status) => Answer::Status(status),
+            None => Answer::Broken,
+        },
+        Err(error) => Answer::of_connecting(&error),
     }
+}
+
+/// Clients on this host can use up all ports for connections to a backend, a minute each: how it is can
+/// be asked all the same.
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    match TcpStream::connect(address).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            connect_from_reserved(address).await.or(Err(error))
+        }
+        done => done,
+    }
+}
+
+async fn connect_from_reserved(address: SocketAddr) -> io::Result<TcpStream> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    for _ in 0..TRIES {
+        let port = RESERVED.start + NEXT.fetch_add(1, Ordering::Relaxed) % RESERVED.len() as u16;
+        match connect_from(port, address).await {
+            Err(error) if is_about_the_port(&error) => last = error,
+            done => return done,
+        }
+    }
+    Err(last)
+}
+
+fn is_about_the_port(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+    )
+}
+
+async fn connect_from(port: u16, address: SocketAddr) -> io::Result<TcpStream> {
+    let (socket, any): (_, IpAddr) = if address.is_ipv4() {
+        (TcpSocket::new_v4()?, Ipv4Addr::UNSPECIFIED.into())
+    } else {
+        (TcpSocket::new_v6()?, Ipv6Addr::UNSPECIFIED.into())
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind((any, port).into())?;
+    socket.connect(address).await
 }
 
 /// The status. `None` where the connection ends before the head does, or the head is not HTTP.

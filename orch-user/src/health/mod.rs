@@ -4,7 +4,9 @@ mod get;
 pub mod polls;
 pub mod probe;
 
-use std::{fmt, time::Duration};
+use std::{fmt, io, time::Duration};
+
+use nix::errno::Errno;
 
 use crate::{config::HealthConfig, state::Moment};
 
@@ -27,12 +29,35 @@ pub enum Answer {
     TimedOut,
     /// The connection ended without a whole answer, or the answer is not HTTP.
     Broken,
+    /// Nobody was asked: this host, or the controller, has run out of something. Says nothing of the
+    /// backend.
+    Unasked(Errno),
 }
 
 impl Answer {
     /// Whether it is the one that says "well".
     pub const fn is_good(self) -> bool {
         matches!(self, Self::Status(200))
+    }
+
+    /// Whether it says anything of the backend.
+    pub const fn is_its_own(self) -> bool {
+        !matches!(self, Self::Unasked(_))
+    }
+
+    /// What a failed attempt to connect means.
+    fn of_connecting(error: &io::Error) -> Self {
+        let errno = error.raw_os_error().map(Errno::from_raw);
+        match errno {
+            Some(
+                errno @ (Errno::EADDRNOTAVAIL
+                | Errno::EMFILE
+                | Errno::ENFILE
+                | Errno::ENOMEM
+                | Errno::ENOBUFS),
+            ) => Self::Unasked(errno),
+            _ => Self::Refused,
+        }
     }
 }
 
@@ -43,6 +68,10 @@ impl fmt::Display for Answer {
             Self::Refused => f.write_str("refused the connection"),
             Self::TimedOut => f.write_str("did not answer in time"),
             Self::Broken => f.write_str("broke off its answer"),
+            Self::Unasked(Errno::EADDRNOTAVAIL) => {
+                f.write_str("could not be sent: this host has no port left for a connection there")
+            }
+            Self::Unasked(error) => write!(f, "could not be sent: {}", error.desc()),
         }
     }
 }
@@ -69,7 +98,7 @@ pub enum Verdict {
     FirstGood,
     /// Well, as before.
     Good,
-    /// One strike, not enough to condemn it.
+    /// One strike, or nobody knows: not enough to condemn it.
     Suspect,
     /// It has to be replaced.
     Unhealthy,
@@ -89,7 +118,8 @@ impl Health {
     }
 
     /// Takes in an answer. An answered non-200 condemns at once; silence only when it comes
-    /// `unhealthy_after` times in a row; before the first 200 the start limit alone counts.
+    /// `unhealthy_after` times in a row; before the first 200 the start limit alone counts. Who was
+    /// not asked is neither better nor worse than before.
     pub fn judge(
         &mut self,
         answer: Answer,
@@ -97,6 +127,14 @@ impl Health {
         started: Moment,
         now: Moment,
     ) -> Verdict {
+        if !answer.is_its_own() {
+            let known = self.since.is_some();
+            return if known {
+                Verdict::Suspect
+            } else {
+                Verdict::Starting
+            };
+        }
         self.last = Some(answer);
         if answer.is_good() {
             self.strikes = 0;
@@ -170,6 +208,28 @@ mod tests {
         assert_eq!(judge(Answer::Status(200)), Verdict::Good);
         assert_eq!(judge(Answer::Refused), Verdict::Suspect);
         assert_eq!(judge(Answer::Broken), Verdict::Unhealthy);
+    }
+
+    #[test]
+    fn what_this_host_lacks_condemns_nobody() {
+        let mut health = Health::trusted(at(0));
+        let unasked = Answer::of_connecting(&io::Error::from(Errno::EMFILE));
+        assert_eq!(unasked, Answer::Unasked(Errno::EMFILE));
+        assert_eq!(
+            unasked.to_string(),
+            "could not be sent: Too many open files"
+        );
+        for _ in 0..5 {
+            let verdict = health.judge(unasked, &rules(), at(0), at(90));
+            assert_eq!(verdict, Verdict::Suspect);
+        }
+        let mut judge = |answer| health.judge(answer, &rules(), at(0), at(91));
+        assert_eq!(judge(Answer::Refused), Verdict::Suspect);
+        assert_eq!(judge(unasked), Verdict::Suspect);
+        assert_eq!(judge(Answer::Refused), Verdict::Unhealthy);
+        let mut fresh = Health::default();
+        let verdict = fresh.judge(unasked, &rules(), at(0), at(31));
+        assert_eq!(verdict, Verdict::Starting);
     }
 
     #[test]

@@ -40,7 +40,9 @@ impl<T: Tables> Controller<T> {
         let before = current.health.last;
         let poll = Poll::of(answer, current.health.since.is_some());
         let verdict = current.health.judge(answer, &rules, current.seen_at, now);
-        self.polls.entry(key).or_default().push(poll);
+        if answer.is_its_own() {
+            self.polls.entry(key).or_default().push(poll);
+        }
         let Some(slot) = self.slot_mut(key) else {
             return;
         };

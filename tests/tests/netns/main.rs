@@ -38,6 +38,7 @@ mod mixed;
 mod mtu;
 mod orphan;
 mod porch;
+mod probe;
 mod relay;
 mod reuse;
 mod tally;
