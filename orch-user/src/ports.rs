@@ -36,7 +36,7 @@ pub(crate) fn free(config: &Config, gateway: Option<u32>) -> Result<(), PortTake
 }
 
 /// Where a service listens, each place with its name.
-fn places(service: &ServiceConfig) -> impl Iterator<Item = (&str, Listen)> {
+pub(crate) fn places(service: &ServiceConfig) -> impl Iterator<Item = (&str, Listen)> {
     let tls = service.http.tls.as_ref().map(|tls| tls.listen);
     let all = std::iter::once(service.listen).chain(tls);
     all.map(|listen| (service.name.as_str(), listen))

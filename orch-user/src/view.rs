@@ -28,7 +28,7 @@ pub struct Snapshot {
     pub replacements: Vec<(String, String, u64)>,
     /// Decisions by service and direction (`up`, `down`, `same`).
     pub decisions: Vec<(String, String, u64)>,
-    /// Seconds from a backend's death to its noticing, the last hundred.
+    /// Seconds from the last good probe of a backend to its noticing as unhealthy, the last hundred.
     pub detection_s: Vec<f64>,
     /// Seconds from noticing to a healthy backend in the ring, the last hundred.
     pub recovery_s: Vec<f64>,
@@ -75,6 +75,12 @@ pub struct ServiceRow {
     pub mode: String,
     /// Copies wanted.
     pub desired: u16,
+    /// The fewest that the file allows.
+    #[serde(default)]
+    pub min: u16,
+    /// The most that the file allows.
+    #[serde(default)]
+    pub max: u16,
     /// Copies in the ring.
     pub ready: u16,
     /// Requests counted in the current window.

@@ -25,6 +25,17 @@ struct Wish {
     replicas: Replicas,
 }
 
+impl Wish {
+    /// Whether it is for this service, and within its limits.
+    fn is_allowed(&self, row: &ServiceRow) -> bool {
+        let within = match self.replicas {
+            Replicas::Fixed(count) => (row.min..=row.max).contains(&count),
+            Replicas::Policy(Auto::Auto) => true,
+        };
+        row.service == self.service && within
+    }
+}
+
 /// Why an argument is no wish.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("write SERVICE=N or SERVICE=auto, like acts=3")]
@@ -36,7 +47,7 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     if wishes.len() > 1 {
         // What cannot be done is refused before anything is.
         let rows: Vec<ServiceRow> = client.get("/v1/services").await?;
-        wishes.sort_by_key(|wish| rows.iter().any(|row| row.service == wish.service));
+        wishes.sort_by_key(|wish| rows.iter().any(|row| wish.is_allowed(row)));
     }
     for Wish { service, replicas } in wishes {
         let what = format!("/v1/services/{service}/scale");
@@ -64,6 +75,19 @@ fn parse(text: &str) -> Result<Wish, NoWish> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_file_forbids_is_told_from_what_it_allows() {
+        let row = ServiceRow {
+            service: "acts".to_owned(),
+            min: 1,
+            max: 3,
+            ..ServiceRow::default()
+        };
+        let allowed = |text| parse(text).unwrap().is_allowed(&row);
+        assert!(allowed("acts=1") && allowed("acts=3") && allowed("acts=auto"));
+        assert!(!allowed("acts=0") && !allowed("acts=4") && !allowed("other=2"));
+    }
 
     #[test]
     fn wishes_are_numbers_or_auto() {

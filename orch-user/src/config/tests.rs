@@ -301,8 +301,20 @@ fn values_out_of_range() {
             "orch.toml:9: service[0].count.prefix: must start with '/', unlike \"api\"",
             "orch.toml:10: service[0].backend.volumes[0]: \"a:b\" is not a volume: write \"name:/path\"",
             "orch.toml:11: service[0].backend.memory: \"lots\" is not a size: write \"128MiB\" or \"2GiB\", or \"\" for no limit",
-            "orch.toml:12: service[0].backend.cpus: must be 0.0 (no limit) or more",
+            "orch.toml:12: service[0].backend.cpus: must be from 0.0 (no limit) to 4096.0",
             "orch.toml:14: dataplane.flows: must be from 65536 to 16777216, not 10",
+        ],
+    );
+}
+
+#[test]
+fn what_no_host_can_keep_is_refused() {
+    check_service(
+        "listen = \"224.0.0.1:80\"\nbackend.memory = \"1B\"\nbackend.cpus = 1e300",
+        &[
+            "orch.toml:3: service[0].listen: \"224.0.0.1:80\" is not a listening address: write \"80\", \"10.0.0.1:80\" or \"[::]:80\"",
+            "orch.toml:4: service[0].backend.memory: is less than Docker takes: write \"6MiB\" or more, or \"\" for no limit",
+            "orch.toml:5: service[0].backend.cpus: must be from 0.0 (no limit) to 4096.0",
         ],
     );
 }

@@ -223,7 +223,8 @@ fn control(page: &mut Page, snapshot: &Snapshot) {
         page.line(name, &labels, count);
     }
     let name = "orch_detection_seconds";
-    let help = "From a backend's death to its noticing, of the last hundred.";
+    let help =
+        "From the last good probe of a backend to its noticing as unhealthy, of the last hundred.";
     page.head(name, "histogram", help);
     page.observations(name, &snapshot.detection_s);
     let name = "orch_recovery_seconds";

@@ -96,6 +96,8 @@ impl<T: Tables> Controller<T> {
             listen: listen(hosted.config.listen),
             mode: hosted.config.mode.name().to_owned(),
             desired: hosted.desired(self.closing.as_ref()),
+            min: hosted.config.scale.min,
+            max: hosted.config.scale.max,
             ready: seen.ring.as_ref().map_or(0, |ring| ring.len() as u16),
             window_count: hosted.policy.scaler().count(&hosted.config.scale),
             window_ends_in_s: end.map(|end| end.saturating_sub(now).as_secs_f64()),

@@ -1,14 +1,17 @@
 //! Ports that others use, or could come to use.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, net::SocketAddr};
 
 use super::Finding;
 use crate::{
-    config::{Config, ServiceConfig},
+    config::{Config, Listen, ServiceConfig},
     http,
     listeners::{self, Listener},
-    ports::meets,
+    ports::{meets, places},
 };
+
+/// What a controller's process is called.
+const CONTROLLER: &str = "orch";
 
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let listeners = listeners::all();
@@ -19,22 +22,44 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let (local, reserved) = (read("ip_local_port_range"), read("ip_local_reserved_ports"));
     let gateway = http::pid(&config.control);
     let mut findings = Vec::new();
+    findings.extend(config.status.map(|at| status_address(at, &listeners)));
     for service in &config.services {
-        findings.push(service_port(service, &listeners, gateway));
+        findings.extend(places(service).map(|place| service_port(place, &listeners, gateway)));
         findings.push(slot_ports(service, &listeners));
         findings.extend(ephemeral(service, &local, &reserved));
     }
     findings
 }
 
+/// Where a running controller answers is no stranger's.
+fn status_address(at: SocketAddr, listeners: &[Listener]) -> Finding {
+    let listen = Listen {
+        address: Some(at.ip()),
+        port: at.port(),
+    };
+    let mut ours = false;
+    for found in listeners.iter().filter(|found| meets(listen, found)) {
+        match listeners::owner(found.inode) {
+            Some((program, _)) if program == CONTROLLER => ours = true,
+            _ => {
+                let taken = format!("the status address {at} is taken by {}", owner(found));
+                return Finding::fail("port", taken, "end it, or change status");
+            }
+        }
+    }
+    let whose = if ours { "orch's own" } else { "free" };
+    Finding::ok("port", format!("the status address {at} is {whose}"))
+}
+
 /// What a running controller's gateway listens on is ours already.
-fn service_port(service: &ServiceConfig, listeners: &[Listener], gateway: Option<u32>) -> Finding {
-    let (name, port) = (&service.name, service.listen.port);
+fn service_port(
+    (name, listen): (&str, Listen),
+    listeners: &[Listener],
+    gateway: Option<u32>,
+) -> Finding {
+    let port = listen.port;
     let mut ours = None;
-    for found in listeners
-        .iter()
-        .filter(|found| meets(service.listen, found))
-    {
+    for found in listeners.iter().filter(|found| meets(listen, found)) {
         match listeners::owner(found.inode) {
             Some((_, pid)) if Some(pid) == gateway => ours = gateway,
             _ => {
@@ -129,18 +154,29 @@ mod tests {
 
     #[test]
     fn the_gateway_of_a_running_controller_is_no_stranger() {
-        let config = Source::Image("a".to_owned()).load().unwrap();
-        let mut service = config.services[0].clone();
-        let level = |service: &ServiceConfig, gateway| {
-            service_port(service, &listeners::all(), gateway).level
-        };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        service.listen.port = listener.local_addr().unwrap().port();
-        assert_eq!(level(&service, None), Level::Fail);
-        assert_eq!(level(&service, Some(1)), Level::Fail);
-        assert_eq!(level(&service, Some(std::process::id())), Level::Ok);
+        let listen = Listen {
+            address: None,
+            port: listener.local_addr().unwrap().port(),
+        };
+        let level = |gateway| service_port(("a", listen), &listeners::all(), gateway).level;
+        assert_eq!(level(None), Level::Fail);
+        assert_eq!(level(Some(1)), Level::Fail);
+        assert_eq!(level(Some(std::process::id())), Level::Ok);
         drop(listener);
-        assert_eq!(level(&service, None), Level::Ok);
+        assert_eq!(level(None), Level::Ok);
+    }
+
+    #[test]
+    fn a_stranger_at_the_status_address_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let finding = status_address(at, &listeners::all());
+        assert_eq!(finding.level, Level::Fail);
+        let pid = format!("(pid {})", std::process::id());
+        assert!(finding.meaning.ends_with(&pid), "{}", finding.meaning);
+        drop(listener);
+        assert_eq!(status_address(at, &listeners::all()).level, Level::Ok);
     }
 
     #[test]

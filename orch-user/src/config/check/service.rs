@@ -1,6 +1,9 @@
 //! Checks of one service.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use orch_common::{
     layout::SLOTS_PER_SERVICE,
@@ -23,6 +26,10 @@ const NAME_BYTES: usize = 40;
 const MOST_WEIGHT: i64 = 100;
 /// Longest path of a probe.
 const PROBE_BYTES: usize = 1024;
+/// Most processors that a copy may be limited to: more is a slip of the pen.
+const MOST_CPUS: f64 = 4096.0;
+/// Smallest limit of memory that Docker takes: 6 MiB.
+const LEAST_MEMORY: u64 = 6 << 20;
 /// Most connections of a service that may wait: the controller keeps a copy of each SYN.
 const MOST_HELD: i64 = 16_384;
 
@@ -151,11 +158,17 @@ pub(super) fn parse_listen(text: &str) -> Option<Listen> {
                 None if address.contains(':') => return None,
                 None => address,
             };
-            (Some(bare.parse::<IpAddr>().ok()?), port)
+            let address = bare.parse().ok().filter(|address| !is_of_many(*address))?;
+            (Some(address), port)
         }
     };
     let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
     Some(Listen { address, port })
+}
+
+/// Whether an address is one of many hosts at once: no connection can go to it (RFC 9293, 3.9.2.3).
+fn is_of_many(address: IpAddr) -> bool {
+    address.is_multicast() || address == Ipv4Addr::BROADCAST
 }
 
 fn backend(raw: &RawBackend, sink: &Sink) -> BackendConfig {
@@ -167,9 +180,7 @@ fn backend(raw: &RawBackend, sink: &Sink) -> BackendConfig {
     let auto = RuntimeChoice::Auto;
     let runtime = value::choice(&raw.runtime, &runtimes, &["vm"], auto, sink);
     what_runs(raw, runtime, sink);
-    if !raw.cpus.value.is_finite() || raw.cpus.value < 0.0 {
-        sink.at(&raw.cpus, "must be 0.0 (no limit) or more");
-    }
+    let memory = limits(raw, runtime, sink);
     for key in raw.env.value.keys() {
         if key.is_empty() || key.contains(['=', '\0']) {
             sink.at(&raw.env, format!("{key:?} cannot be a variable's name"));
@@ -187,11 +198,28 @@ fn backend(raw: &RawBackend, sink: &Sink) -> BackendConfig {
         port: value::number(&raw.port, 1, 65535, sink),
         env: raw.env.value.clone(),
         volumes: volumes(&raw.volumes.value, sink),
-        memory: value::size(&raw.memory, sink),
+        memory,
         cpus: raw.cpus.value,
         drain_limit: value::duration(&raw.drain_limit, sink).unwrap_or_default(),
         stop_grace: value::duration(&raw.stop_grace, sink).unwrap_or_default(),
     }
+}
+
+/// The limit of memory in bytes, 0 for none; and whether that of processors can be kept.
+fn limits(raw: &RawBackend, runtime: RuntimeChoice, sink: &Sink) -> u64 {
+    if !(0.0..=MOST_CPUS).contains(&raw.cpus.value) {
+        let text = format!("must be from 0.0 (no limit) to {MOST_CPUS:.1}");
+        sink.at(&raw.cpus, text);
+    }
+    let memory = value::size(&raw.memory, sink);
+    let containers = !matches!(runtime, RuntimeChoice::Process) && !raw.image.value.is_empty();
+    if containers && (1..LEAST_MEMORY).contains(&memory) {
+        sink.at(
+            &raw.memory,
+            "is less than Docker takes: write \"6MiB\" or more, or \"\" for no limit",
+        );
+    }
+    memory
 }
 
 /// An image for containers, a program for processes.
