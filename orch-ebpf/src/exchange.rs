@@ -12,13 +12,24 @@ use orch_common::{
 
 use crate::{atomic, compare, maps, opaque::opaque, pulse, segment::Segment, tally};
 
+/// Whether what connections carry is looked at: 1, unless the loader has written another number to
+/// measure what that costs. The kernel leaves out what comes after a look at it then.
+#[unsafe(no_mangle)]
+static SIGNALS: u32 = 1;
+
 /// Class of the statuses that say that the server has failed.
 const SERVER_ERROR: u8 = 5;
+
+#[inline(always)]
+fn is_wanted() -> bool {
+    // SAFETY: the loader may have written the constant, so the compiler must not know it.
+    unsafe { core::ptr::read_volatile(&raw const SIGNALS) != 0 }
+}
 
 /// Takes a segment of the client.
 #[inline(always)]
 pub fn from_client(flow: &mut Flow, segment: &Segment) {
-    if segment.len == 0 {
+    if segment.len == 0 || !is_wanted() {
         return;
     }
     let early = segment.flags.opens();
@@ -39,6 +50,7 @@ pub fn from_client(flow: &mut Flow, segment: &Segment) {
 #[inline(always)]
 pub fn from_server(flow: &mut Flow, segment: &Segment) {
     if segment.len > 0
+        && is_wanted()
         && !matches!(flow.counting, Counting::None)
         && orch_response(segment.skb, flow, segment) != 0
     {

@@ -149,15 +149,18 @@ fn shapes() -> [(&'static str, Shape); map::ALL.len()] {
 
 /// Loads maps and programs. Maps that are pinned already are taken over.
 ///
-/// `task_tgid` is where the kernel keeps a process's number, if that is known.
+/// `task_tgid` is where the kernel keeps a process's number, if that is known; `signals`, whether the
+/// programs look at what connections carry.
 pub(super) fn load(
     pins: &Pins,
     flows: u32,
     task_tgid: Option<u32>,
+    signals: bool,
 ) -> Result<Ebpf, DataplaneError> {
     let mut loader = EbpfLoader::new();
-    let offset = task_tgid.unwrap_or_default();
+    let (offset, signals) = (task_tgid.unwrap_or_default(), u32::from(signals));
     loader.override_global("TASK_TGID", &offset, true);
+    loader.override_global("SIGNALS", &signals, true);
     loader.map_max_entries(map::FLOWS, flows);
     loader.map_max_entries(map::REPLIES, flows);
     for (name, expected) in shapes() {

@@ -104,6 +104,16 @@ impl Dataplane {
     /// `pin_dir`, if a named interface does not exist, or if the kernel refuses a program; nothing
     /// new stays attached then.
     pub fn open(config: &DataplaneConfig) -> Result<Self, DataplaneError> {
+        Self::build(config, true)
+    }
+
+    /// The same with programs that look at no payload, to measure what that costs: nothing is counted but
+    /// connections, and no reset is believed.
+    pub fn open_deaf(config: &DataplaneConfig) -> Result<Self, DataplaneError> {
+        Self::build(config, false)
+    }
+
+    fn build(config: &DataplaneConfig, signals: bool) -> Result<Self, DataplaneError> {
         let fresh = !pin::exist(&config.pin_dir);
         let pins = Pins::open(&config.pin_dir)?;
         forget_steads(&config.pin_dir)?;
@@ -115,7 +125,7 @@ impl Dataplane {
                 other.path().display()
             );
         }
-        match Parts::build(config, &pins, &others) {
+        match Parts::build(config, &pins, &others, signals) {
             Ok(parts) => {
                 for other in others {
                     other.remove()?;

@@ -52,10 +52,11 @@ impl Parts {
         config: &DataplaneConfig,
         pins: &Pins,
         others: &[Pins],
+        signals: bool,
     ) -> Result<Self, DataplaneError> {
         uplinks::require(&config.interfaces)?;
         let task_tgid = signals::task_tgid();
-        let mut ebpf = load::load(pins, config.flows, task_tgid)?;
+        let mut ebpf = load::load(pins, config.flows, task_tgid, signals)?;
         let tables = Tables::new(&mut ebpf)?;
         let capacity = room(pins, config.flows)?;
         bound_half_open(take(&mut ebpf, map::QUEUE)?, capacity)?;

@@ -23,7 +23,7 @@ use crate::{
     frames::{data, data6, direct_reply, fragment, other, reply, request, slot_syn, syn, syn6},
     peers::{self, Entry},
     report::{Table, bytes, median, percentile},
-    topology::{SLOTS, Topology},
+    topology::{Container, SLOTS, Topology},
 };
 
 /// Runs of one call, warm.
@@ -59,17 +59,88 @@ pub(crate) fn measure(runs: u16) -> Result<Vec<Table>> {
     let times = topology
         .host
         .within(|| times(&topology, &mut dataplane, &mut empty, runs))?;
-    let tables = vec![times, programs(&dataplane), memory(&dataplane)?];
+    let mut tables = vec![times, programs(&dataplane), memory(&dataplane)?];
     peers::Running::Orch(dataplane).stop(&topology)?;
+    let mut deaf = peers::orch_deaf(&topology, peers::port)?;
+    let without = topology
+        .host
+        .within(|| times_without_signals(&topology, &mut deaf, &mut empty, runs))?;
+    peers::Running::Orch(deaf).stop(&topology)?;
+    tables.insert(1, without);
     Ok(tables)
 }
 
+/// All of them.
 fn times(
     topology: &Topology,
     dataplane: &mut Dataplane,
     empty: &mut Empty,
     runs: u16,
 ) -> Result<Table> {
+    let floor = floor(empty, runs)?;
+    let mut table = table("Time per packet", floor);
+    let container = topology.containers.first().ok_or("no container")?;
+    for (case, generation) in cases().iter().zip(2..) {
+        table.row(case.measure(dataplane, container, generation, (runs, floor))?);
+    }
+    for (what, frame, generation) in [
+        ("known flow, ACK", data as fn(u16) -> Vec<u8>, 101),
+        ("known flow, request", request, 102),
+    ] {
+        // A slot that has the service's own port.
+        let entry = SlotEntry {
+            generation,
+            ..peers::port(80, container)
+        };
+        set(dataplane, &entry)?;
+        dataplane.trial(INGRESS, &syn(0))?;
+        let time = warm(dataplane, INGRESS, &frame(0))?;
+        table.row(row(what, INGRESS, None, Some(time), floor));
+    }
+    Ok(table)
+}
+
+/// Those of packets with payload, by programs that do not look at it.
+fn times_without_signals(
+    topology: &Topology,
+    dataplane: &mut Dataplane,
+    empty: &mut Empty,
+    runs: u16,
+) -> Result<Table> {
+    let floor = floor(empty, runs)?;
+    let mut table = table("Time per packet, without golden signals", floor);
+    let container = topology.containers.first().ok_or("no container")?;
+    let all = cases();
+    let carry = |case: &&Case| case.what.ends_with("request") || case.what.ends_with("reply");
+    for (case, generation) in all.iter().filter(carry).zip(2..) {
+        table.row(case.measure(dataplane, container, generation, (runs, floor))?);
+    }
+    Ok(table)
+}
+
+/// What the empty program takes.
+#[derive(Clone, Copy)]
+struct Floor {
+    cold: f64,
+    late: f64,
+    warm: f64,
+}
+
+fn floor(empty: &mut Empty, runs: u16) -> Result<Floor> {
+    let cold = (0..runs)
+        .map(|port| Ok(nanos(empty.time(&data(port), 1)?)))
+        .collect::<Result<Vec<f64>>>()?;
+    let warm = (0..CALLS)
+        .map(|_| Ok(nanos(empty.time(&data(0), WARM)?)))
+        .collect::<Result<Vec<f64>>>()?;
+    Ok(Floor {
+        late: percentile(cold.iter().copied(), 99),
+        cold: median(cold),
+        warm: median(warm),
+    })
+}
+
+fn table(title: &'static str, floor: Floor) -> Table {
     let head = [
         "packet",
         "program",
@@ -79,57 +150,26 @@ fn times(
         "warm ns",
         "less empty",
     ];
-    let mut table = Table::new("Time per packet", &head);
-    let cold = (0..runs)
-        .map(|port| Ok(nanos(empty.time(&data(port), 1)?)))
-        .collect::<Result<Vec<f64>>>()?;
-    let idle = (0..CALLS)
-        .map(|_| Ok(nanos(empty.time(&data(0), WARM)?)))
-        .collect::<Result<Vec<f64>>>()?;
-    let floor = (median(cold.clone()), median(idle));
-    table.row(row(
-        "empty program",
-        "orch_empty",
-        &cold,
-        Some(floor.1),
-        floor,
-    ));
-    let container = topology.containers.first().ok_or("no container")?;
-    let mut generation = 1;
-    for case in cases() {
-        generation += 1;
-        let entry = SlotEntry {
-            generation,
-            ..(case.entry)(SLOTS, container)
-        };
-        prepare(dataplane, runs, &entry)?;
-        table.row(case.measure(dataplane, runs, floor)?);
-    }
-    for (what, frame) in [
-        ("known flow, ACK", data as fn(u16) -> Vec<u8>),
-        ("known flow, request", request),
-    ] {
-        generation += 1;
-        // A slot that has the service's own port.
-        let entry = SlotEntry {
-            generation,
-            ..peers::port(80, container)
-        };
-        set(dataplane, &entry)?;
-        dataplane.trial(INGRESS, &syn(0))?;
-        let time = warm(dataplane, INGRESS, &frame(0))?;
-        table.row(row(what, INGRESS, &[], Some(time), floor));
-    }
-    Ok(table)
+    let mut table = Table::new(title, &head);
+    let cold = Some((floor.cold, floor.late));
+    let line = row("empty program", "orch_empty", cold, Some(floor.warm), floor);
+    table.row(line);
+    table
 }
 
 impl Case {
     fn measure(
         &self,
         dataplane: &mut Dataplane,
-        runs: u16,
-        floor: (f64, f64),
+        container: &Container,
+        generation: u32,
+        (runs, floor): (u16, Floor),
     ) -> Result<Vec<String>> {
+        let entry = SlotEntry {
+            generation,
+            ..(self.entry)(SLOTS, container)
+        };
+        prepare(dataplane, runs, &entry)?;
         self.check(dataplane, runs)?;
         let cold = (0..runs)
             .map(|port| {
@@ -145,7 +185,14 @@ impl Case {
         } else {
             None
         };
-        Ok(row(self.what, self.program, &cold, warm, floor))
+        let late = percentile(cold.iter().copied(), 99);
+        Ok(row(
+            self.what,
+            self.program,
+            Some((median(cold), late)),
+            warm,
+            floor,
+        ))
     }
 
     /// A time says nothing if the program does something else than what it is measured for.
@@ -170,33 +217,24 @@ impl Case {
     }
 }
 
+/// `cold` is the median and the 99th percentile.
 fn row(
     what: &str,
     program: &str,
-    cold: &[f64],
+    cold: Option<(f64, f64)>,
     warm: Option<f64>,
-    floor: (f64, f64),
+    floor: Floor,
 ) -> Vec<String> {
-    let none = || "-".to_owned();
-    let number = |value: f64| format!("{value:.0}");
-    let has = !cold.is_empty();
-    let middle = median(cold.iter().copied());
+    let number =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.0}"));
     vec![
         what.to_owned(),
         program.to_owned(),
-        if has { number(middle) } else { none() },
-        if has {
-            number(percentile(cold.iter().copied(), 99))
-        } else {
-            none()
-        },
-        if has {
-            number(middle - floor.0)
-        } else {
-            none()
-        },
-        warm.map_or_else(none, number),
-        warm.map_or_else(none, |value| number(value - floor.1)),
+        number(cold.map(|(middle, _)| middle)),
+        number(cold.map(|(_, late)| late)),
+        number(cold.map(|(middle, _)| middle - floor.cold)),
+        number(warm),
+        number(warm.map(|warm| warm - floor.warm)),
     ]
 }
 

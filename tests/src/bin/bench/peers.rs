@@ -1,8 +1,8 @@
 //! Who is compared: a way from a client to the backends, on port 80 of the host.
 
 use orch::{
-    config::{CountConfig, Local, Mode, ServiceConfig},
-    dataplane::{Dataplane, Reach, SlotEntry},
+    config::{CountConfig, DataplaneConfig, Local, Mode, ServiceConfig},
+    dataplane::{Dataplane, DataplaneError, Reach, SlotEntry},
 };
 use orch_common::slot::{SlotKey, SlotState};
 use orch_tests::{fixture, netns::NetNs};
@@ -27,6 +27,8 @@ pub(crate) enum Peer {
     Direct,
     /// The same without the programs for local clients, which see every socket's packets.
     DirectAlone,
+    /// The same with programs that look at no payload: what golden signals cost.
+    DirectDeaf,
     /// DNAT by nftables.
     Nftables,
     /// `HAProxy`, mode tcp.
@@ -55,10 +57,11 @@ pub(crate) enum Running {
 
 impl Peer {
     /// The one that the others are compared with comes first.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Straight,
         Self::Direct,
         Self::DirectAlone,
+        Self::DirectDeaf,
         Self::Port,
         Self::Nftables,
         Self::Haproxy,
@@ -72,6 +75,7 @@ impl Peer {
             Self::Port => "orch, port",
             Self::Direct => "orch, direct",
             Self::DirectAlone => "orch, direct, local = off",
+            Self::DirectDeaf => "orch, direct, no signals",
             Self::Nftables => "nftables DNAT",
             Self::Haproxy => "HAProxy, mode tcp",
             Self::Nginx => "nginx, stream",
@@ -80,10 +84,10 @@ impl Peer {
     }
 
     /// Whether there is such a thing: Docker publishes one backend, and balances none; what serves
-    /// clients outside alone has no local ones.
+    /// clients outside alone has no local ones. What signals cost, one backend shows.
     pub(crate) const fn suits(self, scene: Scene) -> bool {
         match self {
-            Self::Docker => scene.backends == 1,
+            Self::Docker | Self::DirectDeaf => scene.backends == 1,
             Self::DirectAlone => !scene.local,
             _ => true,
         }
@@ -95,7 +99,9 @@ impl Peer {
             Self::Nftables => installed("nft", "nftables"),
             Self::Haproxy => installed("haproxy", "haproxy"),
             Self::Nginx => stream_module().map(drop),
-            Self::Port | Self::Direct if orch::dataplane::cgroup2_root()?.is_none() => {
+            Self::Port | Self::Direct | Self::DirectDeaf
+                if orch::dataplane::cgroup2_root()?.is_none() =>
+            {
                 Err("no cgroup2 hierarchy is mounted".into())
             }
             _ => Ok(()),
@@ -127,6 +133,7 @@ impl Peer {
             Self::Port => Running::Orch(orch(topology, Local::Auto, port)?),
             Self::Direct => Running::Orch(orch(topology, Local::Auto, direct)?),
             Self::DirectAlone => Running::Orch(orch(topology, Local::Off, direct)?),
+            Self::DirectDeaf => Running::Orch(orch_deaf(topology, direct)?),
             Self::Nftables => {
                 rivals::nftables(topology)?;
                 Running::Nothing
@@ -218,12 +225,33 @@ pub(crate) fn orch(topology: &Topology, local: Local, entry: Entry) -> Result<Bo
     orch_with(topology, local, entry, Mode::Tcp)
 }
 
+/// The same, with programs that look at no payload.
+pub(crate) fn orch_deaf(topology: &Topology, entry: Entry) -> Result<Box<Dataplane>> {
+    orch_by(
+        topology,
+        Local::Auto,
+        entry,
+        Mode::Tcp,
+        Dataplane::open_deaf,
+    )
+}
+
 /// The same for a service of this mode.
 pub(crate) fn orch_with(
     topology: &Topology,
     local: Local,
     entry: Entry,
     mode: Mode,
+) -> Result<Box<Dataplane>> {
+    orch_by(topology, local, entry, mode, Dataplane::open)
+}
+
+fn orch_by(
+    topology: &Topology,
+    local: Local,
+    entry: Entry,
+    mode: Mode,
+    open: fn(&DataplaneConfig) -> std::result::Result<Dataplane, DataplaneError>,
 ) -> Result<Box<Dataplane>> {
     let config = fixture::dataplane("bench", local);
     remember(config.pin_dir.clone());
@@ -236,7 +264,7 @@ pub(crate) fn orch_with(
         ..fixture::service()
     };
     topology.host.within(|| {
-        let mut dataplane = Dataplane::open(&config)?;
+        let mut dataplane = open(&config)?;
         dataplane.set_services(&[service])?;
         let mut ring = Vec::new();
         for (slot, container) in (0..).zip(&topology.containers) {
