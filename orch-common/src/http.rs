@@ -5,7 +5,7 @@
 //! that begins with `HTTP/1.`, or with the first part of it, while one is; interim responses (1xx
 //! but 101) are passed over. What this cannot see: several requests in one segment, HTTP/2, TLS.
 
-use crate::flow::Flow;
+use crate::flow::{Flow, mark};
 
 /// Where the exchange of request and response on a connection stands.
 #[repr(u8)]
@@ -117,10 +117,23 @@ pub const fn is_new(seq: u32, next: u32) -> bool {
 
 /// Whether a payload of the client at `seq` may begin a request, or go on with its method. That its
 /// bytes have been seen is noted by the caller, who shares the flow with others.
+///
+/// A segment that comes before those ahead of it cannot: where they are missing is remembered.
 #[must_use]
 #[inline(always)]
-pub fn client_payload(flow: &Flow, seq: u32) -> bool {
-    is_new(seq, flow.client_next) && matches!(flow.exchange, Exchange::Idle | Exchange::Method)
+pub fn client_payload(flow: &mut Flow, seq: u32) -> bool {
+    if !matches!(flow.exchange, Exchange::Idle | Exchange::Method) {
+        return false;
+    }
+    if flow.is(mark::HOLE) && seq == flow.response_seq {
+        flow.set(mark::HOLE, false);
+        return true;
+    }
+    if seq != flow.client_next && is_new(seq, flow.client_next) && !flow.is(mark::HOLE) {
+        flow.set(mark::HOLE, true);
+        flow.response_seq = flow.client_next;
+    }
+    seq == flow.client_next
 }
 
 /// Takes the first bytes of a payload that [`client_payload`] let through. If the target of a
@@ -191,6 +204,8 @@ pub fn server_payload(flow: &Flow, seq: u32, len: u32) -> Option<u32> {
 pub enum Response {
     /// No final status yet.
     None,
+    /// The status of an interim response (1xx but 101): another response follows.
+    Interim,
     /// A response whose status has this first digit, `1..=5`; 0 for anything else.
     Status(u8),
 }
@@ -221,10 +236,24 @@ fn status(flow: &mut Flow, digits: [u8; 3]) -> Response {
     }
     if class == 1 {
         flow.exchange = Exchange::Requested;
-        return Response::None;
+        return Response::Interim;
     }
     flow.exchange = Exchange::Idle;
+    flow.set(mark::HOLE, false);
     Response::Status(if class <= 5 { class } else { 0 })
+}
+
+/// Looks for the end of a head, an empty line (RFC 9112, 2.1), in bytes that come one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeadEnd(u32);
+
+impl HeadEnd {
+    /// Takes the next byte, and says whether the head ends with it.
+    #[inline(always)]
+    pub const fn take(&mut self, byte: u8) -> bool {
+        self.0 = self.0 << 8 | byte as u32;
+        self.0 == u32::from_be_bytes(*b"\r\n\r\n")
+    }
 }
 
 #[cfg(test)]
@@ -253,7 +282,7 @@ mod tests {
         for &(from_client, seq, payload) in segments {
             let len = payload.len() as u32;
             if from_client {
-                let may_begin = client_payload(&flow, seq);
+                let may_begin = client_payload(&mut flow, seq);
                 flow.reach(Side::Client, seq.wrapping_add(len));
                 if may_begin && client_head(&mut flow, &head(payload)).is_some() {
                     requests += 1;
@@ -261,11 +290,24 @@ mod tests {
             } else {
                 let wanted = server_payload(&flow, seq, len);
                 flow.reach(Side::Server, seq.wrapping_add(len));
-                if let Some(at) = wanted
-                    && let Response::Status(class) =
-                        server_head(&mut flow, seq, &head(&payload[at as usize..]))
-                {
-                    responses.push(class);
+                let Some(mut at) = wanted.map(|at| at as usize) else {
+                    continue;
+                };
+                loop {
+                    let begin = seq.wrapping_add(at as u32);
+                    match server_head(&mut flow, begin, &head(&payload[at..])) {
+                        Response::Status(class) => responses.push(class),
+                        Response::Interim => {
+                            let mut end = HeadEnd::default();
+                            let len = payload[at..].iter().position(|byte| end.take(*byte));
+                            at += len.map_or(payload.len() - at, |len| len + 1);
+                            if at < payload.len() {
+                                continue;
+                            }
+                        }
+                        Response::None => {}
+                    }
+                    break;
                 }
             }
         }
@@ -356,6 +398,37 @@ mod tests {
             (S, 25, b"HTTP/1.1 201 Created\r\n\r\n"),
         ]);
         assert_eq!((requests, responses), (1, vec![2]));
+    }
+
+    #[test]
+    fn a_final_response_may_follow_an_interim_one_in_the_same_segment() {
+        let (requests, responses) = count(&[
+            (C, 0, b"GET / HTTP/1.1\r\n\r\n"),
+            (
+                S,
+                0,
+                b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n",
+            ),
+            (C, 18, b"GET / HTTP/1.1\r\n\r\n"),
+            (S, 66, b"HTTP/1.1 200 OK\r\n\r\n"),
+        ]);
+        assert_eq!((requests, responses), (2, vec![4, 2]));
+    }
+
+    #[test]
+    fn a_request_whose_first_segment_comes_late_counts_once() {
+        let (requests, responses) = count(&[
+            (C, 0, b"GET / HTTP/1.1\r\n\r\n"),
+            (S, 0, b"HTTP/1.1 200 OK\r\n\r\n"),
+            (C, 38, b"GET is in its body"),
+            (C, 56, b"and more of it"),
+            (C, 18, b"POST / HTTP/1.1\r\n\r\n"),
+            (C, 18, b"POST / HTTP/1.1\r\n\r\n"),
+            (S, 19, b"HTTP/1.1 500 No\r\n\r\n"),
+            (C, 70, b"GET / HTTP/1.1\r\n\r\n"),
+            (S, 38, b"HTTP/1.1 404 No\r\n\r\n"),
+        ]);
+        assert_eq!((requests, responses), (3, vec![2, 5, 4]));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub const MOST_PATIENCE: u32 = 6;
 pub const MOST_ROWS: u32 = 2;
 /// So long after the last false alarm it is forgotten.
 pub const FORGIVEN_NS: u64 = 60_000_000_000;
+/// What the end of a silence adds to the usual response time, at the most, beside doubling it.
+pub const STEP_NS: u64 = 10_000_000;
 /// Peers are looked at no more often than this.
 pub const PAUSE_NS: u64 = 5_000_000;
 
@@ -67,8 +69,9 @@ pub struct Pulse {
     pub patience: u32,
     /// Why picks pass the slot by: the number of an [`crate::event::EventKind`]; 0 if they do not.
     pub why: u32,
-    /// Always zero.
-    pub pad: u32,
+    /// When a silence last ended, in units of 2^20 ns, which wrap; 0: never. Requests from before it say
+    /// how long the backend stood still, and not how long it usually takes.
+    pub resumed: u32,
 }
 
 /// What the other slots of the ring look like.
@@ -104,13 +107,13 @@ impl Pulse {
     pub fn answered(&mut self, now: u64, taken_ns: u64, error: bool, connection: u32) {
         self.answered_ns = now;
         let usual = self.usual_ns;
-        self.usual_ns = if usual == 0 {
-            taken_ns
-        } else if taken_ns > usual {
-            usual + ((taken_ns - usual) >> 2)
-        } else {
-            usual - (usual >> 8)
-        };
+        if usual == 0 {
+            self.usual_ns = taken_ns;
+        } else if taken_ns <= usual {
+            self.usual_ns = usual - (usual >> 8);
+        } else if !self.stood_still(now.saturating_sub(taken_ns)) {
+            self.usual_ns = usual + ((taken_ns - usual) >> 2);
+        }
         if !error {
             self.errors = 0;
             self.share -= self.share >> 4;
@@ -126,6 +129,33 @@ impl Pulse {
         }
         self.errors = self.errors.saturating_add(1);
         self.share += WHOLE.saturating_sub(self.share) >> 4;
+    }
+
+    /// A response begins. If that ends a silence which was long for this backend, all that waited will be
+    /// answered at once: the usual time rises once, not with each of them.
+    #[inline(always)]
+    pub fn speaks(&mut self, now: u64) {
+        if self.may_be_silent(now) {
+            let most = self.usual_ns.saturating_mul(2).saturating_add(STEP_NS);
+            self.usual_ns = most.min(now.saturating_sub(self.asked_ns));
+            self.resumed = units(now);
+        }
+        self.unanswered = 0;
+    }
+
+    /// Whether a silence has ended since a request came. One of more than a minute ago is forgotten.
+    #[inline(always)]
+    const fn stood_still(&self, began_ns: u64) -> bool {
+        const MINUTE: u32 = 1 << 16;
+        self.resumed != 0 && self.resumed.wrapping_sub(units(began_ns)) < MINUTE
+    }
+
+    /// A connection is given to the slot: one more that waits, if it owes answers for long. Says whether
+    /// it does. Behind a listener whose queue is full SYNs vanish, and no request comes any more.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_behind(&self, now: u64) -> bool {
+        self.unanswered > 0 && self.is_overdue(now, self.usual_ns, self.doublings(now))
     }
 
     /// How often the limits are doubled now.
@@ -205,6 +235,13 @@ impl Pulse {
             self.cleared_ns = now;
         }
     }
+}
+
+/// A time in the units of [`Pulse::resumed`]; never 0.
+#[inline(always)]
+const fn units(nanos: u64) -> u32 {
+    let units = (nanos >> 20) as u32;
+    if units == 0 { 1 } else { units }
 }
 
 impl Peers {

@@ -50,7 +50,7 @@ fn take(flow: &mut Flow, segment: &Segment) -> (usize, Option<u8>) {
     assert!(skip < len, "what is looked at is in the segment");
     match http::server_head(flow, *seq, &head(payload, skip)) {
         Response::Status(class) => (0, Some(class)),
-        Response::None => (0, None),
+        Response::None | Response::Interim => (0, None),
     }
 }
 

@@ -137,7 +137,7 @@ impl<const V6: bool> Call<'_, V6> {
         if let Some(slot) = maps::slot(&pick.key) {
             live::admit_local(slot);
         }
-        compare::given(&socket.flow);
+        compare::given(&mut socket.flow);
         if direct {
             socket.flow.address = address;
             storage::set_address::<V6>(self.ctx.sock_addr, &address);

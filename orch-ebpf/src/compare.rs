@@ -4,15 +4,15 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use orch_common::{
     counter::Reason,
     event::EventKind,
-    flow::Flow,
+    flow::{Flow, mark},
     layout::{RING_TURNS, SLOTS_PER_SERVICE},
-    pulse::{Peers, Pulse, UNANSWERED},
+    pulse::{Peers, Pulse},
     service::Ring,
     slot::SlotKey,
 };
 
 use crate::{
-    backend, maps,
+    atomic, backend, maps,
     pulse::{is_compared, is_due},
     turn,
     verdict::count,
@@ -24,11 +24,14 @@ pub fn look(flow: &Flow, kind: EventKind) {
     orch_compare(number(flow), flow.generation, kind as u32);
 }
 
-/// A new connection goes to a slot: one that owes many answers is compared with its peers. Behind a
-/// listener whose queue is full SYNs vanish, and no request comes any more that would have that done.
+/// A new connection goes to a slot. One that owes answers for long owes one more then, and one that owes
+/// many is compared with its peers: behind a listener whose queue is full SYNs vanish, and no request
+/// comes any more that would have that done.
 #[inline(always)]
-pub fn given(flow: &Flow) {
-    orch_given(number(flow), flow.generation);
+pub fn given(flow: &mut Flow) {
+    if orch_given(number(flow), flow.generation) != 0 {
+        flow.set(mark::GIVEN, true);
+    }
 }
 
 /// The service is in the upper half.
@@ -37,7 +40,7 @@ const fn number(flow: &Flow) -> u32 {
     (flow.service as u32) << 16 | flow.slot as u32
 }
 
-/// See [`given`]. Checked once by itself (`choice`), and always 0.
+/// See [`given`]. Checked once by itself (`choice`). 1 if the connection was counted as a request.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn orch_given(slot: u32, generation: u32) -> i32 {
@@ -48,15 +51,19 @@ extern "C" fn orch_given(slot: u32, generation: u32) -> i32 {
     let Some(pulse) = maps::pulse(key) else {
         return 0;
     };
-    if pulse.unanswered <= UNANSWERED {
+    if pulse.unanswered == 0 {
         return 0;
     }
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
+    if !pulse.is_behind(now) {
+        return 0;
+    }
+    atomic::add(&raw mut pulse.unanswered, 1);
     if pulse.may_be_silent(now) && is_due(pulse, now) {
         orch_compare(slot, generation, EventKind::Silent as u32);
     }
-    0
+    1
 }
 
 /// Passes a slot by if it is much worse than its peers. The service is in the upper half of `slot`.

@@ -64,6 +64,9 @@ pub fn locate(skb: *mut __sk_buff, link: usize) -> Result<Located, Miss> {
     if link == ETHERNET && at::<[u8; V6_HEADER]>(skb, link).is_none() {
         pull(skb, PULL);
     }
+    if link == ETHERNET && is_tagged(skb) {
+        return Err(Miss::Other);
+    }
     let v6 = is_v6(skb, link).ok_or(Miss::Other)?;
     let transport = if v6 {
         header::v6(skb, link)?
@@ -85,6 +88,15 @@ pub fn locate(skb: *mut __sk_buff, link: usize) -> Result<Located, Miss> {
         source_port: u16::from_be(source),
         destination_port: u16::from_be(destination),
     })
+}
+
+/// Whether the packet belongs to a VLAN, whose own interface sees it without the tag: the kernel takes
+/// that out of the frame before anybody looks. Number 0 is a priority alone (IEEE 802.1Q, 9.6).
+#[inline(always)]
+fn is_tagged(skb: *mut __sk_buff) -> bool {
+    const NUMBER: u32 = 0x0fff;
+    // SAFETY: the context is the kernel's.
+    unsafe { (*skb).vlan_tci & NUMBER != 0 }
 }
 
 /// Whether the packet says of itself that it is IPv6. `None` if it is not IP.

@@ -3,20 +3,25 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use orch_common::{
     event::EventKind,
-    flow::Flow,
-    pulse::{PAUSE_NS, Pulse},
+    flow::{Flow, mark},
+    pulse::{PAUSE_NS, Pulse, UNANSWERED},
     slot::SlotKey,
 };
 
-use crate::{atomic, maps, tally};
+use crate::{atomic, backend, maps, tally};
 
 /// A request goes to the slot of a flow. Says whether the slot has to be compared with its peers.
 #[inline(always)]
 pub fn asked(flow: &mut Flow, now: u64) -> bool {
-    let Some(pulse) = maps::pulse(flow.slot_key()) else {
+    let Some(pulse) = maps::pulse(flow.slot_key()).filter(|_| backend::is_current(flow)) else {
         return false;
     };
     tally::begins(flow, pulse);
+    let known = flow.is(mark::GIVEN) && pulse.unanswered > 0;
+    flow.set(mark::GIVEN, false);
+    if known {
+        return pulse.may_be_silent(now) && is_due(pulse, now);
+    }
     if atomic::fetch_add(&raw mut pulse.unanswered, 1) == 0 {
         pulse.asked_ns = now;
         return false;
@@ -28,10 +33,16 @@ pub fn asked(flow: &mut Flow, now: u64) -> bool {
 #[inline(always)]
 pub fn spoke(flow: &Flow) {
     let key = flow.slot_key();
-    let Some(pulse) = maps::pulse(key) else {
+    // What a backend before it still says is none of its own.
+    let Some(pulse) = maps::pulse(key).filter(|_| backend::is_current(flow)) else {
         return;
     };
-    pulse.unanswered = 0;
+    if pulse.unanswered > UNANSWERED {
+        // SAFETY: the helper has no preconditions.
+        pulse.speaks(unsafe { bpf_ktime_get_ns() });
+    } else {
+        pulse.unanswered = 0;
+    }
     // It was behind, and no more than that: its limits stay as they are.
     if pulse.why == EventKind::Silent as u32
         && let Some(slot) = maps::slot(&key)
@@ -50,6 +61,9 @@ pub fn answered(flow: &mut Flow, error: bool, at: (u64, u64)) -> bool {
         return false;
     };
     tally::ends(flow, pulse);
+    if !backend::is_current(flow) {
+        return false;
+    }
     let (now, taken) = at;
     // Its initial sequence number tells a connection from others.
     pulse.answered(now, taken, error, flow.isn);

@@ -59,7 +59,7 @@ impl Segment {
 
 /// Loads what there is, at most the whole buffer. Payload never lies in direct reach.
 #[inline(always)]
-fn load<const N: usize>(skb: *mut __sk_buff, offset: u32, to: &mut [u8; N], left: u32) -> bool {
+pub fn load<const N: usize>(skb: *mut __sk_buff, offset: u32, to: &mut [u8; N], left: u32) -> bool {
     let Some(len) = length(left as usize, N) else {
         return false;
     };

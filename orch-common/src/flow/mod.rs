@@ -54,7 +54,8 @@ pub struct Flow {
     pub client_next: u32,
     /// The sequence number that the backend's next new byte will have.
     pub server_next: u32,
-    /// The sequence number at which the response in progress begins.
+    /// The sequence number at which the response in progress begins; while there is none, where what the
+    /// client has sent is missing ([`mark::HOLE`]).
     pub response_seq: u32,
     /// The sweep before which it last saw a segment.
     pub seen: u32,
@@ -99,6 +100,10 @@ pub mod mark {
     pub const LOCAL: u8 = 4;
     /// Its SYN was sent again without an answer, which has been counted.
     pub const REPEATED: u8 = 8;
+    /// It was counted as a request without an answer when it came: its first request is not.
+    pub const GIVEN: u8 = 16;
+    /// What the client has sent from `response_seq` on is missing: it may be the beginning of a request.
+    pub const HOLE: u8 = 32;
 }
 
 impl Flow {

@@ -28,6 +28,42 @@ fn silent(pulse: &Pulse, peers: &Peers, now: u64) -> bool {
     pulse.may_be_silent(now) && pulse.is_silent(peers, now)
 }
 
+/// What waited while a backend stood still is answered in a moment: nobody must take that for its pace.
+#[test]
+fn a_backend_that_stood_still_is_no_slower_than_before() {
+    let began = LATE;
+    let mut pulse = asked(40, began, MS / 10);
+    let now = began + 700 * MS;
+    pulse.speaks(now);
+    assert_eq!(pulse.unanswered, 0);
+    assert_eq!(pulse.usual_ns, STEP_NS + MS / 5, "it rises once");
+    for at in 0..40 {
+        pulse.answered(now + at, now + at - began, false, at as u32);
+    }
+    assert_eq!(pulse.usual_ns, STEP_NS + MS / 5);
+    // What it is asked from now on counts as ever.
+    let asked = now + 2 * MS;
+    pulse.answered(asked + 100 * MS, 100 * MS, false, 50);
+    assert!(pulse.usual_ns > 30 * MS, "{}", pulse.usual_ns);
+    let mut calm = asked_once();
+    calm.speaks(LATE + 5 * MS);
+    assert_eq!((calm.usual_ns, calm.resumed), (MS, 0));
+}
+
+fn asked_once() -> Pulse {
+    asked(1, LATE, MS)
+}
+
+#[test]
+fn who_owes_an_answer_for_long_is_behind() {
+    let owes =
+        |unanswered, for_ms, usual| asked(unanswered, LATE, usual).is_behind(LATE + for_ms * MS);
+    assert!(owes(1, 21, MS));
+    assert!(!owes(0, 21, MS), "nothing to answer");
+    assert!(!owes(1, 20, MS), "a moment");
+    assert!(!owes(1, 90, 50 * MS), "it is slow");
+}
+
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn silence_is_judged_by_number_time_and_peers() {

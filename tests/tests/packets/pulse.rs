@@ -2,13 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use orch_common::{counter::Reason, event::EventKind};
+use aya::maps::{Array, Map, MapData};
+use orch_common::{
+    counter::Reason,
+    event::EventKind,
+    layout::{LAYOUT_VERSION, map},
+    pulse::{Pulse, STEP_NS},
+};
 use orch_tests::frame::flag::{ACK, FIN, SYN};
 
 use super::world::{REDIRECT, Talk, V4, World, service, slot};
 
 /// Bytes of every request here.
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+/// A backend stands still for so long.
+const STANDSTILL: Duration = Duration::from_millis(400);
 /// An end of a loop that never comes to what it waits for.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -41,11 +49,24 @@ impl Clients {
     /// A new connection with a request on it, and the slot that it went to.
     fn ask(&mut self) -> (Talk, u16) {
         let (talk, isn, at) = self.open();
-        self.world
-            .comes("SYN-ACK", &talk, &talk.answers(at, SYN | ACK, 500, isn + 1));
-        let request = talk.says(ACK, isn + 1, 501).payload(REQUEST);
-        self.world.goes("request", &talk, &request, at);
+        self.take(&talk, isn, at);
         (talk, at)
+    }
+
+    /// The slot takes a connection, and a request comes on it.
+    fn take(&mut self, talk: &Talk, isn: u32, at: u16) {
+        let answer = talk.answers(at, SYN | ACK, 500, isn + 1);
+        self.world.comes("SYN-ACK", talk, &answer);
+        let request = talk.says(ACK, isn + 1, 501).payload(REQUEST);
+        self.world.goes("request", talk, &request, at);
+    }
+
+    /// What the kernel knows of a slot's pace.
+    fn pulse(&mut self, at: u16) -> Pulse {
+        let pins = self.world.pin_dir().join(format!("v{LAYOUT_VERSION}/maps"));
+        let map = Map::Array(MapData::from_pin(pins.join(map::PULSES)).unwrap());
+        let pulses: Array<_, Pulse> = map.try_into().unwrap();
+        pulses.get(&slot(at).index(), 0).unwrap()
     }
 
     /// The slot answers, and closes.
@@ -137,6 +158,65 @@ fn a_slot_that_was_behind_is_back_with_its_next_answer() {
     assert_eq!(clients.passed_by(), []);
     let turns: Vec<u16> = (0..3).map(|_| clients.once(well)).collect();
     assert!(turns.contains(&1), "{turns:?}");
+}
+
+/// A container that stood still may answer after another has taken its slot.
+#[test]
+fn answers_of_a_backend_before_are_not_those_of_the_one_after() {
+    let mut clients = Clients::new(3);
+    let waits: Vec<_> = (0..30).map(|_| clients.ask()).collect();
+    std::thread::sleep(STANDSTILL);
+    clients.world.direct_slot(1, 2);
+    for (talk, at) in waits.iter().filter(|(_, at)| *at == 1) {
+        clients.answer(talk, *at, 200);
+    }
+    assert_eq!(clients.pulse(1).usual_ns, 0, "it has answered nobody yet");
+    while clients.once(well) != 1 {}
+    let usual = clients.pulse(1).usual_ns;
+    assert!(0 < usual && usual < STANDSTILL.as_nanos() as u64, "{usual}");
+}
+
+/// All that waited is answered at once: that is no pace.
+#[test]
+fn a_slot_that_stood_still_is_taken_for_no_slower_one() {
+    let mut clients = Clients::new(3);
+    while clients.next < 1030 {
+        clients.once(well);
+    }
+    let before = clients.pulse(1).usual_ns;
+    let waits: Vec<_> = (0..60).map(|_| clients.ask()).collect();
+    std::thread::sleep(STANDSTILL);
+    for (talk, at) in waits {
+        clients.answer(&talk, at, 200);
+    }
+    let usual = clients.pulse(1).usual_ns;
+    assert!(usual <= 2 * before + STEP_NS, "{before} and then {usual}");
+}
+
+/// Behind a full queue SYNs vanish: connections count where requests cannot.
+#[test]
+fn a_slot_that_takes_no_connections_owes_answers_for_them() {
+    let mut clients = Clients::new(3);
+    for _ in 0..30 {
+        clients.once(well);
+    }
+    let (begun, mut requests, mut opened) = (Instant::now(), 0, 0);
+    while clients.passed_by().is_empty() {
+        assert!(begun.elapsed() < LIMIT);
+        let (talk, isn, at) = clients.open();
+        if at == 1 && requests == 3 {
+            opened += 1;
+            continue;
+        }
+        clients.take(&talk, isn, at);
+        if at == 1 {
+            requests += 1;
+        } else {
+            clients.answer(&talk, at, 200);
+        }
+    }
+    assert_eq!(clients.passed_by(), [(1, EventKind::Silent)]);
+    assert!(opened > 5, "{opened}");
 }
 
 #[test]

@@ -107,6 +107,70 @@ fn a_tunnel_goes_on_counting_bytes() {
     assert_eq!(world.bytes(), (123, 1036));
 }
 
+/// A head of so many bytes, and another response behind it in the same segment.
+fn interim_and_final(head: usize) -> Vec<u8> {
+    let mut bytes = b"HTTP/1.1 103 Early Hints\r\nLink: ".to_vec();
+    bytes.resize(head - 4, b'x');
+    bytes.extend(b"\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n");
+    bytes
+}
+
+#[test]
+fn a_final_response_is_seen_behind_an_interim_one_in_the_same_segment() {
+    let mut world = one_slot();
+    let mut port = 40_000;
+    let twice = [
+        b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(),
+        interim_and_final(60),
+    ]
+    .concat();
+    for response in [
+        interim_and_final(38),
+        interim_and_final(64),
+        interim_and_final(500),
+        twice,
+    ] {
+        port += 1;
+        let talk = world.asking(port);
+        let before = world.counts().counters.responses[4];
+        world.comes("both", &talk, &answer(&talk, 501, &response));
+        assert_eq!(world.in_flight(), 0, "{}", response.len());
+        assert_eq!(world.counts().counters.responses[4], before + 1);
+        world.resets(&talk, 1024, 0);
+    }
+    // Alone, it leaves the request waiting.
+    let talk = world.asking(port + 1);
+    let hints = interim_and_final(64);
+    world.comes("hints", &talk, &answer(&talk, 501, &hints[..64]));
+    assert_eq!(world.in_flight(), 1);
+    world.comes("final", &talk, &answer(&talk, 565, &hints[64..]));
+    assert_eq!(world.in_flight(), 0);
+}
+
+#[test]
+fn a_request_counts_though_its_first_segment_comes_last() {
+    let mut world = one_slot();
+    let talk = Talk::new(V4, 40_000);
+    world.opens(&talk, 1000, 0);
+    let rest = 1001 + REQUEST.len() as u32;
+    world.goes("rest", &talk, &sent(&talk, rest, b"GET is in its body"), 0);
+    assert_eq!(
+        (world.in_flight(), world.counts().counters.requests),
+        (0, 0)
+    );
+    for _ in 0..2 {
+        world.goes("first", &talk, &sent(&talk, 1001, REQUEST), 0);
+        assert_eq!(
+            (world.in_flight(), world.counts().counters.requests),
+            (1, 1)
+        );
+    }
+    world.comes("response", &talk, &answer(&talk, 501, RESPONSE));
+    assert_eq!(world.in_flight(), 0);
+    world.goes("next", &talk, &sent(&talk, rest + 18, REQUEST), 0);
+    assert_eq!(world.counts().counters.requests, 2);
+}
+
 /// What it is, who sends what, and which failure that is.
 type Ending = (
     &'static str,
