@@ -16,6 +16,7 @@ mod gauge;
 mod hold;
 mod hosted;
 mod observe;
+mod offence;
 mod orphan;
 mod outcome;
 mod publish;
@@ -46,7 +47,7 @@ pub use self::{
     runtimes::Runtimes,
     tables::{Outcome, Tables},
 };
-use self::{event::Event, hold::Holds, hosted::Hosted, suspicion::Suspect};
+use self::{event::Event, hold::Holds, hosted::Hosted, offence::Offences, suspicion::Suspect};
 use crate::{
     config::Config,
     dataplane::SlotReading,
@@ -115,6 +116,8 @@ struct Controller<T> {
     early_exits: Vec<(BackendId, String)>,
     /// Slots that the kernel passes by, until a probe says that they are well.
     suspects: BTreeMap<SlotKey, Suspect>,
+    /// How often that was so though the probe was good.
+    offences: BTreeMap<SlotKey, Offences>,
     /// Slots whose backend is probed eagerly, because somebody waits for it.
     eager: BTreeSet<SlotKey>,
     holds: Holds,
@@ -182,6 +185,7 @@ impl<T: Tables> Controller<T> {
             probes: BTreeMap::new(),
             early_exits: Vec::new(),
             suspects: BTreeMap::new(),
+            offences: BTreeMap::new(),
             eager: BTreeSet::new(),
             holds: Holds::default(),
             lost: BTreeSet::new(),

@@ -6,10 +6,10 @@ use orch_common::{
     slot::{SlotKey, SlotState},
 };
 
-use super::{Controller, adopt::short, tables::Tables};
+use super::{Controller, adopt::short, offence::may_go, tables::Tables};
 use crate::{
     dataplane::SlotReading,
-    state::{Life, Moment},
+    state::{Cause, Life, Moment},
 };
 
 /// So long after a signal a good answer may still come from a listener that is about to close, and
@@ -21,6 +21,8 @@ const LAST_GASP: Moment = Moment::from_secs(1);
 pub(super) struct Suspect {
     /// Why.
     kind: EventKind,
+    /// Which of the slot's backends.
+    generation: u32,
     /// Since when.
     since: Moment,
     /// Whether that was told. Many a slot is silent for a moment only, on a machine that is busy:
@@ -75,6 +77,7 @@ impl<T: Tables> Controller<T> {
         let key = alarm.slot;
         let suspect = Suspect {
             kind: alarm.kind,
+            generation: alarm.generation,
             since: self.now(),
             told: false,
         };
@@ -117,6 +120,13 @@ impl<T: Tables> Controller<T> {
             return;
         }
         let to = self.slot(key).and_then(|slot| slot.kernel);
+        if to.is_some_and(|to| to.generation != suspect.generation) {
+            self.suspects.remove(&key);
+            return;
+        }
+        if self.has_gone_too_far(key, suspect) {
+            return self.condemn(key, Cause::Failing);
+        }
         if let Some(to) = to
             && let Err(error) = self.set_slot(key, to)
         {
@@ -130,6 +140,23 @@ impl<T: Tables> Controller<T> {
                 format!("{id} takes connections again: it was suspected, and its probe is good")
             });
         }
+    }
+
+    /// Whether a backend is replaced though its probe is good, since its traffic says too often otherwise.
+    fn has_gone_too_far(&mut self, key: SlotKey, suspect: Suspect) -> bool {
+        let now = self.now();
+        let (Some(hosted), Some(seen), Some(reading)) = (
+            self.services.get(usize::from(key.service)),
+            self.observed.services.get(usize::from(key.service)),
+            self.readings.get(&key),
+        ) else {
+            return false;
+        };
+        let desired = hosted.desired(self.closing.as_ref());
+        let serving = seen.ring.as_ref().map_or(0, |ring| ring.len() as u16);
+        let offences = self.offences.entry(key).or_default();
+        let (generation, kind) = (suspect.generation, suspect.kind);
+        offences.add(generation, kind, &reading.counters, now) && may_go(desired, serving)
     }
 
     /// How long a backend that was told to end may go on answering before it does: as long as one
@@ -148,6 +175,7 @@ impl<T: Tables> Controller<T> {
             (Some(kind), None) if reading.state == SlotState::Ready => {
                 let new = Suspect {
                     kind,
+                    generation: reading.generation,
                     since: now,
                     told: kind != EventKind::Silent,
                 };

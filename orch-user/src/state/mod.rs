@@ -159,6 +159,8 @@ pub struct Fault {
 pub enum Cause {
     /// Its probes say so; the last answer.
     Unhealthy(Answer),
+    /// Its traffic fails while that of others does not, whatever its probes say.
+    Failing,
     /// It never became well; the last answer.
     StartLimit(Answer),
     /// It ended by itself; how.
@@ -180,6 +182,7 @@ impl Cause {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Unhealthy(_) => "unhealthy",
+            Self::Failing => "failing",
             Self::StartLimit(_) => "start_limit",
             Self::Exited(_) => "exited",
             Self::Gone => "gone",
@@ -195,6 +198,9 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unhealthy(answer) => write!(f, "its probe {answer}"),
+            Self::Failing => f.write_str(
+                "its probe is good, and its requests failed three times within a minute while those of others did not",
+            ),
             Self::StartLimit(answer) => {
                 write!(f, "no 200 within the start limit, its last probe {answer}")
             }

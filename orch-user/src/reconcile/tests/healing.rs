@@ -295,6 +295,44 @@ async fn a_copy_suspected_wrongly_is_back_with_its_next_probe() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_whose_requests_fail_again_and_again_is_replaced_though_its_probe_is_good() {
+    let (life, key) = two_copies().await;
+    let generation = life.tables.generation(key);
+    for _ in 0..2 {
+        life.tables.alarm(key, generation, EventKind::Failing);
+        life.until("back", |life| !passed_by(life)).await;
+    }
+    assert_eq!(life.tables.ring(0), [0, 1]);
+    life.tables.alarm(key, generation, EventKind::Failing);
+    life.until_ring(&[0]).await;
+    life.until_ring(&[0, 1]).await;
+    assert_ne!(life.tables.generation(key), generation);
+    life.until("told", |life| {
+        life.snapshot().replacements == [("acts".into(), "failing".into(), 1)]
+    })
+    .await;
+    assert!(!life.kinds().ends_with(&["cleared".into()]));
+}
+
+/// Whatever its requests say.
+#[tokio::test(start_paused = true)]
+async fn the_last_copy_is_not_replaced_while_its_probe_is_good() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    let key = SlotKey {
+        service: 0,
+        slot: 0,
+    };
+    let generation = life.tables.generation(key);
+    for _ in 0..5 {
+        life.tables.alarm(key, generation, EventKind::Failing);
+        life.until("back", |life| !passed_by(life)).await;
+    }
+    assert_eq!(life.tables.generation(key), generation);
+    assert_eq!(life.snapshot().replacements, []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_copy_that_was_silent_for_a_moment_is_not_told() {
     let (life, key) = two_copies().await;
     let before = life.kinds();
