@@ -193,7 +193,9 @@ extern "C" fn orch_head_end(skb: *mut __sk_buff, from: u32, left: u32) -> i32 {
     let mut at = 0;
     for _ in 0..HEAD_PIECES {
         let mut piece = [0_u8; HEAD_PIECE];
-        if at >= left || !segment::load(skb, from + at, &mut piece, left - at) {
+        // What the compiler knows of the rest, older verifiers lose.
+        let rest = opaque(left.saturating_sub(at) as usize) as u32;
+        if !segment::load(skb, from + at, &mut piece, rest) {
             break;
         }
         for byte in piece {
