@@ -3,7 +3,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::{self, ErrorKind},
     net::IpAddr,
+    ops::RangeInclusive,
     os::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixListener},
@@ -15,18 +17,49 @@ use crate::{
     listeners::{self, Listener},
 };
 
-/// Another program listens where a service is to listen.
+/// What a claim on a port meets where another controller has it.
+const CONTROLLER: &str = "another controller of orch";
+
+/// A port of a service cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "port {port}, where service {service} is to listen, is taken by {holder}: end it, or change listen"
-)]
-pub struct PortTaken {
-    /// The port.
-    pub port: u16,
-    /// The service.
-    pub service: String,
-    /// The other program.
-    pub holder: String,
+pub enum PortTaken {
+    /// Another program has the port where a service is to listen.
+    #[error(
+        "port {port}, where service {service} is to listen, is taken by {holder}: end it, or change listen"
+    )]
+    Listen {
+        /// The port.
+        port: u16,
+        /// The service.
+        service: String,
+        /// The other program.
+        holder: String,
+    },
+    /// Another controller has the port of a slot: it would answer there in place of the slot's backend.
+    #[error(
+        "port {port}, one of the slot ports {first} to {last} of service {service}, is taken by {CONTROLLER}: \
+         end it, or change start_port"
+    )]
+    Slot {
+        /// The port.
+        port: u16,
+        /// The service.
+        service: String,
+        /// Slot 0's port.
+        first: u16,
+        /// The last slot's.
+        last: u16,
+    },
+    /// This host lets nobody claim it, as where no more files may be open.
+    #[error("port {port} of service {service} cannot be claimed against other controllers")]
+    Claim {
+        /// The port.
+        port: u16,
+        /// The service.
+        service: String,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// Fails if anybody listens on the address of a service, but for our own gateway.
@@ -55,7 +88,7 @@ fn not_taken<'a>(
                 continue;
             }
             let holder = holder.map(|(program, pid)| format!("{program} (pid {pid})"));
-            return Err(PortTaken {
+            return Err(PortTaken::Listen {
                 port: listen.port,
                 service: service.to_owned(),
                 holder: holder.unwrap_or_else(|| "another program".to_owned()),
@@ -65,9 +98,21 @@ fn not_taken<'a>(
     Ok(())
 }
 
-/// Ports that this controller balances, held against others for as long as this lives: a controller
-/// does not listen, so that two could have one port and take each other's packets. The names are
-/// abstract sockets, which belong to a network namespace as ports do and end with their process.
+/// Where the slots of a service are, running or not.
+pub(crate) fn slots(service: &ServiceConfig) -> RangeInclusive<u16> {
+    let first = service.start_port;
+    first..=first.saturating_add(service.scale.max.saturating_sub(1))
+}
+
+/// The ports that no other controller may have while this one has the service.
+pub(crate) fn claimed(service: &ServiceConfig) -> impl Iterator<Item = u16> {
+    std::iter::once(service.listen.port).chain(slots(service))
+}
+
+/// Ports that this controller balances, and those of its slots, held against others for as long as this
+/// lives: a controller does not listen, so that two could have one port and take each other's packets.
+/// The names are abstract sockets, which belong to a network namespace as ports do and end with their
+/// process.
 #[derive(Debug)]
 pub struct Claims {
     scope: String,
@@ -120,22 +165,22 @@ impl Claims {
     pub fn add(&mut self, services: &[ServiceConfig]) -> Result<(), PortTaken> {
         let mut new = BTreeMap::new();
         for service in services {
-            // Services with different addresses may share a port.
-            let port = service.listen.port;
-            if self.held.contains_key(&port) || new.contains_key(&port) {
-                continue;
+            for port in claimed(service) {
+                // Services with different addresses may share a port.
+                if self.held.contains_key(&port) || new.contains_key(&port) {
+                    continue;
+                }
+                let claim = self.claim(port);
+                new.insert(port, claim.map_err(|error| refused(service, port, error))?);
             }
-            let address = SocketAddr::from_abstract_name(format!("{}/{port}", self.scope));
-            let claim = address.and_then(|address| UnixListener::bind_addr(&address));
-            let claim = claim.map_err(|_| PortTaken {
-                port,
-                service: service.name.clone(),
-                holder: "another controller of orch".to_owned(),
-            })?;
-            new.insert(port, claim);
         }
         self.held.append(&mut new);
         Ok(())
+    }
+
+    fn claim(&self, port: u16) -> io::Result<UnixListener> {
+        let address = SocketAddr::from_abstract_name(format!("{}/{port}", self.scope))?;
+        UnixListener::bind_addr(&address)
     }
 
     /// Lets go of all but these.
@@ -147,6 +192,33 @@ impl Claims {
 impl Default for Claims {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Why a port of this service could not be claimed.
+fn refused(service: &ServiceConfig, port: u16, source: io::Error) -> PortTaken {
+    let slots = slots(service);
+    let (first, last) = (*slots.start(), *slots.end());
+    let name = service.name.clone();
+    if source.kind() != ErrorKind::AddrInUse {
+        return PortTaken::Claim {
+            port,
+            service: name,
+            source,
+        };
+    }
+    if port == service.listen.port {
+        return PortTaken::Listen {
+            port,
+            service: name,
+            holder: CONTROLLER.to_owned(),
+        };
+    }
+    PortTaken::Slot {
+        port,
+        service: name,
+        first,
+        last,
     }
 }
 
@@ -222,5 +294,38 @@ mod tests {
         other.add(&of(&[81])).unwrap_err();
         drop(one);
         other.add(&of(&[81, 84])).unwrap();
+    }
+
+    #[test]
+    fn a_slot_has_one_controller() {
+        let of = |listen: u16, first: u16, max: u16| {
+            let text = format!(
+                "[[service]]\nname = \"s\"\nlisten = \"{listen}\"\nstart_port = {first}\n\
+                 [service.backend]\nimage = \"a:b\"\n[service.scale]\nmax = {max}\n"
+            );
+            crate::config::parse("orch.toml", &text).unwrap().services
+        };
+        let scope = format!("orch/test/slots/{}", std::process::id());
+        let claims = || Claims::within(&scope, Vec::new);
+        let (mut one, mut other) = (claims(), claims());
+        one.add(&of(81, 8000, 4)).unwrap();
+        let error = other.add(&of(82, 8003, 4)).unwrap_err().to_string();
+        for words in [
+            "port 8003",
+            "8003 to 8006 of service s",
+            CONTROLLER,
+            "change start_port",
+        ] {
+            assert!(error.contains(words), "{error}");
+        }
+        let error = other.add(&of(8002, 9000, 4)).unwrap_err().to_string();
+        assert!(error.contains("change listen"), "{error}");
+        other
+            .add(&of(82, 8004, 4))
+            .expect("they are beside each other");
+        one.add(&of(81, 8000, 5))
+            .expect_err("it grows into the other");
+        other.keep(&BTreeSet::new());
+        one.add(&of(81, 8000, 5)).unwrap();
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     config::{Config, ServiceConfig},
     control::{CommandError, Reply},
     http,
+    ports::{claimed, slots},
     state::{Moment, ServiceSeen},
 };
 
@@ -76,7 +77,7 @@ impl<T: Tables> Controller<T> {
         can_deliver_with(&self.config.dataplane, &config.services, self.host)?;
         let layout = self.layout(config)?;
         let table: Vec<_> = layout.iter().map(|(service, _)| service.clone()).collect();
-        let held = self.holders().map(|hosted| &hosted.config);
+        let held = self.holders().map(|(hosted, _)| &hosted.config);
         let gateway = http::pid(&self.config.control);
         self.claims.check(&config.services, held, gateway)?;
         // What is claimed in vain is released with what is not needed any more.
@@ -114,15 +115,17 @@ impl<T: Tables> Controller<T> {
     /// keeps its place in the data plane, but with nothing in its ring its packets go on untouched.
     pub(super) fn release_ports(&mut self) {
         let held = self.holders();
-        let ports = held.map(|hosted| hosted.config.listen.port).collect();
+        // A slot that a reload has taken away keeps its port until it has drained.
+        let ports =
+            held.flat_map(|(hosted, seen)| claimed(&hosted.config).chain(seen.busy_ports()));
+        let ports = ports.collect();
         self.claims.keep(&ports);
     }
 
     /// Services that need their ports: all but those that have gone and drained.
-    fn holders(&self) -> impl Iterator<Item = &Hosted> {
+    fn holders(&self) -> impl Iterator<Item = (&Hosted, &ServiceSeen)> {
         let services = self.services.iter().zip(&self.observed.services);
-        let held = services.filter(|(hosted, seen)| !hosted.leaving || !seen.is_idle());
-        held.map(|(hosted, _)| hosted)
+        services.filter(|(hosted, seen)| !hosted.leaving || !seen.is_idle())
     }
 
     /// Says which changes hold and which wait for the next start.
@@ -291,12 +294,7 @@ impl<T: Tables> Controller<T> {
 
 /// Whether two services cannot be in the data plane at a time.
 fn overlap(one: &ServiceConfig, other: &ServiceConfig) -> bool {
-    let ports = |service: &ServiceConfig| {
-        let end = service
-            .start_port
-            .saturating_add(service.scale.max.saturating_sub(1));
-        (service.start_port, end)
-    };
-    let ((from, to), (start, end)) = (ports(one), ports(other));
-    one.listen == other.listen || (from <= end && start <= to)
+    let (ours, theirs) = (slots(one), slots(other));
+    let meet = ours.start() <= theirs.end() && theirs.start() <= ours.end();
+    one.listen == other.listen || meet
 }

@@ -219,6 +219,13 @@ impl ServiceSeen {
         self.start_port.saturating_add(slot)
     }
 
+    /// The ports of slots in which something runs or is about to, wanted or not.
+    pub fn busy_ports(&self) -> impl Iterator<Item = u16> {
+        let slots = self.slots.range(..FIRST_SPARE);
+        let busy = slots.filter(|(_, slot)| !slot.is_idle());
+        busy.map(|(number, _)| self.port(*number))
+    }
+
     /// Whether the ring in force has the slot. A ring that is not known may have any.
     pub fn in_ring(&self, slot: u16) -> bool {
         self.ring.as_ref().is_none_or(|ring| ring.contains(&slot))

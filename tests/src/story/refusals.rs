@@ -90,7 +90,8 @@ pub fn no_interface(kind: Kind) {
     refuses(&orch, 1, &["nowhere7", "dataplane.interfaces"]);
 }
 
-/// A second controller: with the same socket, and with the same pins alone. The first goes on.
+/// A second controller: with the same socket, with the same pins, and with a slot port of the first. The
+/// first goes on.
 pub fn two_controllers(kind: Kind) {
     let orch = Orch::start(Settings::new(kind));
     let pid = format!("pid {}", orch.pid());
@@ -100,6 +101,12 @@ pub fn two_controllers(kind: Kind) {
     let pins = |orch: &Orch| orch.pins().display().to_string();
     other.write_file(&other.text().replace(&pins(&other), &pins(&orch)));
     refuses(&other, 1, &["another controller", "pin_dir"]);
+    let last = orch.start_port + 9;
+    let start_port = |port: u16| format!("start_port = {port}\n");
+    let text = other.text();
+    other.write_file(&text.replace(&start_port(other.start_port), &start_port(last)));
+    let words = ["another controller", &last.to_string(), "change start_port"];
+    refuses(&other, 1, &words);
     assert_eq!(orch.text(), file);
     assert_eq!(orch.wait_ready(1).len(), 1);
     assert_eq!(orch.ask("GET", "/api/v1/acts/count", "").status, 200);

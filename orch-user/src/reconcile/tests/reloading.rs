@@ -210,6 +210,44 @@ async fn a_port_is_claimed_before_it_is_balanced_and_until_it_has_drained() {
     other.add(from_ref(&b)).unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn slot_ports_are_claimed_as_far_as_a_service_can_grow_and_until_they_are_empty() {
+    let sized = |max| {
+        let mut a = service("a", 80, 8000);
+        (a.scale.min, a.scale.max) = (max, max);
+        a
+    };
+    let life = Life::begin(config(vec![sized(2)]));
+    life.until_ring(&[0, 1]).await;
+    let mut other = Claims::within(&life.scope, Vec::new);
+    let mut b = service("b", 81, 8002);
+    b.scale.max = 2;
+    other.add(from_ref(&b)).unwrap();
+    reload(&life, config(vec![sized(3)])).await;
+    let last = life.control.journal.events_since(0).pop().unwrap();
+    for words in [
+        "the old one stays",
+        "8000 to 8002 of service a",
+        "port 8002",
+    ] {
+        assert!(last.text.contains(words), "{last:?}");
+    }
+    // What is taken away is free once its connections have ended.
+    let key = SlotKey {
+        service: 0,
+        slot: 1,
+    };
+    life.tables.set_live(key, 1);
+    reload(&life, config(vec![sized(1)])).await;
+    b.start_port = 8001;
+    sleep(Duration::from_secs(3)).await;
+    other.add(from_ref(&b)).expect_err("still drains");
+    life.until("the slot is empty", |life| life.row(1).is_none())
+        .await;
+    sleep(Duration::from_secs(1)).await;
+    other.add(from_ref(&b)).unwrap();
+}
+
 /// A life in which the copy of `b` has failed for a minute: its next try may be half a minute away.
 async fn hopeless() -> Life {
     let life = Life::begin(two(80, 81));
