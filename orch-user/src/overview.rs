@@ -170,7 +170,7 @@ fn numbered(row: &SlotRow, number: u16) -> String {
 }
 
 /// How connections get there, and why not directly.
-fn delivery(row: &SlotRow) -> String {
+pub(crate) fn delivery(row: &SlotRow) -> String {
     if row.delivery_reason.is_empty() {
         return row.delivery.clone();
     }

@@ -105,7 +105,7 @@ impl Cli {
                 Verb::Record(args) => record::run(args, before).await,
                 Verb::Sim(args) => sim::run(*args, before).await,
                 Verb::Down(args) => down::run(args, before).await,
-                Verb::Doctor(args) => doctor::run(args, before),
+                Verb::Doctor(args) => doctor::run(args, before).await,
                 Verb::Completions(args) => completions::run(&args),
                 Verb::Gateway(args) => gateway::run(&args),
             }

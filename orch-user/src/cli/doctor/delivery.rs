@@ -1,30 +1,73 @@
 //! How connections can reach containers here, and why not directly.
 
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use tokio::time::timeout;
+
 use super::Finding;
 use crate::{
+    api::client::Client,
     cli::session,
     config::{Config, DataplaneConfig, Delivery, Local},
-    delivery::{Host, Way, choose},
+    delivery::{Choice, Host, Way, choose},
+    overview,
     runtime::RuntimeKind,
+    view::SlotRow,
 };
 
-pub(super) fn examine(config: &Config) -> Vec<Finding> {
-    vec![judge(&config.dataplane, session::host())]
+/// Longest wait for a controller that may not even run.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn examine(config: &Config) -> Vec<Finding> {
+    let choice = choice(&config.dataplane, session::host());
+    let mut findings = vec![judge(&config.dataplane, &choice)];
+    // Else it has been said why nothing is reached directly.
+    if choice.way == Way::Direct {
+        findings.extend(fallen_back(&running(&config.control).await));
+    }
+    findings
 }
 
-fn judge(dataplane: &DataplaneConfig, host: Host) -> Finding {
+/// The slots of the controller that runs; none where none answers.
+async fn running(control: &Path) -> Vec<SlotRow> {
+    let client = Client::new(control);
+    let asked = timeout(PATIENCE, client.get("/v1/slots")).await;
+    asked.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+/// A warning per service whose containers could be reached directly on a host like this, and are not.
+fn fallen_back(rows: &[SlotRow]) -> Vec<Finding> {
+    let fallen = |row: &&SlotRow| {
+        row.runtime == RuntimeKind::Docker.name() && row.delivery == Way::Port.name()
+    };
+    let fallen = rows.iter().filter(fallen);
+    // All slots of a service are reached in one way.
+    let services: BTreeMap<_, _> = fallen.map(|row| (&row.service, row)).collect();
+    let warn = |(service, row)| {
+        let how = overview::delivery(row);
+        let meaning = format!("the running controller reaches {service} by {how}");
+        Finding::warn(
+            "delivery",
+            meaning,
+            "unless its file wants it so, mend this and restart orch: until then it stays so",
+        )
+    };
+    services.into_iter().map(warn).collect()
+}
+
+/// How containers are reached here, by what the file says.
+fn choice(dataplane: &DataplaneConfig, host: Host) -> Choice {
+    let (delivery, local) = (dataplane.delivery, dataplane.local);
+    choose(delivery, local, RuntimeKind::Docker, host)
+}
+
+fn judge(dataplane: &DataplaneConfig, choice: &Choice) -> Finding {
     let what = "delivery";
-    let choice = choose(
-        dataplane.delivery,
-        dataplane.local,
-        RuntimeKind::Docker,
-        host,
-    );
     if choice.way == Way::Direct {
         let meaning = "direct: connections go straight to a container's own address, past its bridge and docker-proxy; processes are reached by port";
         return Finding::ok(what, meaning);
     }
-    let reason = choice.reason;
+    let reason = &choice.reason;
     if dataplane.delivery == Delivery::Direct {
         let meaning = format!("the file demands direct, which cannot be: {reason}");
         return Finding::fail(what, meaning, "write delivery = \"auto\" in [dataplane]");
@@ -77,9 +120,42 @@ mod tests {
                 delivery,
                 ..config.dataplane
             };
-            let finding = judge(&dataplane, host);
+            let finding = judge(&dataplane, &choice(&dataplane, host));
             assert_eq!(finding.level, level, "{finding:?}");
             assert!(finding.meaning.contains(says), "{finding:?}");
         }
+    }
+
+    #[test]
+    fn a_service_that_has_fallen_back_is_told_once_with_its_reason() {
+        let row = |service: &str, runtime: &str, delivery: &str, reason: &str| SlotRow {
+            service: service.to_owned(),
+            runtime: runtime.to_owned(),
+            delivery: delivery.to_owned(),
+            delivery_reason: reason.to_owned(),
+            ..SlotRow::default()
+        };
+        let odd = row("odd", "docker", "port", "no way into\nits namespace");
+        let findings = fallen_back(&[
+            row("well", "docker", "direct", ""),
+            row("process", "process", "port", "processes run on this host"),
+            odd.clone(),
+            odd,
+        ]);
+        let [finding] = &findings[..] else {
+            panic!("one service has: {findings:?}");
+        };
+        assert_eq!(finding.level, Level::Warn);
+        assert_eq!(
+            finding.meaning,
+            "the running controller reaches odd by port (no way into its namespace)"
+        );
+        assert_eq!(fallen_back(&[]), []);
+    }
+
+    #[tokio::test]
+    async fn where_no_controller_answers_nothing_is_said_of_one() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(running(&dir.path().join("orch.sock")).await, []);
     }
 }

@@ -89,16 +89,20 @@ impl Finding {
     }
 }
 
-pub(super) fn run(args: Args, before: Target) -> Result<(), CliError> {
+pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     let target = Target {
         file: args.file,
         ..Target::default()
     };
-    let config = match target.or(before).config_or_here()? {
+    let target = target.or(before);
+    let config = match target.config_or_here()? {
         Some(config) => config,
-        None => Source::Image("acts:demo".to_owned()).load()?,
+        None => Config {
+            control: target.control()?,
+            ..Source::Image("acts:demo".to_owned()).load()?
+        },
     };
-    let findings = examine(&config);
+    let findings = examine(&config).await;
     let text: String = findings.iter().map(Finding::show).collect();
     print::text(&text)?;
     let failed = findings.iter().filter(|one| one.level == Level::Fail);
@@ -108,11 +112,11 @@ pub(super) fn run(args: Args, before: Target) -> Result<(), CliError> {
     }
 }
 
-fn examine(config: &Config) -> Vec<Finding> {
+async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = kernel::examine();
     findings.extend(mounts::examine(config));
     findings.extend(docker::examine(config));
-    findings.extend(delivery::examine(config));
+    findings.extend(delivery::examine(config).await);
     findings.extend(network::examine(config));
     findings.extend(firewall::examine(config));
     findings.extend(ports::examine(config));
