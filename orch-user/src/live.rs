@@ -48,8 +48,6 @@ pub struct LiveService {
     pub next_step: Option<u64>,
     /// Copies, if the window ended now.
     pub would: u16,
-    /// A person has set the number of copies.
-    pub held: bool,
     /// The last seconds.
     pub samples: Vec<Sample>,
 }
@@ -116,7 +114,6 @@ impl Viewer {
             outlook: sentence(row, next),
             next_step: next.next_step,
             would: next.would,
-            held: next.held,
             samples: self.control.history.since(&row.service, self.sampled),
             row: row.clone(),
         }
@@ -139,7 +136,7 @@ impl Viewer {
 
 /// When the next decision comes, and what it would be: `in 0:41, 17 of 20 counted, would stay at 1`.
 pub fn sentence(row: &ServiceRow, next: &Outlook) -> String {
-    if next.held {
+    if row.held {
         let service = &row.service;
         return format!(
             "set to {} by hand; orch scale {service}=auto hands back",
@@ -258,7 +255,7 @@ mod tests {
         assert!(say(&row, &next).contains("the next request opens one"));
         (next.windowless, next.would) = (Some("elastic"), 3);
         assert_eq!(say(&row, &next), "at any time: policy elastic wants 3 now");
-        next.held = true;
+        row.held = true;
         assert!(say(&row, &next).starts_with("set to 1 by hand"));
     }
 

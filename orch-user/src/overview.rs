@@ -46,6 +46,9 @@ pub fn without_copies(rows: &[ServiceRow]) -> String {
     for row in rows.iter().filter(|row| row.ready == 0) {
         let name = &row.service;
         let line = match (row.waiting, row.desired) {
+            (_, 0) if row.held => format!(
+                "{name} has no copies, as set by hand: connections are refused until `orch scale {name}=auto`\n"
+            ),
             (0, 0) => format!("{name} has no copies: the next connection starts one\n"),
             (0, _) => format!("{name} has no copy that is ready\n"),
             (1, _) => format!("{name} has no copy that is ready: 1 connection waits for it\n"),
@@ -203,4 +206,29 @@ fn clipped(text: &str) -> String {
         return line;
     }
     line.chars().take(WIDTH - 3).chain("...".chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_copies_by_hand_are_told_from_a_service_that_sleeps() {
+        let mut row = ServiceRow {
+            service: "acts".to_owned(),
+            ..ServiceRow::default()
+        };
+        let say = |row: &ServiceRow| without_copies(std::slice::from_ref(row));
+        assert!(say(&row).ends_with("the next connection starts one\n"));
+        row.held = true;
+        let said = say(&row);
+        for words in ["by hand", "refused", "`orch scale acts=auto`"] {
+            assert!(said.contains(words), "{said}");
+        }
+        // A number above none that was set by hand is on its way.
+        row.desired = 1;
+        assert_eq!(say(&row), "acts has no copy that is ready\n");
+        row.ready = 1;
+        assert_eq!(say(&row), "");
+    }
 }

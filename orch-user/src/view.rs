@@ -54,8 +54,6 @@ pub struct Outlook {
     pub would: u16,
     /// With so many requests in the window it would be one copy more; `None` at the most copies.
     pub next_step: Option<u64>,
-    /// A person has set the number.
-    pub held: bool,
     /// The policy, if it is one that decides without windows.
     pub windowless: Option<&'static str>,
     /// Length of a window, in seconds.
@@ -81,6 +79,9 @@ pub struct ServiceRow {
     /// The most that the file allows.
     #[serde(default)]
     pub max: u16,
+    /// A person has set the number: the policy does not change it.
+    #[serde(default)]
+    pub held: bool,
     /// Copies in the ring.
     pub ready: u16,
     /// Requests counted in the current window.

@@ -98,6 +98,7 @@ impl<T: Tables> Controller<T> {
             desired: hosted.desired(self.closing.as_ref()),
             min: hosted.config.scale.min,
             max: hosted.config.scale.max,
+            held: hosted.policy.scaler().is_held(),
             ready: seen.ring.as_ref().map_or(0, |ring| ring.len() as u16),
             window_count: hosted.policy.scaler().count(&hosted.config.scale),
             window_ends_in_s: end.map(|end| end.saturating_sub(now).as_secs_f64()),
@@ -221,7 +222,6 @@ fn outlook(hosted: &Hosted) -> Outlook {
     Outlook {
         would: coming.would,
         next_step: coming.next_step,
-        held: scaler.is_held(),
         windowless: (rules.policy != Policy::Step).then(|| rules.policy.name()),
         window_s: rules.interval.as_secs_f64(),
         errors_total: hosted.totals.responses[5],

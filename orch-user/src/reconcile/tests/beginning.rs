@@ -164,10 +164,8 @@ async fn what_was_set_by_hand_outlives_the_controller() {
         let life = Life::over(file.clone(), tables.clone(), runtime.clone());
         life.until("it is known", |life| {
             let snapshot = life.snapshot();
-            snapshot
-                .outlooks
-                .first()
-                .is_some_and(|one| one.held == held)
+            let mut services = snapshot.services.iter();
+            services.any(|one| one.held == held)
         })
         .await;
         life.end(true).await;
