@@ -16,7 +16,7 @@ use std::{
 use orch_common::hold::LET_GO;
 use socket2::SockRef;
 use tokio::{
-    io::copy_bidirectional,
+    io::{Interest, copy_bidirectional},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Semaphore, watch},
     time::{Instant, sleep_until, timeout},
@@ -307,13 +307,11 @@ impl Drop for Guest {
     }
 }
 
-/// Ends once the client has closed or reset its connection; what it has sent stays unread.
+/// Ends once the client has reset its connection. One that has only finished sending, be it nothing,
+/// may wait for the answer; it looks the same as one that has closed.
 async fn left(client: &TcpStream) {
-    let mut byte = [0];
-    if let Ok(1..) = client.peek(&mut byte).await {
-        // It has sent something and waits for the answer.
-        std::future::pending::<()>().await;
-    }
+    // Where it cannot be asked for, the client is gone as well.
+    let _ = client.ready(Interest::ERROR).await;
 }
 
 /// Connects to the service as any client of this host, with the mark by which the kernel knows who
@@ -333,4 +331,52 @@ async fn connect(target: SocketAddr) -> io::Result<TcpStream> {
 fn reset(stream: &TcpStream) {
     // Where that fails it ends with FIN.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, time::sleep};
+
+    use super::*;
+
+    /// Waits until as many wait.
+    async fn waits(porch: &Porch, count: usize) {
+        let found = timeout(Duration::from_secs(10), async {
+            while porch.waiting() != count {
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let found = found.await;
+        assert!(found.is_ok(), "{} wait, not {count}", porch.waiting());
+    }
+
+    #[tokio::test]
+    async fn who_has_finished_sending_waits_and_who_has_reset_does_not() {
+        let rules = Rules {
+            listen: Listen {
+                address: None,
+                port: 1,
+            },
+            hold: Duration::from_mins(1),
+            limit: 8,
+        };
+        let porch = Porch::open(rules, || ()).unwrap();
+        let mut clients = Vec::new();
+        for said in ["", "GET / HTTP/1.1\r\n\r\n"] {
+            let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, porch.port))
+                .await
+                .unwrap();
+            client.write_all(said.as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            clients.push(client);
+        }
+        waits(&porch, 2).await;
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(porch.waiting(), 2);
+        for (left, client) in [1, 0].into_iter().zip(clients) {
+            reset(&client);
+            drop(client);
+            waits(&porch, left).await;
+        }
+    }
 }
