@@ -100,3 +100,38 @@ fn an_interface_on_top_of_an_uplink_is_balanced_once() {
         assert_eq!(slot.counters.responses[2], 2);
     }
 }
+
+/// The kernel takes the tag out of a frame before the uplink's program sees it.
+#[test]
+fn a_vlan_is_balanced_at_its_own_interface() {
+    let mut world = World::new("vlan");
+    let vlan = [
+        "link", "add", "link", "up0", "name", "up0.7", "type", "vlan", "id", "7",
+    ];
+    let made = world.host.command("ip").args(vlan).output().unwrap();
+    if !made.status.success() {
+        println!("left out: this kernel has no VLANs (`cargo xtask test vm` has)");
+        return;
+    }
+    world
+        .host
+        .ip(&["addr", "add", "10.9.7.1/24", "dev", "up0.7"]);
+    world.host.ip(&["link", "set", "up0.7", "up"]);
+    let other = [
+        "link", "add", "link", "far0", "name", "far0.7", "type", "vlan", "id", "7",
+    ];
+    world.outside.ip(&other);
+    world
+        .outside
+        .ip(&["addr", "add", "10.9.7.2/24", "dev", "far0.7"]);
+    world.outside.ip(&["link", "set", "far0.7", "up"]);
+    assert_eq!(world.sync(), ["up0.7 is balanced"]);
+    for address in ["10.9.7.1:80", "10.9.0.1:80"] {
+        assert_eq!(turn(&world.outside, address), ["8000", "8001", "8002"]);
+    }
+    world.drained();
+    for slot in world.read().slots {
+        assert_eq!((slot.connections, slot.counters.requests), (2, 2));
+        assert_eq!(slot.counters.responses[2], 2);
+    }
+}
