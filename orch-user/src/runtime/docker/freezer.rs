@@ -16,6 +16,13 @@ struct Switch {
     thawed: &'static str,
 }
 
+impl Switch {
+    /// Whether its file says that they are frozen, or about to be.
+    fn is_on(&self, state: &str) -> bool {
+        state.trim() != self.thawed
+    }
+}
+
 /// Takes the processor from all processes of a container, or gives it back. `pid` is its first.
 pub(super) fn set(id: &BackendId, pid: u32, frozen: bool) -> io::Result<()> {
     let switch = find(id, pid)?;
@@ -23,6 +30,16 @@ pub(super) fn set(id: &BackendId, pid: u32, frozen: bool) -> io::Result<()> {
         switch.file,
         if frozen { switch.frozen } else { switch.thawed },
     )
+}
+
+/// Whether they have none now, be it by the engine's pause. Where that cannot be seen, they are
+/// thought to run.
+pub(super) fn is_frozen(id: &BackendId, pid: u32) -> bool {
+    let switch = find(id, pid);
+    switch.is_ok_and(|switch| {
+        let state = fs::read_to_string(&switch.file);
+        state.is_ok_and(|state| switch.is_on(&state))
+    })
 }
 
 fn find(id: &BackendId, pid: u32) -> io::Result<Switch> {
@@ -110,6 +127,16 @@ mod tests {
             assert_eq!(switch.file, Path::new(file));
             assert_eq!(switch.frozen, frozen);
         }
+    }
+
+    #[test]
+    fn what_the_switch_says_is_understood_in_both_versions() {
+        let on = |cgroups, state| switch(cgroups, MOUNTS, "abc").unwrap().is_on(state);
+        let (v1, v2) = ("5:freezer:/docker/abc\n", "0::/docker/abc\n");
+        assert!(on(v1, "FROZEN\n") && on(v1, "FREEZING\n") && on(v2, "1\n"));
+        assert!(!on(v1, "THAWED\n") && !on(v2, "0\n"));
+        let nobody = BackendId("abc".to_owned());
+        assert!(!is_frozen(&nobody, std::process::id()), "not seen");
     }
 
     #[test]

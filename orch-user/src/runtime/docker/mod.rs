@@ -14,6 +14,7 @@ mod stop;
 use std::{
     collections::HashMap,
     future::Future,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -133,7 +134,13 @@ impl Runtime for DockerRuntime {
     }
 
     fn open(&self, id: &BackendId, pid: u32, _: &Order) -> Result<(), RuntimeError> {
-        gate::open(pid, Path::new(gate::INSIDE)).map_err(|source| RuntimeError::Gate {
+        // It would begin when somebody lets it, so another spare is the better one.
+        let opened = if freezer::is_frozen(id, pid) {
+            Err(io::Error::other("somebody has paused it"))
+        } else {
+            gate::open(pid, Path::new(gate::INSIDE))
+        };
+        opened.map_err(|source| RuntimeError::Gate {
             id: id.clone(),
             source,
         })
