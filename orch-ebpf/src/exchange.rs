@@ -26,9 +26,9 @@ static SIGNALS: u32 = 1;
 /// Responses that are looked for in one segment.
 const RESPONSES: usize = 3;
 /// The head of an interim response is searched for its end by pieces of so many bytes,
-const HEAD_PIECE: usize = 32;
+const HEAD_PIECE: usize = 8;
 /// and by no more of them.
-const HEAD_PIECES: usize = 16;
+const HEAD_PIECES: u32 = 64;
 /// Class of the statuses that say that the server has failed.
 const SERVER_ERROR: u8 = 5;
 
@@ -185,24 +185,36 @@ fn final_status(flow: &mut Flow, segment: &Segment, skip: u32) -> Option<u8> {
 }
 
 /// How many bytes a head has of which the packet has `left` from an offset on; all of them if it does
-/// not end there, or not soon. Checked once by itself (`choice`).
+/// not end there, or not soon. Pieces are always whole: lengths that vary cost the verifier much. Checked
+/// once by itself (`choice`).
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn orch_head_end(skb: *mut __sk_buff, from: u32, left: u32) -> i32 {
+    const PIECE: u32 = HEAD_PIECE as u32;
+    if left < PIECE {
+        // No two heads have room.
+        return left as i32;
+    }
+    let last = left - PIECE;
     let mut end = HeadEnd::default();
-    let mut at = 0;
-    for _ in 0..HEAD_PIECES {
+    for number in 0..HEAD_PIECES {
+        let mut at = number * PIECE;
+        if at > last {
+            // What has been seen is seen once more.
+            at = last;
+            end = HeadEnd::default();
+        }
         let mut piece = [0_u8; HEAD_PIECE];
-        // What the compiler knows of the rest, older verifiers lose.
-        let rest = opaque(left.saturating_sub(at) as usize) as u32;
-        if !segment::load(skb, from + at, &mut piece, rest) {
+        if !segment::load_whole(skb, from + at, &mut piece) {
             break;
         }
-        for byte in piece {
-            at += 1;
+        for (place, byte) in (1..).zip(piece) {
             if end.take(byte) {
-                return at.min(left) as i32;
+                return (at + place) as i32;
             }
+        }
+        if at == last {
+            break;
         }
     }
     left as i32

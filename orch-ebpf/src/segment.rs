@@ -59,10 +59,17 @@ impl Segment {
 
 /// Loads what there is, at most the whole buffer. Payload never lies in direct reach.
 #[inline(always)]
-pub fn load<const N: usize>(skb: *mut __sk_buff, offset: u32, to: &mut [u8; N], left: u32) -> bool {
+fn load<const N: usize>(skb: *mut __sk_buff, offset: u32, to: &mut [u8; N], left: u32) -> bool {
     let Some(len) = length(left as usize, N) else {
         return false;
     };
     // SAFETY: `len` is between 1 and the buffer's size, which the verifier follows.
     unsafe { bpf_skb_load_bytes(skb.cast(), offset, to.as_mut_ptr().cast(), len as u32) == 0 }
+}
+
+/// Loads exactly the whole buffer.
+#[inline(always)]
+pub fn load_whole<const N: usize>(skb: *mut __sk_buff, offset: u32, to: &mut [u8; N]) -> bool {
+    // SAFETY: the helper fills the whole buffer, or fails.
+    unsafe { bpf_skb_load_bytes(skb.cast(), offset, to.as_mut_ptr().cast(), N as u32) == 0 }
 }

@@ -11,7 +11,7 @@ use crate::state::Moment;
 /// So often within [`WITHIN`], and the traffic is believed.
 const LIMIT: usize = 3;
 /// A false alarm is forgotten after it, as the kernel does.
-const WITHIN: Moment = Moment::from_secs(60);
+const WITHIN: Moment = Moment::from_mins(1);
 /// Requests that were ended without a response, since the last time, that show that a backend which says
 /// nothing is not only slow.
 const CUT: u64 = 8;
