@@ -7,23 +7,29 @@ use std::{
     process::{Command, Stdio},
 };
 
-use orch_tests::{leftovers, netns::NetNs};
+use orch_tests::{leftovers, netns::NetNs, wait::until};
 
 #[test]
 fn what_a_killed_run_left_goes_and_what_is_in_use_stays() {
     let mut ended = Command::new("true").spawn().unwrap();
     ended.wait().unwrap();
+    // Another process of the run, or the first sweep of this one, may come between: what is half
+    // made goes with it, and is made again.
     let pins = |name: &str, pid: u32| {
         let pins = Path::new("/sys/fs/bpf").join(format!("orch-{name}-{pid}-0"));
-        fs::create_dir_all(pins.join("v0/maps")).unwrap();
+        until("pins are made", || {
+            fs::create_dir_all(pins.join("v0/maps")).ok()
+        });
         pins
     };
     let left = pins("sweep", ended.id());
     let kept = pins("sweep", std::process::id());
     let used = NetNs::new();
     let old = format!("orch-test-{}-0", ended.id());
-    let made = Command::new("ip").args(["netns", "add", &old]).status();
-    assert!(made.unwrap().success());
+    until("an old namespace is made", || {
+        let made = Command::new("ip").args(["netns", "add", &old]).status();
+        made.unwrap().success().then_some(())
+    });
 
     let copy = |pid: u32| {
         let volume = format!("/nowhere/volumes/orch-e2e-{pid}-0");
