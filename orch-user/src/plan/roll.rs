@@ -16,7 +16,7 @@ pub(super) fn slots_to_serve(wish: &Wish, seen: &ServiceSeen) -> u16 {
         let outdated = seen
             .slots
             .get(&0)
-            .is_some_and(|slot| is_outdated(slot, wish));
+            .is_some_and(|slot| is_outdated(slot, wish.spec_of(0)));
         if outdated {
             return 2;
         }
@@ -40,7 +40,8 @@ pub(super) fn choose(wish: &Wish, seen: &ServiceSeen, serve: u16) -> Option<u16>
     let candidate = |number: &u16| {
         let slot = seen.slots.get(number)?;
         let calm = slot.current.as_ref()?.life == Life::Running;
-        (calm && is_outdated(slot, wish)).then_some((seen.in_ring(*number), Reverse(*number)))
+        (calm && is_outdated(slot, wish.spec_of(*number)))
+            .then_some((seen.in_ring(*number), Reverse(*number)))
     };
     // One that is out of the ring already goes first: that disturbs nobody.
     let (in_ring, Reverse(chosen)) = wanted.filter_map(|number| candidate(&number)).min()?;
@@ -53,7 +54,7 @@ pub(super) fn choose(wish: &Wish, seen: &ServiceSeen, serve: u16) -> Option<u16>
     (!disturbed).then_some(chosen)
 }
 
-fn is_outdated(slot: &SlotSeen, wish: &Wish) -> bool {
-    let outdated = |current: &Running| current.fault.is_none() && current.spec != wish.spec;
+fn is_outdated(slot: &SlotSeen, spec: &str) -> bool {
+    let outdated = |current: &Running| current.fault.is_none() && current.spec != spec;
     slot.current.as_ref().is_some_and(outdated)
 }

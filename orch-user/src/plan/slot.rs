@@ -134,11 +134,11 @@ impl Planner<'_> {
             return;
         }
         let (service, slot_number) = (self.index, number);
-        let outdated = current.spec != self.wish.spec;
+        let outdated = current.spec != self.wish.spec_of(number);
         let condemned = current.fault.is_some();
         let leaves = want.is_gone() || self.roll == Some(number);
         // The next one is prepared while this one goes: that does not need the port.
-        let spared = condemned && self.has_gated_spare();
+        let spared = condemned && self.has_gated_spare(number);
         if !spared && (condemned || (outdated && current.life == Life::Stopping)) {
             self.plan_create(number, slot, want, actions);
         }
@@ -174,7 +174,7 @@ impl Planner<'_> {
     pub(super) fn parts(&self, number: u16, slot: &SlotSeen, want: Want) -> Option<Moment> {
         let current = slot.current.as_ref()?;
         // One that has a port of this host has to give it back first, whatever comes after it.
-        let beside = self.wish.overlap && current.netns.is_some();
+        let beside = self.wish.overlaps(number) && current.netns.is_some();
         if !beside || want.is_gone() || self.seen.in_ring(number) {
             return None;
         }
@@ -183,7 +183,7 @@ impl Planner<'_> {
             _ if current.fault.is_some() => Some(Moment::ZERO),
             // With flows that outlast the drain limit it stays where they find it, until its grace is
             // over: another generation would end them at once.
-            Life::Draining { since } if current.spec != self.wish.spec => {
+            Life::Draining { since } if current.spec != self.wish.spec_of(number) => {
                 self.is_drained(slot, since).then_some(self.wish.stop_grace)
             }
             Life::Running | Life::Draining { .. } => None,
@@ -225,7 +225,7 @@ impl Planner<'_> {
         let service = self.index;
         match &slot.next {
             Next::None => self.plan_create(number, slot, want, actions),
-            Next::Prepared { spec } if want.is_gone() || *spec != self.wish.spec => {
+            Next::Prepared { spec } if want.is_gone() || spec != self.wish.spec_of(number) => {
                 actions.push(Action::Discard {
                     service,
                     slot: number,

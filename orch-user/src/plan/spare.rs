@@ -34,10 +34,11 @@ impl Planner<'_> {
         taken
     }
 
-    /// Whether a spare waits for a slot to be empty, or will do once that has waited.
-    pub(super) fn has_gated_spare(&self) -> bool {
+    /// Whether a spare waits for the slot to be empty, or will do once that has waited.
+    pub(super) fn has_gated_spare(&self, slot: u16) -> bool {
         let mut spares = self.seen.slots.range(FIRST_SPARE..);
-        spares.any(|(_, spare)| spare.is_gated() && self.fits(spare))
+        !self.wish.apart.contains_key(&slot)
+            && spares.any(|(_, spare)| spare.is_gated() && self.fits(spare))
     }
 
     fn backs_off(&self, number: u16) -> bool {
@@ -55,6 +56,9 @@ impl Planner<'_> {
     /// Whether a spare can go into the slot. A crash loop is no reason to wait for one that is well:
     /// it is the next spare that has to wait.
     fn needs_backend(&self, number: u16) -> bool {
+        if self.wish.apart.contains_key(&number) {
+            return false;
+        }
         let Some(slot) = self.seen.slots.get(&number) else {
             return true;
         };

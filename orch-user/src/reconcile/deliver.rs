@@ -9,6 +9,7 @@ use crate::{
     config::{Config, DataplaneConfig, Delivery, ServiceConfig},
     dataplane::DataplaneError,
     delivery::{self, Choice, Host, Way},
+    state::FIRST_SPARE,
 };
 
 /// How long the data plane may refuse a backend that lives before its service falls back. One that
@@ -69,9 +70,22 @@ impl<T: Tables> Controller<T> {
         choice(&self.config.dataplane, service, self.host)
     }
 
-    pub(super) fn is_direct(&self, service: u16) -> bool {
-        let hosted = self.services.get(usize::from(service));
-        hosted.is_some_and(|hosted| hosted.delivery.way == Way::Direct)
+    pub(super) fn is_direct(&self, key: SlotKey) -> bool {
+        let hosted = self.services.get(usize::from(key.service));
+        hosted.is_some_and(|hosted| hosted.delivery_to(key.slot).way == Way::Direct)
+    }
+
+    /// Whether connections of the service go straight to the backend of some other slot.
+    fn another_is_direct(&self, key: SlotKey) -> bool {
+        let Some(seen) = self.observed.services.get(usize::from(key.service)) else {
+            return false;
+        };
+        let mut others = seen.slots.range(..FIRST_SPARE);
+        others.any(|(number, slot)| {
+            let current = slot.current.as_ref();
+            let direct = current.is_some_and(|current| current.is_reached_directly());
+            *number != key.slot && direct && slot.refused_since.is_none() && seen.in_ring(*number)
+        })
     }
 
     /// The data plane cannot lead connections straight to the backend of this slot.
@@ -89,26 +103,32 @@ impl<T: Tables> Controller<T> {
         }
         let since = *slot.refused_since.get_or_insert(now);
         if now.saturating_sub(since) >= limit(error) {
-            self.fall_back(key.service, &whole(error));
+            self.fall_back(key, &whole(error));
         }
     }
 
-    /// The service's backends are replaced by ones that are reached by port.
-    pub(super) fn fall_back(&mut self, service: u16, reason: &str) {
-        let Some(hosted) = self.services.get_mut(usize::from(service)) else {
+    /// The slot's backend is replaced by one that is reached by port; and so are all of the service
+    /// where none is reached directly.
+    pub(super) fn fall_back(&mut self, key: SlotKey, reason: &str) {
+        let alone = key.slot < FIRST_SPARE && self.another_is_direct(key);
+        let Some(hosted) = self.services.get_mut(usize::from(key.service)) else {
             return;
         };
-        if hosted.delivery.way == Way::Port {
+        if hosted.delivery_to(key.slot).way == Way::Port {
             return;
         }
-        hosted.fall_back(reason.to_owned());
         let name = hosted.config.name.clone();
-        let spares = match hosted.config.scale.spares {
-            0 => "",
-            _ => "; without spares, which cannot be reached so",
+        let spared = hosted.config.scale.spares > 0;
+        let (slot, without) = if alone {
+            hosted.set_apart(key.slot, reason.to_owned());
+            (Some(key.slot), "; no spare can go there")
+        } else {
+            hosted.fall_back(reason.to_owned());
+            (None, "; without spares, which cannot be reached so")
         };
-        let text = format!("delivery falls back from direct to port: {reason}{spares}");
-        self.door.journal.record(&name, None, "delivery", text);
+        let without = if spared { without } else { "" };
+        let text = format!("delivery falls back from direct to port: {reason}{without}");
+        self.door.journal.record(&name, slot, "delivery", text);
         self.dirty = true;
     }
 }

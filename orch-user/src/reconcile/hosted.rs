@@ -23,12 +23,18 @@ use crate::{
 /// Rates are averages over this time.
 const RATE_SPAN: Duration = Duration::from_secs(10);
 
+/// A slot whose backends are not reached as the service's others are.
+struct Apart {
+    delivery: Choice,
+    spec: String,
+}
+
 /// A service.
 pub(super) struct Hosted {
     pub(super) config: ServiceConfig,
     backend: Arc<BackendConfig>,
     pub(super) kind: RuntimeKind,
-    pub(super) delivery: Choice,
+    delivery: Choice,
     pub(super) spec: String,
     pub(super) policy: Tape,
     pub(super) gauge: Gauge,
@@ -46,6 +52,8 @@ pub(super) struct Hosted {
     pub(super) decisions: BTreeMap<&'static str, u64>,
     /// Delivery is not what was chosen at first: that was tried and failed.
     fell_back: bool,
+    /// Slots in which it was tried and failed, while others are reached so.
+    apart: BTreeMap<u16, Apart>,
     /// The configuration does not have it any more: it drains, and keeps its index meanwhile.
     pub(super) leaving: bool,
 }
@@ -71,6 +79,7 @@ impl Hosted {
             replacements: BTreeMap::new(),
             decisions: BTreeMap::new(),
             fell_back: false,
+            apart: BTreeMap::new(),
             leaving: false,
         }
     }
@@ -82,8 +91,14 @@ impl Hosted {
         if kind != self.kind || !self.fell_back {
             (self.delivery, self.fell_back) = (delivery, false);
         }
+        if kind != self.kind || self.delivery.way == Way::Port {
+            self.apart.clear();
+        }
         self.kind = kind;
-        self.spec = spec(&config, self.kind, self.delivery.way);
+        self.spec = spec(&config, kind, self.delivery.way);
+        for apart in self.apart.values_mut() {
+            apart.spec = spec(&config, kind, apart.delivery.way);
+        }
         self.backend = Arc::new(config.backend.clone());
         self.config = config;
         self.leaving = false;
@@ -93,18 +108,30 @@ impl Hosted {
     pub(super) fn fall_back(&mut self, reason: String) {
         self.delivery = Choice::port(reason);
         self.fell_back = true;
+        self.apart.clear();
         self.spec = spec(&self.config, self.kind, self.delivery.way);
     }
 
-    fn publish_on(&self) -> PublishOn {
-        publish_on(self.config.publish, self.delivery.way)
+    /// The same for the backends of one slot, while those of others are reached directly.
+    pub(super) fn set_apart(&mut self, slot: u16, reason: String) {
+        let delivery = Choice::port(reason);
+        let spec = spec(&self.config, self.kind, delivery.way);
+        self.apart.insert(slot, Apart { delivery, spec });
+    }
+
+    /// How the backends of a slot are reached.
+    pub(super) fn delivery_to(&self, slot: u16) -> &Choice {
+        let apart = self.apart.get(&slot);
+        apart.map_or(&self.delivery, |apart| &apart.delivery)
     }
 
     pub(super) fn wish(&self, closing: Option<&Closing>) -> Wish {
         let backend = &self.backend;
         let hurry = closing.is_some_and(|closing| closing.hurry);
         let ends = closing.is_some() || self.leaving;
-        let overlap = self.publish_on() == PublishOn::Nowhere;
+        let overlap = publish_on(self.config.publish, self.delivery.way) == PublishOn::Nowhere;
+        let apart = self.apart.iter();
+        let apart = apart.map(|(slot, apart)| (*slot, apart.spec.clone()));
         // A process has its port from when it begins: gated, it has none yet.
         let spared = overlap || self.kind == RuntimeKind::Process;
         let unless = |not: bool, value: u16| if not { 0 } else { value };
@@ -115,6 +142,7 @@ impl Hosted {
             limit: self.config.scale.max,
             spec: self.spec.clone(),
             overlap,
+            apart: apart.collect(),
             spares: unless(ends || !spared, self.config.scale.spares),
             spare_kind: self.config.scale.spare_kind,
             drain_limit: patience(backend.drain_limit),
@@ -133,15 +161,20 @@ impl Hosted {
     /// For a slot, or for a spare from `FIRST_SPARE` on.
     pub(super) fn order(&self, number: u16) -> Order {
         let slot = (number < FIRST_SPARE).then_some(number);
+        let way = self.delivery_to(number).way;
+        let spec = self
+            .apart
+            .get(&number)
+            .map_or(&self.spec, |apart| &apart.spec);
         Order {
             service: self.config.name.clone(),
             slot,
             gated: slot.is_none() && self.config.scale.spare_kind == SpareKind::Gated,
             slot_port: slot.map_or(0, |slot| self.config.start_port.saturating_add(slot)),
             backend: Arc::clone(&self.backend),
-            direct: self.delivery.way == Way::Direct,
-            publish: self.publish_on(),
-            spec: self.spec.clone(),
+            direct: way == Way::Direct,
+            publish: publish_on(self.config.publish, way),
+            spec: spec.clone(),
         }
     }
 

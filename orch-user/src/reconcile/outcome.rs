@@ -86,7 +86,7 @@ impl<T: Tables> Controller<T> {
             Ok(backend) => backend,
             Err(error) => return self.cannot_start(key, kind, &error),
         };
-        let direct = self.is_direct(key.service);
+        let direct = self.is_direct(key);
         let text = format!("started {} at {}", short(&backend.id.0), backend.address);
         let exit = self
             .early_exits
@@ -104,10 +104,7 @@ impl<T: Tables> Controller<T> {
         slot.current = Some(Running::new(backend, kind, Health::default(), now));
         self.record(key, "started", text);
         if unreachable {
-            self.fall_back(
-                key.service,
-                "the engine gives containers no address of their own",
-            );
+            self.fall_back(key, "the engine gives containers no address of their own");
         }
         self.sync_host();
         match exit {

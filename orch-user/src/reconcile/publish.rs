@@ -138,6 +138,7 @@ impl<T: Tables> Controller<T> {
         let age = |current: &crate::state::Running| {
             (current.age + now.saturating_sub(current.seen_at)).as_secs_f64()
         };
+        let delivery = hosted.delivery_to(key.slot);
         SlotRow {
             service: hosted.config.name.clone(),
             slot: key.slot,
@@ -153,8 +154,8 @@ impl<T: Tables> Controller<T> {
             address: current
                 .map(|current| current.address.to_string())
                 .unwrap_or_default(),
-            delivery: hosted.delivery.way.name().to_owned(),
-            delivery_reason: hosted.delivery.reason.clone(),
+            delivery: delivery.way.name().to_owned(),
+            delivery_reason: delivery.reason.clone(),
             healthy: current.is_some_and(healthy),
             connections: slot.live,
             requests: counters.requests,

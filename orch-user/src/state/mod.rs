@@ -50,6 +50,9 @@ pub struct Wish {
     pub spec: String,
     /// A new backend needs no port of this host, so that the one before it may still be there.
     pub overlap: bool,
+    /// Slots whose backends cannot be had as the others are, and their digests: they need a port of
+    /// this host, and no spare.
+    pub apart: BTreeMap<u16, String>,
     /// Ready backends at hand for any slot. None without `overlap`: a port cannot change hands.
     pub spares: u16,
     /// How they wait.
@@ -210,6 +213,18 @@ impl fmt::Display for Cause {
             Self::Changed => f.write_str("the configuration wants another"),
             Self::Stopped => f.write_str("it was stopped by hand"),
         }
+    }
+}
+
+impl Wish {
+    /// The digest that the backend of a slot must have been ordered with.
+    pub fn spec_of(&self, slot: u16) -> &str {
+        self.apart.get(&slot).unwrap_or(&self.spec)
+    }
+
+    /// Whether a new backend of the slot may come while the one before it is still there.
+    pub fn overlaps(&self, slot: u16) -> bool {
+        self.overlap && !self.apart.contains_key(&slot)
     }
 }
 

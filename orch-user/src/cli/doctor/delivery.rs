@@ -35,24 +35,33 @@ async fn running(control: &Path) -> Vec<SlotRow> {
     asked.ok().and_then(Result::ok).unwrap_or_default()
 }
 
-/// A warning per service whose containers could be reached directly on a host like this, and are not.
+/// A warning per service some of whose containers could be reached directly on a host like this, and
+/// are not, and per reason.
 fn fallen_back(rows: &[SlotRow]) -> Vec<Finding> {
     let fallen = |row: &&SlotRow| {
         row.runtime == RuntimeKind::Docker.name() && row.delivery == Way::Port.name()
     };
-    let fallen = rows.iter().filter(fallen);
-    // All slots of a service are reached in one way.
-    let services: BTreeMap<_, _> = fallen.map(|row| (&row.service, row)).collect();
-    let warn = |(service, row)| {
+    let mut groups = BTreeMap::<_, Vec<&SlotRow>>::new();
+    for row in rows.iter().filter(fallen) {
         let how = overview::delivery(row);
-        let meaning = format!("the running controller reaches {service} by {how}");
+        groups.entry((&row.service, how)).or_default().push(row);
+    }
+    let warn = |((service, how), fallen): ((&String, String), Vec<&SlotRow>)| {
+        let all = rows.iter().filter(|row| row.service == *service).count();
+        let which = if fallen.len() == all {
+            service.clone()
+        } else {
+            let slots = fallen.iter().map(|row| format!("{service}/{}", row.slot));
+            slots.collect::<Vec<_>>().join(", ")
+        };
+        let meaning = format!("the running controller reaches {which} by {how}");
         Finding::warn(
             "delivery",
             meaning,
             "unless its file wants it so, mend this and restart orch: until then it stays so",
         )
     };
-    services.into_iter().map(warn).collect()
+    groups.into_iter().map(warn).collect()
 }
 
 /// How containers are reached here, by what the file says.
@@ -127,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_has_fallen_back_is_told_once_with_its_reason() {
+    fn what_has_fallen_back_is_told_once_with_its_reason() {
         let row = |service: &str, runtime: &str, delivery: &str, reason: &str| SlotRow {
             service: service.to_owned(),
             runtime: runtime.to_owned(),
@@ -139,16 +148,25 @@ mod tests {
         let findings = fallen_back(&[
             row("well", "docker", "direct", ""),
             row("process", "process", "port", "processes run on this host"),
+            SlotRow {
+                slot: 2,
+                ..row("well", "docker", "port", "refused")
+            },
+            SlotRow {
+                slot: 5,
+                ..row("well", "docker", "port", "refused")
+            },
             odd.clone(),
             odd,
         ]);
-        let [finding] = &findings[..] else {
-            panic!("one service has: {findings:?}");
-        };
-        assert_eq!(finding.level, Level::Warn);
+        assert!(findings.iter().all(|finding| finding.level == Level::Warn));
+        let meanings: Vec<_> = findings.iter().map(|finding| &finding.meaning).collect();
         assert_eq!(
-            finding.meaning,
-            "the running controller reaches odd by port (no way into its namespace)"
+            meanings,
+            [
+                "the running controller reaches odd by port (no way into its namespace)",
+                "the running controller reaches well/2, well/5 by port (refused)",
+            ]
         );
         assert_eq!(fallen_back(&[]), []);
     }

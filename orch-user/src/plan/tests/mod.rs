@@ -40,6 +40,7 @@ impl World {
             limit: 10,
             spec: SPEC.into(),
             overlap: false,
+            apart: BTreeMap::new(),
             spares: 0,
             spare_kind: SpareKind::Running,
             drain_limit: Duration::from_secs(30),
@@ -184,7 +185,7 @@ impl World {
                 self.current(slot).life = Life::Stopping;
             }
             Action::Part { slot, .. } => {
-                assert!(self.wish().overlap, "both need the port");
+                assert!(self.wish().overlaps(slot), "both need the port");
                 assert!(
                     !self.observed.services[0].in_ring(slot),
                     "parted in the ring"
@@ -210,6 +211,7 @@ impl World {
 
     fn take_spare(&mut self, slot: u16, spare: u16) {
         let now = self.now;
+        assert!(!self.wish().apart.contains_key(&slot), "it needs its port");
         let taken = self.slot(spare).current.take();
         *self.slot(spare) = SlotSeen::new(1);
         let slots = &mut self.observed.services[0].slots;
@@ -229,9 +231,9 @@ impl World {
 
     /// The runtime finishes what it is at in this slot; returns whether it was at something.
     fn finish(&mut self, slot: u16) -> bool {
-        let (spec, now) = (self.wish().spec.clone(), self.now);
+        let (spec, now) = (self.wish().spec_of(slot).to_owned(), self.now);
         self.born += 1;
-        let netns = self.wish().overlap.then(|| "netns".into());
+        let netns = self.wish().overlaps(slot).then(|| "netns".into());
         let address = match &netns {
             Some(_) => container(self.born),
             None => self.observed.services[0].expected_address(slot),

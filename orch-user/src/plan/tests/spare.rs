@@ -349,3 +349,42 @@ fn a_gated_process_begins_once_its_slot_is_empty() {
     assert_eq!(world.ring(), [0, 1]);
     assert_eq!(world.actions("Create"), [FIRST_SPARE], "the next spare");
 }
+
+#[test]
+fn a_slot_that_is_reached_by_its_port_takes_no_spare() {
+    for kind in [SpareKind::Running, SpareKind::Gated] {
+        let mut world = with_spares(2, 1);
+        world.wish().spare_kind = kind;
+        world.finish_all();
+        if kind == SpareKind::Running {
+            world.well(FIRST_SPARE);
+        }
+        world.wish().apart.insert(1, "by port".into());
+        world.finish_all();
+        world.pass(1.0);
+        world.log.clear();
+        world.finish_all();
+        assert_eq!(world.ring(), [0], "{kind:?}: out, and replaced");
+        assert_eq!(world.current(1).spec, "by port");
+        world.well(1);
+        world.finish_all();
+        assert_eq!(world.ring(), [0, 1]);
+        world.fail(1);
+        world.finish_all();
+        assert_eq!(world.actions("TakeSpare"), Vec::<u16>::new(), "{kind:?}");
+        assert_eq!(world.actions("Part"), Vec::<u16>::new(), "{kind:?}");
+        assert_eq!(world.actions("Create"), [1, 1]);
+        world.well(1);
+        world.finish_all();
+        assert_eq!(
+            (world.ring(), world.current(1).netns.clone()),
+            (vec![0, 1], None)
+        );
+
+        world.wish().apart.clear();
+        world.finish_all();
+        world.pass(1.0);
+        world.finish_all();
+        assert_eq!(world.current(1).spec, SPEC, "{kind:?}: as the others again");
+    }
+}

@@ -13,6 +13,26 @@ fn entry(life: &Life) -> SlotEntry {
     life.tables.kernel().slots[&SLOT].0.clone()
 }
 
+/// How the kernel reaches the slots, in their order.
+fn reaches(life: &Life) -> Vec<&'static str> {
+    let kernel = life.tables.kernel();
+    let slots = kernel.slots.values();
+    let way = |reach: &Reach| {
+        if *reach == Reach::Port {
+            "port"
+        } else {
+            "direct"
+        }
+    };
+    slots.map(|slot| way(&slot.0.reach)).collect()
+}
+
+/// How often a fall back was told.
+fn fallen(life: &Life) -> usize {
+    let kinds = life.kinds();
+    kinds.iter().filter(|kind| *kind == "delivery").count()
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_kernel_is_told_address_namespace_and_first_process() {
     let life = Life::with_containers(containers());
@@ -94,33 +114,74 @@ async fn a_crash_loop_waits_and_says_why_although_the_dead_one_is_ended_beside()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_data_plane_refuses_directly_is_reached_by_port() {
-    let config = containers();
-    let life = Life::with_containers(config);
+async fn a_service_whose_containers_are_all_refused_is_reached_by_port() {
+    let (tables, runtime) = (FakeTables::default(), FakeRuntime::default());
+    runtime.engine().docker = true;
+    tables.kernel().refuses_direct = Some(ErrorKind::PermissionDenied);
+    let life = Life::over(containers(), tables, runtime);
     life.until_ring(&[0]).await;
-    life.tables.kernel().refuses_direct = Some(ErrorKind::PermissionDenied);
     life.scale(Some(3)).await.unwrap();
-    life.until("fallen back", |life| {
-        life.kinds().contains(&"delivery".to_owned())
-    })
-    .await;
-    life.until("all by port", |life| {
-        let kernel = life.tables.kernel();
-        let slots = kernel.slots.values();
-        slots.clone().count() == 3
-            && slots.into_iter().all(|slot| slot.0.reach == Reach::Port)
-            && kernel.rings[&0] == [0, 1, 2]
-    })
-    .await;
+    life.until_ring(&[0, 1, 2]).await;
+    assert_eq!(reaches(&life), ["port", "port", "port"]);
     let row = life.row(0).unwrap();
     assert_eq!(row.delivery, "port");
     assert!(row.delivery_reason.contains("/sys/fs/bpf/orch"), "{row:?}");
-    let told = life
-        .kinds()
-        .iter()
-        .filter(|kind| *kind == "delivery")
-        .count();
-    assert_eq!(told, 1);
+    assert_eq!(fallen(&life), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_is_refused_beside_others_is_reached_by_port_alone() {
+    let life = Life::with_containers(containers());
+    life.until_ring(&[0]).await;
+    let first = life.runtime.behind(&life.tables, 0).unwrap();
+    life.tables.kernel().refuses_direct = Some(ErrorKind::PermissionDenied);
+    life.scale(Some(2)).await.unwrap();
+    life.until_ring(&[0, 1]).await;
+    life.tables.kernel().refuses_direct = None;
+    life.scale(Some(3)).await.unwrap();
+    life.until_ring(&[0, 1, 2]).await;
+    assert_eq!(reaches(&life), ["direct", "port", "direct"]);
+    assert_eq!(life.runtime.behind(&life.tables, 0).unwrap().id, first.id);
+    life.until("shown", |life| {
+        let row = life.row(1);
+        row.is_some_and(|row| row.delivery_reason.contains("/sys/fs/bpf/orch"))
+    })
+    .await;
+    assert_eq!(life.row(2).unwrap().delivery_reason, "");
+
+    // What comes after is reached as the one before.
+    for slot in [0, 1] {
+        let old = life.runtime.behind(&life.tables, slot).unwrap();
+        life.runtime.kill_id(&old.id);
+        life.until("out", |life| {
+            !life.tables.kernel().rings[&0].contains(&slot)
+        })
+        .await;
+        life.until_ring(&[0, 1, 2]).await;
+    }
+    assert_eq!(reaches(&life), ["direct", "port", "direct"]);
+    assert_eq!(fallen(&life), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_container_is_reached_directly_any_more_none_is_tried() {
+    let life = Life::with_containers(containers());
+    life.until_ring(&[0]).await;
+    life.tables.kernel().refuses_direct = Some(ErrorKind::PermissionDenied);
+    life.scale(Some(2)).await.unwrap();
+    life.until_ring(&[0, 1]).await;
+    let first = life.runtime.behind(&life.tables, 0).unwrap();
+    life.runtime.kill_id(&first.id);
+    life.until("both by port", |life| {
+        life.tables.kernel().rings[&0] == [0, 1] && reaches(life) == ["port", "port"]
+    })
+    .await;
+    let (told, made) = (fallen(&life), life.runtime.engine().creations);
+    life.scale(Some(3)).await.unwrap();
+    life.until_ring(&[0, 1, 2]).await;
+    assert_eq!(reaches(&life), ["port", "port", "port"]);
+    assert_eq!((told, fallen(&life)), (2, 2));
+    assert_eq!(life.runtime.engine().creations, made + 1);
 }
 
 #[tokio::test(start_paused = true)]
