@@ -181,18 +181,21 @@ impl<T: Tables> Controller<T> {
     /// As many copies as there were, until the policy knows better.
     fn start_policies(&mut self, now: Moment) {
         for (hosted, seen) in self.services.iter_mut().zip(&self.observed.services) {
-            let leaves = |state| {
-                matches!(
-                    state,
-                    SlotState::Draining | SlotState::Stopping | SlotState::Starting
-                )
+            let is = |slot: &SlotSeen, states: &[SlotState]| {
+                let state = slot.kernel.map(|kernel| kernel.state);
+                slot.current.is_some() && state.is_some_and(|state| states.contains(&state))
             };
-            let served = |slot: &SlotSeen| {
-                slot.current.is_some() && !slot.kernel.is_some_and(|kernel| leaves(kernel.state))
-            };
+            let apart = [
+                SlotState::Draining,
+                SlotState::Stopping,
+                SlotState::Starting,
+            ];
+            let served = |slot: &SlotSeen| slot.current.is_some() && !is(slot, &apart);
             let mut slots = seen.slots.range(..FIRST_SPARE).rev();
-            let highest = slots.find(|(_, slot)| served(slot));
-            let copies = highest.map_or(0, |(number, _)| number + 1);
+            let highest = slots.clone().find(|(_, slot)| served(slot));
+            // Where none served, one may have been on its way for those who wait.
+            let begins = slots.any(|(_, slot)| is(slot, &[SlotState::Starting]));
+            let copies = highest.map_or(u16::from(begins), |(number, _)| number + 1);
             let limits = &hosted.config.scale;
             hosted.policy = Tape::new(copies.clamp(limits.min, limits.max), 0, now, limits);
         }

@@ -87,6 +87,24 @@ async fn a_service_without_copies_gets_one_for_the_first_who_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_that_starts_for_those_who_wait_outlives_the_controller() {
+    let life = Life::begin(sleeper());
+    life.runtime.engine().answer = Some(Answer::Status(503));
+    clients_come(&life, 1);
+    life.until("it starts", |life| life.runtime.running() == 1)
+        .await;
+    let (tables, runtime) = (life.tables.clone(), life.runtime.clone());
+    life.end(true).await;
+    runtime.set_answer(8000, Answer::Status(200));
+    let life = Life::over(sleeper(), tables, runtime);
+    life.until_ring(&[0]).await;
+    assert_eq!(life.runtime.engine().creations, 1);
+    life.until("nothing runs", |life| life.runtime.running() == 0)
+        .await;
+    life.end(false).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_rests_when_it_has_had_nothing_to_do_and_never_while_connections_live() {
     let life = Life::begin(sleeper());
     clients_come(&life, 1);
