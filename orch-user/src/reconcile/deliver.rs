@@ -9,7 +9,7 @@ use crate::{
     config::{Config, DataplaneConfig, Delivery, ServiceConfig},
     dataplane::DataplaneError,
     delivery::{self, Choice, Host, Way},
-    state::FIRST_SPARE,
+    state::{Cause, FIRST_SPARE},
 };
 
 /// How long the data plane may refuse a backend that lives before its service falls back. One that
@@ -88,7 +88,8 @@ impl<T: Tables> Controller<T> {
         })
     }
 
-    /// The data plane cannot lead connections straight to the backend of this slot.
+    /// The data plane cannot lead connections straight to the backend of this slot. That may be its
+    /// own fault, so that another is tried first.
     pub(super) fn refused_directly(&mut self, key: SlotKey, error: &DataplaneError) {
         let now = self.now();
         let current = self.slot(key).and_then(|slot| slot.current.as_ref());
@@ -102,8 +103,14 @@ impl<T: Tables> Controller<T> {
             return;
         }
         let since = *slot.refused_since.get_or_insert(now);
-        if now.saturating_sub(since) >= limit(error) {
+        if now.saturating_sub(since) < limit(error) {
+            return;
+        }
+        if slot.odd_before {
             self.fall_back(key, &whole(error));
+        } else {
+            slot.odd_before = true;
+            self.condemn(key, Cause::Unreachable(whole(error)));
         }
     }
 

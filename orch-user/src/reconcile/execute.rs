@@ -129,6 +129,7 @@ impl<T: Tables> Controller<T> {
         if let Some(slot) = self.slot_mut(key) {
             slot.kernel = Some(to);
             slot.refused_since = None;
+            slot.odd_before &= entry.reach == Reach::Port;
         }
         Ok(())
     }

@@ -174,6 +174,8 @@ pub enum Cause {
     Freezer(String),
     /// Its gate cannot be opened; why.
     Gate(String),
+    /// Connections cannot be led straight to it; why.
+    Unreachable(String),
     /// The configuration wants another.
     Changed,
     /// Somebody wants another.
@@ -191,6 +193,7 @@ impl Cause {
             Self::Gone => "gone",
             Self::Freezer(_) => "freezer",
             Self::Gate(_) => "gate",
+            Self::Unreachable(_) => "unreachable",
             Self::Changed => "changed",
             Self::Stopped => "stopped",
         }
@@ -209,7 +212,7 @@ impl fmt::Display for Cause {
             }
             Self::Exited(how) => write!(f, "it ended: {how}"),
             Self::Gone => f.write_str("it is gone"),
-            Self::Freezer(why) | Self::Gate(why) => f.write_str(why),
+            Self::Freezer(why) | Self::Gate(why) | Self::Unreachable(why) => f.write_str(why),
             Self::Changed => f.write_str("the configuration wants another"),
             Self::Stopped => f.write_str("it was stopped by hand"),
         }

@@ -38,6 +38,8 @@ pub struct SlotSeen {
     pub note: String,
     /// Since when the data plane has refused the backend in the slot.
     pub refused_since: Option<Moment>,
+    /// The backend before was replaced since the data plane could not reach it directly.
+    pub odd_before: bool,
     /// When a runtime last did something here. Lists that were asked for earlier say nothing.
     pub touched_at: Moment,
 }
@@ -87,6 +89,7 @@ impl SlotSeen {
             broken: None,
             note: String::new(),
             refused_since: None,
+            odd_before: false,
             touched_at: Moment::ZERO,
         }
     }

@@ -130,6 +130,30 @@ async fn a_service_whose_containers_are_all_refused_is_reached_by_port() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_that_cannot_be_reached_directly_is_replaced_before_anything_falls_back() {
+    let life = Life::with_containers(containers());
+    life.tables.kernel().refuses_direct = Some(ErrorKind::PermissionDenied);
+    life.until("the first is given up", |life| {
+        life.kinds().contains(&"unhealthy".to_owned())
+    })
+    .await;
+    life.tables.kernel().refuses_direct = None;
+    life.until_ring(&[0]).await;
+    assert_eq!((reaches(&life), fallen(&life)), (vec!["direct"], 0));
+    assert_eq!(life.runtime.engine().creations, 2);
+
+    // One that is odd later has another tried first as well.
+    life.tables.kernel().refuses_direct = Some(ErrorKind::PermissionDenied);
+    let second = life.runtime.behind(&life.tables, 0).unwrap();
+    life.runtime.kill_id(&second.id);
+    life.until_ring(&[]).await;
+    sleep(Duration::from_secs(2)).await;
+    life.tables.kernel().refuses_direct = None;
+    life.until_ring(&[0]).await;
+    assert_eq!((reaches(&life), fallen(&life)), (vec!["direct"], 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_that_is_refused_beside_others_is_reached_by_port_alone() {
     let life = Life::with_containers(containers());
     life.until_ring(&[0]).await;
