@@ -35,7 +35,13 @@ fn what_a_killed_run_left_goes_and_what_is_in_use_stays() {
         let volume = format!("/nowhere/volumes/orch-e2e-{pid}-0");
         let mut shell = Command::new("sh");
         shell.args(["-c", "read line; exit", "sh", &volume]);
-        shell.stdin(Stdio::piped()).spawn().unwrap()
+        let shell = shell.stdin(Stdio::piped()).spawn().unwrap();
+        // A process is there before its arguments are.
+        let arguments = format!("/proc/{}/cmdline", shell.id());
+        until("a copy has begun", || {
+            (!fs::read(&arguments).unwrap().is_empty()).then_some(())
+        });
+        shell
     };
     let mut left_over = copy(ended.id());
     let mut in_use = copy(std::process::id());
