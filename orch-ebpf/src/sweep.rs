@@ -5,8 +5,9 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_for_each_map_elem;
 use orch_common::{
     counter::Reason,
-    flow::{Census, Flow, FlowKey, FlowState, mark},
+    flow::{Census, Flow, FlowKey, FlowState, HANDSHAKE_SWEEPS, mark},
     service::PortClass,
+    slot::SlotState,
 };
 
 use crate::{backend, create, live, maps, tally, verdict::count};
@@ -46,6 +47,7 @@ extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &m
         && (waits || sweep.epoch.wrapping_sub(flow.seen) <= flow.state.patience())
     {
         sweep.left += 1;
+        let_drain(flow, sweep.epoch);
         found(flow, sweep.epoch);
         return 0;
     }
@@ -63,6 +65,20 @@ extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &m
 #[inline(always)]
 fn is_elsewhere(key: &FlowKey, flow: &Flow) -> bool {
     !flow.is_of_socket() && matches!(maps::port(key.local_port).class, PortClass::Other)
+}
+
+/// Has a backend that is to go not wait for a client that does not complete its handshake: a flood of
+/// SYNs never does.
+#[inline(always)]
+fn let_drain(flow: &mut Flow, epoch: u32) {
+    let given_up = epoch.wrapping_sub(flow.seen) > HANDSHAKE_SWEEPS;
+    if flow.live == 0 || flow.is_of_socket() || !flow.state.is_half_open() || !given_up {
+        return;
+    }
+    if maps::slot(&flow.slot_key()).is_some_and(|slot| matches!(slot.state, SlotState::Draining)) {
+        count(Reason::Expired);
+        live::discount(flow);
+    }
 }
 
 /// Notes a flow that stays beside those of its slot.

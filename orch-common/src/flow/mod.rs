@@ -11,7 +11,7 @@ pub use self::{
     half_open::{Queue, Scratch},
     sequence::{reach, reset_is_plausible},
     socket::Socket,
-    state::{Flags, FlowState, SWEEP_SECONDS, Side},
+    state::{Flags, FlowState, HANDSHAKE_SWEEPS, SWEEP_SECONDS, Side},
 };
 use crate::{address::Address, http::Exchange, slot::SlotKey};
 

@@ -92,6 +92,13 @@ impl FlowState {
         }
     }
 
+    /// Whether its handshake is not complete.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_half_open(self) -> bool {
+        matches!(self, Self::SynSent | Self::SynReceived)
+    }
+
     /// Sweeps without a segment after which a flow in this state is freed. A sweep comes every
     /// [`SWEEP_SECONDS`].
     #[must_use]
@@ -107,6 +114,9 @@ impl FlowState {
     }
 }
 
+/// Sweeps without a segment after which a handshake keeps a draining backend no longer. A server repeats
+/// its SYN-ACK after 1, 3 and 7 s (RFC 6298, 5.5): whoever means it has answered by then, or comes anew.
+pub const HANDSHAKE_SWEEPS: u32 = 3;
 /// Seconds between two sweeps of the flow table.
 pub const SWEEP_SECONDS: u32 = 2;
 

@@ -3,7 +3,7 @@
 use orch_common::{
     address,
     counter::Reason,
-    flow::{FlowKey, FlowState},
+    flow::{FlowKey, FlowState, HANDSHAKE_SWEEPS},
     layout::program::{EGRESS, GUARD, INGRESS},
     slot::{SlotKey, SlotState},
 };
@@ -204,6 +204,34 @@ fn the_sweep_frees_closed_flows() {
     }
     assert_eq!(world.live(), [0, 0, 0], "a silent flow ends as well");
     assert_eq!(world.reason(Reason::Expired), 1);
+}
+
+/// A flood of SYNs must not keep a backend that is to go.
+#[test]
+fn a_draining_slot_does_not_wait_for_handshakes_that_nobody_completes() {
+    let mut world = World::new();
+    let slot = world.connect(5000, 1000) - 8000;
+    for port in 6000..6006 {
+        world.arrive(&Tcp::new(client(port), at(80), SYN).numbers(1000, 0));
+    }
+    assert_eq!(world.live().iter().sum::<u64>(), 7);
+    let sweeps = |world: &mut World| {
+        for _ in 0..=HANDSHAKE_SWEEPS {
+            assert_eq!(world.plane().sweep().unwrap(), 7, "none is forgotten");
+        }
+    };
+    sweeps(&mut world);
+    assert_eq!(world.live().iter().sum::<u64>(), 7, "no slot drains");
+    world.slot(slot, SlotState::Draining, 1);
+    sweeps(&mut world);
+    assert_eq!(world.live()[usize::from(slot)], 1, "the established one");
+    assert_eq!(world.live().iter().sum::<u64>(), 5);
+    assert_eq!(world.reason(Reason::Expired), 2);
+    for _ in 0..=FlowState::SynSent.patience() {
+        world.plane().sweep().unwrap();
+    }
+    assert_eq!(world.live().iter().sum::<u64>(), 1);
+    assert_eq!(world.reason(Reason::Expired), 6, "none twice");
 }
 
 /// Its clients' packets come to nobody any more: what they have begun would count for hours.
