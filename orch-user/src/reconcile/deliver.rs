@@ -9,7 +9,7 @@ use crate::{
     config::{Config, DataplaneConfig, Delivery, ServiceConfig},
     dataplane::DataplaneError,
     delivery::{self, Choice, Host, Way},
-    state::{Cause, FIRST_SPARE},
+    state::{Cause, FIRST_SPARE, Running},
 };
 
 /// How long the data plane may refuse a backend that lives before its service falls back. One that
@@ -83,7 +83,7 @@ impl<T: Tables> Controller<T> {
         let mut others = seen.slots.range(..FIRST_SPARE);
         others.any(|(number, slot)| {
             let current = slot.current.as_ref();
-            let direct = current.is_some_and(|current| current.is_reached_directly());
+            let direct = current.is_some_and(Running::is_reached_directly);
             *number != key.slot && direct && slot.refused_since.is_none() && seen.in_ring(*number)
         })
     }
