@@ -91,12 +91,13 @@ pub fn locate(skb: *mut __sk_buff, link: usize) -> Result<Located, Miss> {
 }
 
 /// Whether the packet belongs to a VLAN, whose own interface sees it without the tag: the kernel takes
-/// that out of the frame before anybody looks. Number 0 is a priority alone (IEEE 802.1Q, 9.6).
+/// that out of the frame before anybody looks. Number 0 is a priority alone (IEEE 802.1Q, 9.6). Before
+/// Linux 6.2 the number stays where it was when the tag has gone.
 #[inline(always)]
 fn is_tagged(skb: *mut __sk_buff) -> bool {
     const NUMBER: u32 = 0x0fff;
     // SAFETY: the context is the kernel's.
-    unsafe { (*skb).vlan_tci & NUMBER != 0 }
+    unsafe { (*skb).vlan_present != 0 && (*skb).vlan_tci & NUMBER != 0 }
 }
 
 /// Whether the packet says of itself that it is IPv6. `None` if it is not IP.
