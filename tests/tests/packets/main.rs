@@ -18,6 +18,6 @@ mod random;
 mod rescue;
 mod tally;
 mod turns;
-
+mod untouched;
 mod ways;
 mod world;
