@@ -6,7 +6,7 @@ use crate::slot::SlotKey;
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// A slot answered a balanced SYN with RST: nothing listens there.
+    /// A slot answered a balanced SYN with RST, nothing listening there, or its interface is gone.
     Refused = 1,
     /// The first process of a slot's backend has ended.
     Exited = 2,

@@ -5,6 +5,7 @@ use aya_ebpf::bindings::__sk_buff;
 use orch_common::{
     address::{self, Address},
     counter::Reason,
+    event::EventKind,
     flow::{FlowKey, FlowState},
     select,
     slot::SlotKey,
@@ -131,11 +132,11 @@ impl Ask<'_> {
         if !pick.is_direct() {
             return Ok(());
         }
-        let v6 = !address::is_v4(&self.key.client);
-        let address = pick.address(v6).ok_or(Reason::NoFamily)?;
-        if !redirect::exists(self.skb, pick.slot.ifindex) {
+        if orch_vanished(self.skb, number_of(pick.key), pick.slot.ifindex) != 0 {
             return Err(Reason::PassedBy);
         }
+        let v6 = !address::is_v4(&self.key.client);
+        let address = pick.address(v6).ok_or(Reason::NoFamily)?;
         let reply = self.like(&address, pick.slot.backend_port);
         match maps::reply(reply) {
             Some(owner) if *owner != *self.key && occupies(owner, reply) => Err(Reason::Collision),
@@ -163,6 +164,29 @@ impl Ask<'_> {
         other.local_port = local_port;
         other
     }
+}
+
+/// Whether a slot's interface is gone; the service is in the upper half of `slot`. Nobody may have been
+/// told: a container lives on without its network. What is on its way there is lost, and arrives once
+/// more when the controller hears of it. Checked once by itself, for the sake of its stack.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn orch_vanished(skb: *mut __sk_buff, slot: u32, ifindex: u32) -> i32 {
+    if redirect::exists(skb, ifindex) {
+        return 0;
+    }
+    let key = SlotKey {
+        service: (slot >> 16) as u16,
+        slot: slot as u16,
+    };
+    backend::pass_by(key, maps::generation(key), EventKind::Refused);
+    1
+}
+
+/// The service is in the upper half.
+#[inline(always)]
+const fn number_of(slot: SlotKey) -> u32 {
+    (slot.service as u32) << 16 | slot.slot as u32
 }
 
 /// Whether a connection lives, and still at this backend: it may have been given to another.

@@ -4,31 +4,18 @@ use aya_ebpf::{bindings::__sk_buff, btf_maps::lpm_trie::Key, helpers::bpf_ktime_
 use orch_common::{
     event::EventKind,
     flow::{Counting, Flow, FlowState, Side, mark},
-    http::{self, HeadEnd, Response},
-    latency,
+    http, latency,
     service::{PATH_BYTES, PathKey, PathRule},
     slot::SlotKey,
 };
 
-use crate::{
-    atomic, compare, maps,
-    opaque::opaque,
-    pulse,
-    segment::{self, Segment},
-    tally,
-};
+use crate::{atomic, compare, interim, maps, opaque::opaque, pulse, segment::Segment, tally};
 
 /// Whether what connections carry is looked at: 1, unless the loader has written another number to
 /// measure what that costs. The kernel leaves out what comes after a look at it then.
 #[unsafe(no_mangle)]
 static SIGNALS: u32 = 1;
 
-/// Responses that are looked for in one segment.
-const RESPONSES: usize = 3;
-/// The head of an interim response is searched for its end by pieces of so many bytes,
-const HEAD_PIECE: usize = 8;
-/// and by no more of them.
-const HEAD_PIECES: u32 = 64;
 /// Class of the statuses that say that the server has failed.
 const SERVER_ERROR: u8 = 5;
 
@@ -150,7 +137,7 @@ fn response(flow: &mut Flow, segment: &Segment) -> bool {
         return false;
     };
     pulse::spoke(flow);
-    let Some(class) = final_status(flow, segment, skip) else {
+    let Some(class) = interim::final_status(flow, segment, skip) else {
         return false;
     };
     // SAFETY: the helper has no preconditions.
@@ -160,64 +147,6 @@ fn response(flow: &mut Flow, segment: &Segment) -> bool {
         answered(flow.slot_key(), class, taken);
     }
     pulse::answered(flow, class == SERVER_ERROR, (now, taken))
-}
-
-/// The first digit of the response's status, if it passes in this segment; one or two interim responses
-/// may be ahead of it.
-#[inline(always)]
-fn final_status(flow: &mut Flow, segment: &Segment, skip: u32) -> Option<u8> {
-    let mut skip = skip;
-    for _ in 0..RESPONSES {
-        let seq = segment.seq.wrapping_add(skip);
-        match http::server_head(flow, seq, &segment.head(skip)) {
-            Response::Status(class) => return Some(class),
-            Response::None => return None,
-            Response::Interim => {}
-        }
-        let from = segment.payload + skip;
-        let left = segment.len.saturating_sub(skip);
-        skip += orch_head_end(segment.skb, from, left) as u32;
-        if skip >= segment.len {
-            return None;
-        }
-    }
-    None
-}
-
-/// How many bytes a head has of which the packet has `left` from an offset on; all of them if it does
-/// not end there, or not soon. Pieces are always whole: lengths that vary cost the verifier much. Checked
-/// once by itself (`choice`).
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn orch_head_end(skb: *mut __sk_buff, from: u32, left: u32) -> i32 {
-    const PIECE: u32 = HEAD_PIECE as u32;
-    if left < PIECE {
-        // No two heads have room.
-        return left as i32;
-    }
-    let last = left - PIECE;
-    let mut end = HeadEnd::default();
-    for number in 0..HEAD_PIECES {
-        let mut at = number * PIECE;
-        if at > last {
-            // What has been seen is seen once more.
-            at = last;
-            end = HeadEnd::default();
-        }
-        let mut piece = [0_u8; HEAD_PIECE];
-        if !segment::load_whole(skb, from + at, &mut piece) {
-            break;
-        }
-        for (place, byte) in (1..).zip(piece) {
-            if end.take(byte) {
-                return (at + place) as i32;
-            }
-        }
-        if at == last {
-            break;
-        }
-    }
-    left as i32
 }
 
 /// Counts and times a response to a request that counts.

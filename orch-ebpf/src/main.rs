@@ -33,6 +33,7 @@ mod hold;
 mod icmp;
 mod inject;
 mod inside;
+mod interim;
 mod join;
 mod live;
 mod local;

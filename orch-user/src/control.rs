@@ -133,6 +133,9 @@ pub enum CommandError {
         /// Why.
         why: String,
     },
+    /// Nothing is started or changed any more.
+    #[error("the controller is ending: start it again first")]
+    Ends,
     /// The runtime could not do its part.
     #[error("{why}")]
     Runtime {

@@ -81,6 +81,20 @@ pub fn owner(inode: u64) -> Option<(String, u32)> {
     None
 }
 
+/// Who listens there, for a person.
+pub fn holder(found: &Listener) -> String {
+    owner(found.inode).map_or_else(
+        || "another program".to_owned(),
+        |(program, pid)| format!("{program} (pid {pid})"),
+    )
+}
+
+/// Who listens at a port, whatever the address.
+pub fn holder_of(port: u16) -> String {
+    let found = all().into_iter().find(|found| found.port == port);
+    found.map_or_else(|| "another program".to_owned(), |found| holder(&found))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;

@@ -46,9 +46,16 @@ pub fn without_copies(rows: &[ServiceRow]) -> String {
     for row in rows.iter().filter(|row| row.ready == 0) {
         let name = &row.service;
         let line = match (row.waiting, row.desired) {
-            (_, 0) if row.held => format!(
-                "{name} has no copies, as set by hand: connections are refused until `orch scale {name}=auto`\n"
-            ),
+            (_, 0) if row.held => {
+                let fate = if row.mode == "http" {
+                    "requests wait in vain"
+                } else {
+                    "connections are refused"
+                };
+                format!(
+                    "{name} has no copies, as set by hand: {fate} until `orch scale {name}=auto`\n"
+                )
+            }
             (0, 0) => format!("{name} has no copies: the next connection starts one\n"),
             (0, _) => format!("{name} has no copy that is ready\n"),
             (1, _) => format!("{name} has no copy that is ready: 1 connection waits for it\n"),
@@ -225,6 +232,8 @@ mod tests {
         for words in ["by hand", "refused", "`orch scale acts=auto`"] {
             assert!(said.contains(words), "{said}");
         }
+        row.mode = "http".to_owned();
+        assert!(say(&row).contains("requests wait in vain until"));
         // A number above none that was set by hand is on its way.
         row.desired = 1;
         assert_eq!(say(&row), "acts has no copy that is ready\n");

@@ -351,10 +351,13 @@ async fn a_taken_port_is_named() {
         order.slot_port = listener.local_addr().unwrap().port();
         let prepared = runtime.create(&order).await.unwrap();
         let error = runtime.start(prepared).await.unwrap_err();
-        let RuntimeError::PortTaken { port, service } = error else {
+        let said = error.to_string();
+        let RuntimeError::PortTaken { port, service, .. } = error else {
             panic!("{error:?}");
         };
         assert_eq!((port, service.as_str()), (order.slot_port, "web"));
+        let us = format!("(pid {})", std::process::id());
+        assert!(said.contains(&us), "{said}");
     }
     assert_eq!(runtime.list().await.unwrap(), []);
 }

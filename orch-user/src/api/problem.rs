@@ -56,7 +56,7 @@ impl From<CommandError> for Problem {
                 StatusCode::NOT_FOUND
             }
             // What is asked for could be had with another file.
-            CommandError::OutOfRange { .. } => StatusCode::CONFLICT,
+            CommandError::OutOfRange { .. } | CommandError::Ends => StatusCode::CONFLICT,
             CommandError::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             CommandError::Runtime { .. } => StatusCode::BAD_GATEWAY,
         };

@@ -48,7 +48,11 @@ impl Place {
         let Some(lock) = self.lock.take() else {
             return Ok(());
         };
-        if let Err(error) = fs::remove_file(&self.path) {
+        // Somebody may have put something else in its place.
+        let found = fs::symlink_metadata(&self.path);
+        if found.is_ok_and(|found| found.file_type().is_socket())
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             log::debug!("cannot remove {}: {error}", self.path.display());
         }
         end(lock)

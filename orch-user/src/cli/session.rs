@@ -148,8 +148,10 @@ struct Translator {
 }
 
 impl Translator {
-    /// Ends with the loop, or with SIGTERM; then true.
+    /// Ends with the loop, or with SIGTERM; then true. What SIGINT is taking down cannot be left as it is
+    /// any more: from then on SIGTERM is another SIGINT.
     async fn run(self, mut signals: mpsc::Receiver<Signal>) -> bool {
+        let mut ends = false;
         loop {
             let signal = tokio::select! {
                 () = self.sender.closed() => return false,
@@ -158,7 +160,13 @@ impl Translator {
             let Some(signal) = signal else {
                 return false;
             };
-            let keep = signal == Signal::Leave;
+            let keep = signal == Signal::Leave && !ends;
+            let signal = if ends && signal == Signal::Leave {
+                Signal::CleanUp
+            } else {
+                signal
+            };
+            ends |= signal == Signal::CleanUp;
             if self.sender.send(self.translate(signal)).await.is_err() {
                 return false;
             }
@@ -177,5 +185,35 @@ impl Translator {
                 Err(error) => reconcile::Signal::Unreadable(error),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the loop is told, and whether all is left as it is.
+    async fn told(signals: &[Signal]) -> (Vec<bool>, bool) {
+        let (sender, mut heard) = mpsc::channel(8);
+        let (signal, received) = mpsc::channel(8);
+        for one in signals {
+            signal.send(*one).await.unwrap();
+        }
+        drop(signal);
+        let source = Source::Image(String::new());
+        let left = Translator { source, sender }.run(received).await;
+        let mut keeps = Vec::new();
+        while let Some(reconcile::Signal::Shutdown { keep }) = heard.recv().await {
+            keeps.push(keep);
+        }
+        (keeps, left)
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_down_is_not_left_as_it_is() {
+        let (clean, leave) = (Signal::CleanUp, Signal::Leave);
+        assert_eq!(told(&[leave]).await, (vec![true], true));
+        assert_eq!(told(&[clean, clean]).await, (vec![false; 2], false));
+        assert_eq!(told(&[clean, leave, leave]).await, (vec![false; 3], false));
     }
 }

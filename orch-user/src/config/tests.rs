@@ -308,6 +308,35 @@ fn values_out_of_range() {
 }
 
 #[test]
+fn what_nobody_waits_for_is_refused() {
+    let keys = [
+        "backend.drain_limit",
+        "health.interval",
+        "scale.interval",
+        "hold",
+    ];
+    for key in keys {
+        for text in ["18446744073709551615s", "36501days"] {
+            let line = format!("{key} = {text:?}");
+            let expected =
+                format!("orch.toml:3: service[0].{key}: {text:?} is longer than a century");
+            check_service(&line, &[&expected]);
+        }
+    }
+}
+
+#[test]
+fn what_no_process_can_be_told_is_refused() {
+    check(
+        "[[service]]\nbackend.command = [\"/bin/a\", \"a\\u0000b\"]\nbackend.env = { A = \"\\u0000\" }\n",
+        &[
+            "orch.toml:2: service[0].backend.command[1]: no argument can have a zero byte",
+            "orch.toml:3: service[0].backend.env: \"A\" cannot have a zero byte in its text",
+        ],
+    );
+}
+
+#[test]
 fn what_no_host_can_keep_is_refused() {
     check_service(
         "listen = \"224.0.0.1:80\"\nbackend.memory = \"1B\"\nbackend.cpus = 1e300",

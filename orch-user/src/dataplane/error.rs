@@ -40,6 +40,14 @@ pub enum DataplaneError {
         #[source]
         source: io::Error,
     },
+    /// Pins can be kept on a BPF file system alone.
+    #[error(
+        "{path} is on no BPF file system: set dataplane.pin_dir to a directory below /sys/fs/bpf"
+    )]
+    NotBpffs {
+        /// The directory of the pins.
+        path: PathBuf,
+    },
     /// Another controller holds the pins.
     #[error(
         "another controller uses {path}: stop it, or set dataplane.pin_dir to another directory"

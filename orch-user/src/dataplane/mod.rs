@@ -19,8 +19,8 @@ use orch_common::{
 };
 
 use self::{
-    attach::Role, hold::Hold, host::Interface, open::Parts, pin::Pins, recount::Recount,
-    relay::Relaying, sockets::Sockets, tables::Tables, ways::Ways,
+    attach::Role, gone::News, hold::Hold, host::Interface, open::Parts, pin::Pins,
+    recount::Recount, relay::Relaying, sockets::Sockets, tables::Tables, ways::Ways,
 };
 use crate::config::{DataplaneConfig, Interfaces, ServiceConfig};
 
@@ -28,6 +28,7 @@ mod attach;
 mod btf;
 mod clsact;
 mod error;
+mod gone;
 mod hold;
 mod host;
 mod links;
@@ -81,6 +82,8 @@ pub struct Dataplane {
     bridges: Vec<Bridge>,
     /// How backends of delivery `direct` are reached.
     ways: Ways,
+    /// Says when an interface comes or goes.
+    link_news: News,
     /// Whether the packets of this host's sockets are looked at.
     sockets: Sockets,
     /// Whether bytes may go from socket to socket, and whether they do.

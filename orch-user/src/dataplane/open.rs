@@ -16,6 +16,7 @@ use orch_common::{
 use super::{
     Dataplane, DataplaneError,
     attach::{self, Role, cgroup2_root},
+    gone::News,
     hold::Hold,
     host::{Bridge, Interface},
     load, netns,
@@ -130,6 +131,7 @@ impl Parts {
             attached: self.attached,
             bridges: self.bridges,
             ways: Ways::default(),
+            link_news: News::open(),
             processes: self.processes,
             pulses: self.pulses,
             recount: self.recount,

@@ -50,6 +50,10 @@ impl Pins {
 
     fn lock(pin_dir: &Path, base: PathBuf) -> Result<Self, DataplaneError> {
         for dir in [pin_dir, &base, &base.join("maps"), &base.join("links")] {
+            if dir == pin_dir && dir.exists() {
+                // It may be somebody's mount point: what is ours lies deeper.
+                continue;
+            }
             fs::create_dir_all(dir).map_err(|source| DataplaneError::file(dir, source))?;
             // Whoever may read the maps may also write them: nobody but root.
             fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
@@ -148,9 +152,8 @@ fn ensure_bpffs(pin_dir: &Path) -> Result<(), DataplaneError> {
         source: errno.into(),
     };
     if !pin_dir.starts_with(mount_point) {
-        return Err(DataplaneError::Bpffs {
+        return Err(DataplaneError::NotBpffs {
             path: pin_dir.to_owned(),
-            source: Errno::ENOTSUP.into(),
         });
     }
     mount(

@@ -50,7 +50,7 @@ impl Dataplane {
     pub fn set_slot(&mut self, key: SlotKey, entry: &SlotEntry) -> Result<(), DataplaneError> {
         self.tables.ensure_counters(key)?;
         let way = self.way(key, entry)?;
-        self.reached(key, way.ifindex)?;
+        self.reached(key, entry.state, way.ifindex)?;
         self.command(&SlotCommand {
             verb: Verb::Set as u32,
             key,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::maps::{HashMap, MapData};
-use orch_common::slot::{Slot, SlotKey};
+use orch_common::slot::{Slot, SlotKey, SlotState};
 
 use super::{Dataplane, DataplaneError, attach};
 
@@ -68,8 +68,19 @@ impl At {
 
 impl Dataplane {
     /// Notes by which interface a slot is reached from now on, 0 for its port. To be called before it is.
-    pub(super) fn reached(&mut self, key: SlotKey, ifindex: u32) -> Result<(), DataplaneError> {
-        self.sockets.slots.insert(key, At::interface(ifindex));
+    /// One whose backend has ended has none, but sockets that were given it may be about to send their
+    /// SYN only now: until it takes connections again, they are looked for as before.
+    pub(super) fn reached(
+        &mut self,
+        key: SlotKey,
+        state: SlotState,
+        ifindex: u32,
+    ) -> Result<(), DataplaneError> {
+        let way = At::interface(ifindex);
+        let known = self.sockets.slots.entry(key).or_insert(way);
+        if way == At::Direct || state == SlotState::Ready {
+            *known = way;
+        }
         self.watch_sockets()
     }
 

@@ -27,6 +27,12 @@ pub(super) struct Ways {
 }
 
 impl Ways {
+    /// The interfaces of slots.
+    pub(super) fn of_slots(&self) -> impl Iterator<Item = (SlotKey, u32)> {
+        let slots = self.slots.iter();
+        slots.map(|(key, (_, way))| (*key, way.ifindex))
+    }
+
     fn has(&self, ifindex: u32) -> bool {
         let slots = self.slots.values().chain(&self.spares);
         slots.into_iter().any(|(_, way)| way.ifindex == ifindex)

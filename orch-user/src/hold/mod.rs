@@ -1,6 +1,7 @@
 //! Connections that wait for a backend: SYNs of outsiders, and sockets of this host. `mod`, `sum`
-//! and `frame` are pure; `porch`, `gates` and `stand_in` are the IO beside them.
+//! and `frame` are pure; `porch`, `desk`, `gates` and `stand_in` are the IO beside them.
 
+mod desk;
 pub mod frame;
 mod gates;
 pub mod porch;

@@ -5,36 +5,22 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use orch_common::hold::LET_GO;
-use socket2::SockRef;
 use tokio::{
-    io::{Interest, copy_bidirectional},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::TcpListener,
     sync::{Semaphore, watch},
-    time::{Instant, sleep_until, timeout},
 };
 
-use super::gates::Gates;
+use super::{desk::Desk, gates::Gates};
 use crate::{config::Listen, dataplane::Bridge, health::probe::Task};
 
-/// Between two tries while a backend is thought to be there.
-const RETRY: Duration = Duration::from_millis(100);
-/// Between two tries to accept when the process has no descriptor left.
-const PAUSE: Duration = Duration::from_millis(50);
 /// Connections of a service that are carried at a time, two descriptors each: the controller has other
 /// work for those.
 const JOINED: usize = 4096;
-/// Longest time of a connect on this host.
-const CONNECT: Duration = Duration::from_secs(1);
-
 /// What those who wait are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Word {
@@ -63,22 +49,26 @@ pub struct Porch {
     /// Their port, on both families' loopback.
     pub port: u16,
     /// The terms.
-    pub rules: Rules,
+    rules: watch::Sender<Rules>,
     word: watch::Sender<Word>,
     desk: Desk,
     gates: Gates,
     _accepting: Vec<Task>,
+    /// Take places away, once they are free, of which there have become too many.
+    fewer: Vec<Task>,
 }
 
 impl Porch {
     /// Opens one; `tell` is called for everybody who comes. Fails if no port can be bound.
     pub fn open(rules: Rules, tell: impl Fn() + Clone + Send + 'static) -> io::Result<Self> {
         let (word, heard) = watch::channel(Word::default());
+        let room = rules.limit as usize;
+        let (rules, terms) = watch::channel(rules);
         let desk = Desk {
-            rules,
+            rules: terms,
             heard,
             waiting: Arc::default(),
-            room: Arc::new(Semaphore::new(rules.limit as usize)),
+            room: Arc::new(Semaphore::new(room)),
             joined: Arc::new(Semaphore::new(JOINED)),
             cut: None,
         };
@@ -92,19 +82,43 @@ impl Porch {
             rules,
             gates: Gates::default(),
             _accepting: accepting.collect(),
+            fewer: Vec::new(),
             desk,
             word,
         })
+    }
+
+    /// The terms.
+    pub fn rules(&self) -> Rules {
+        *self.rules.borrow()
+    }
+
+    /// Has those who wait do so on other terms from now on, whoever comes later as well. Where the service
+    /// listens stays: it is what they have asked for.
+    pub fn revise(&mut self, rules: Rules) {
+        let (before, after) = (self.rules().limit as usize, rules.limit as usize);
+        let room = Arc::clone(&self.desk.room);
+        room.add_permits(after.saturating_sub(before));
+        let fewer = before.saturating_sub(after);
+        if fewer > 0 {
+            let fewer = u32::try_from(fewer).unwrap_or(u32::MAX);
+            self.fewer.push(Task(tokio::spawn(async move {
+                if let Ok(places) = room.acquire_many_owned(fewer).await {
+                    places.forget();
+                }
+            })));
+        }
+        self.rules.send_replace(rules);
     }
 
     /// Containers that come by these bridges, and no others, wait here, too. `tell` is called for each
     /// who does. A bridge that cannot be listened at is left out.
     pub fn follow(&mut self, bridges: &[Bridge], tell: impl Fn() + Clone + Send + 'static) {
         let desk = &self.desk;
-        self.gates
-            .follow(bridges, self.rules.listen.address, |listener| {
-                Task(tokio::spawn(desk.clone().accept(listener, tell.clone())))
-            });
+        let address = self.rules().listen.address;
+        self.gates.follow(bridges, address, |listener| {
+            Task(tokio::spawn(desk.clone().accept(listener, tell.clone())))
+        });
     }
 
     /// The port where they come, if there is such a bridge.
@@ -184,160 +198,15 @@ fn listen() -> io::Result<(u16, Vec<TcpListener>)> {
     }
 }
 
-/// What a listener works with.
-#[derive(Clone, Debug)]
-struct Desk {
-    rules: Rules,
-    heard: watch::Receiver<Word>,
-    waiting: Arc<AtomicUsize>,
-    room: Arc<Semaphore>,
-    /// For those who no longer wait.
-    joined: Arc<Semaphore>,
-    /// Whether those who came by this listener are to be cut off.
-    cut: Option<watch::Receiver<bool>>,
-}
-
-impl Desk {
-    /// Beyond the limit each listener accepts one more: its queue holds some, and then their own
-    /// repetitions have to do.
-    async fn accept(self, listener: TcpListener, tell: impl Fn()) {
-        loop {
-            let Ok((client, _)) = listener.accept().await else {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            };
-            let Ok(place) = Arc::clone(&self.room).acquire_owned().await else {
-                return;
-            };
-            let guest = Guest::new(&self.waiting);
-            let mut desk = self.clone();
-            desk.heard.mark_unchanged();
-            tell();
-            tokio::spawn(async move {
-                let backend = desk.wait(&client).await;
-                drop((guest, place));
-                let joined = Arc::clone(&desk.joined).try_acquire_owned();
-                match (backend, joined) {
-                    (Some(backend), Ok(_joined)) => desk.join(client, backend).await,
-                    _ => reset(&client),
-                }
-            });
-        }
-    }
-
-    /// Connects as soon as there is a backend. `None` if it is not to be, or the client has gone.
-    async fn wait(&mut self, client: &TcpStream) -> Option<TcpStream> {
-        let until = Instant::now() + self.rules.hold;
-        let refusals = self.heard.borrow().refusals;
-        let target = self.target(client)?;
-        loop {
-            let word = *self.heard.borrow_and_update();
-            if word.refusals != refusals {
-                return None;
-            }
-            if word.ready
-                && let Ok(Ok(backend)) = timeout(CONNECT, connect(target)).await
-            {
-                return Some(backend);
-            }
-            let again = if word.ready {
-                until.min(Instant::now() + RETRY)
-            } else {
-                until
-            };
-            tokio::select! {
-                changed = self.heard.changed() => changed.ok()?,
-                () = sleep_until(again) => {}
-                () = left(client) => return None,
-            }
-            if Instant::now() >= until {
-                return None;
-            }
-        }
-    }
-
-    /// Carries bytes both ways until both ends have finished. One that breaks off breaks the other off.
-    async fn join(mut self, mut client: TcpStream, mut backend: TcpStream) {
-        // Only latency is at stake.
-        let _ = client.set_nodelay(true);
-        let cut = async {
-            let Some(cut) = &mut self.cut else {
-                return std::future::pending().await;
-            };
-            // Where nobody can say so any more, it was said.
-            let _ = cut.wait_for(|cut| *cut).await;
-        };
-        let whole = tokio::select! {
-            carried = copy_bidirectional(&mut client, &mut backend) => carried.is_ok(),
-            () = cut => false,
-        };
-        if !whole {
-            reset(&client);
-            reset(&backend);
-        }
-    }
-
-    /// Where the service listens, in the client's family.
-    fn target(&self, client: &TcpStream) -> Option<SocketAddr> {
-        let loopback = match client.peer_addr().ok()?.ip().to_canonical() {
-            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        };
-        let ip = match self.rules.listen.address {
-            Some(ip) if !ip.is_unspecified() => ip,
-            _ => loopback,
-        };
-        Some(SocketAddr::new(ip, self.rules.listen.port))
-    }
-}
-
-/// Counts one who waits.
-struct Guest(Arc<AtomicUsize>);
-
-impl Guest {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Ends once the client has reset its connection. One that has only finished sending, be it nothing,
-/// may wait for the answer; it looks the same as one that has closed.
-async fn left(client: &TcpStream) {
-    // Where it cannot be asked for, the client is gone as well.
-    let _ = client.ready(Interest::ERROR).await;
-}
-
-/// Connects to the service as any client of this host, with the mark by which the kernel knows who
-/// must not wait here again.
-async fn connect(target: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if target.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    SockRef::from(&socket).set_mark(LET_GO)?;
-    socket.set_nodelay(true)?;
-    socket.connect(target).await
-}
-
-/// Has the connection end with RST when it is dropped.
-fn reset(stream: &TcpStream) {
-    // Where that fails it ends with FIN.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt, time::sleep};
+    use tokio::{
+        io::AsyncWriteExt,
+        net::TcpStream,
+        time::{sleep, timeout},
+    };
 
-    use super::*;
+    use super::{super::desk::reset, *};
 
     /// Waits until as many wait.
     async fn waits(porch: &Porch, count: usize) {
@@ -350,17 +219,47 @@ mod tests {
         assert!(found.is_ok(), "{} wait, not {count}", porch.waiting());
     }
 
-    #[tokio::test]
-    async fn who_has_finished_sending_waits_and_who_has_reset_does_not() {
-        let rules = Rules {
+    fn rules(limit: u32) -> Rules {
+        Rules {
             listen: Listen {
                 address: None,
                 port: 1,
             },
             hold: Duration::from_mins(1),
-            limit: 8,
-        };
-        let porch = Porch::open(rules, || ()).unwrap();
+            limit,
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_goes_on_waiting_on_other_terms() {
+        let mut porch = Porch::open(rules(2), || ()).unwrap();
+        let mut clients = Vec::new();
+        let here = (Ipv4Addr::LOCALHOST, porch.port);
+        for _ in 0..3 {
+            clients.push(TcpStream::connect(here).await.unwrap());
+        }
+        waits(&porch, 2).await;
+        porch.revise(rules(3));
+        waits(&porch, 3).await;
+        porch.revise(rules(1));
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(porch.waiting(), 3, "nobody is sent away");
+        clients.push(TcpStream::connect(here).await.unwrap());
+        let mut left = clients.into_iter();
+        for waiting in [2, 1, 1] {
+            reset(&left.next().unwrap());
+            waits(&porch, waiting).await;
+        }
+        porch.revise(Rules {
+            hold: Duration::ZERO,
+            ..rules(1)
+        });
+        waits(&porch, 0).await;
+    }
+
+    #[tokio::test]
+    async fn who_has_finished_sending_waits_and_who_has_reset_does_not() {
+        let porch = Porch::open(rules(8), || ()).unwrap();
         let mut clients = Vec::new();
         for said in ["", "GET / HTTP/1.1\r\n\r\n"] {
             let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, porch.port))

@@ -39,7 +39,9 @@ pub(super) fn bind(address: SocketAddr, both: bool, patience: Duration) -> io::R
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_user_timeout(Some(patience))?;
+    // A whole number of milliseconds in an `int` (tcp(7)): some 24 days.
+    let most = Duration::from_millis(i32::MAX.unsigned_abs().into());
+    socket.set_tcp_user_timeout(Some(patience.min(most)))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -268,6 +268,14 @@ impl<T: Tables> Tables for Plane<T> {
         self.kernel.bridges()
     }
 
+    fn link_bell(&self) -> Option<OwnedFd> {
+        self.kernel.link_bell()
+    }
+
+    fn cut_off(&self) -> Vec<SlotKey> {
+        self.kernel.cut_off()
+    }
+
     fn sweep(&mut self) -> Outcome<u64> {
         self.kernel.sweep()
     }

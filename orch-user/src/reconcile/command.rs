@@ -55,6 +55,7 @@ impl<T: Tables> Controller<T> {
 
     fn scale(&mut self, service: &str, to: Option<u16>) -> Result<String, CommandError> {
         let at = self.position(service)?;
+        self.goes_on()?;
         let Some(hosted) = self.services.get_mut(at) else {
             return Err(self.unknown(service));
         };
@@ -73,8 +74,17 @@ impl<T: Tables> Controller<T> {
         };
         let sentence = format!("{}, {}", copies(decision.to), decision.reason);
         self.decided(at, decision);
+        self.remember_the_waiting(at as u16);
         self.keep_held();
         Ok(sentence)
+    }
+
+    /// Whether there is a point in changing anything.
+    pub(super) fn goes_on(&self) -> Result<(), CommandError> {
+        match self.closing {
+            Some(_) => Err(CommandError::Ends),
+            None => Ok(()),
+        }
     }
 
     /// Keeps what is set by hand for a later controller.
@@ -94,26 +104,51 @@ impl<T: Tables> Controller<T> {
         self.config.control.display().to_string()
     }
 
+    /// Brings what is set by hand to the nearest number that the file still allows.
+    pub(super) fn fit_held(&mut self) {
+        for at in 0..self.services.len() {
+            let held = self.services.get(at).filter(|hosted| !hosted.leaving);
+            if let Some(to) = held.and_then(|hosted| hosted.policy.scaler().held()) {
+                self.hold_within(at, to);
+            }
+        }
+    }
+
+    /// Has a service hold a number that was set by hand, or the nearest that the file allows.
+    fn hold_within(&mut self, at: usize, to: u16) {
+        let now = self.started.elapsed();
+        let decision = self.services.get_mut(at).and_then(|hosted| {
+            let limits = &hosted.config.scale;
+            let fits = to.clamp(limits.min, limits.max);
+            if hosted.policy.scaler().held() == Some(fits) {
+                return None;
+            }
+            let decision = hosted.policy.hold(Some(fits), now)?;
+            let reason = if fits == to {
+                decision.reason
+            } else {
+                let (min, max) = (limits.min, limits.max);
+                format!("set to {to} by hand, and the file allows {min} to {max}")
+            };
+            Some(Decision { reason, ..decision })
+        });
+        if let Some(decision) = decision {
+            self.decided(at, decision);
+        }
+    }
+
     /// Has services hold what was set by hand before, as far as the file still allows it.
     pub(super) fn recall_held(&mut self) {
-        let now = self.started.elapsed();
         for (name, to) in held::read(&self.config.state_dir, &self.instance()) {
-            let Ok(at) = self.position(&name) else {
-                continue;
-            };
-            let decision = self.services.get_mut(at).and_then(|hosted| {
-                let limits = &hosted.config.scale;
-                let allowed = (limits.min..=limits.max).contains(&to);
-                allowed.then(|| hosted.policy.hold(Some(to), now)).flatten()
-            });
-            if let Some(decision) = decision {
-                self.decided(at, decision);
+            if let Ok(at) = self.position(&name) {
+                self.hold_within(at, to);
             }
         }
     }
 
     fn reset(&mut self, service: &str) -> Result<String, CommandError> {
         let at = self.position(service)?;
+        self.goes_on()?;
         let now = self.now();
         // Requests up to this moment belong to the window that ends here.
         self.read_counts(now);
@@ -133,6 +168,7 @@ impl<T: Tables> Controller<T> {
         let text = "the window was zeroed by hand".to_owned();
         self.door.journal.record(service, None, "reset", text);
         self.decided(at, decision);
+        self.remember_the_waiting(at as u16);
         Ok(sentence)
     }
 

@@ -19,6 +19,9 @@ const REFUSAL_LIMIT: Duration = Duration::from_secs(1);
 /// every five seconds, should the event be lost.
 const ABSENCE_LIMIT: Duration = Duration::from_secs(11);
 
+/// What is said of a backend that lives on without its interface.
+const CUT_OFF: &str = "its network interface is gone";
+
 /// Whether this host can deliver as the file demands, and as spares need it.
 pub fn can_deliver(config: &Config, host: Host) -> Result<(), RunError> {
     can_deliver_with(&config.dataplane, &config.services, host)
@@ -111,6 +114,27 @@ impl<T: Tables> Controller<T> {
         } else {
             slot.odd_before = true;
             self.condemn(key, Cause::Unreachable(whole(error)));
+        }
+    }
+
+    /// Replaces backends that live on while their interface is gone. The kernel passes by such a one as
+    /// soon as a client outside is about to go there, and those of this host cannot know.
+    pub(super) fn mind_interfaces(&mut self) {
+        let cut_off = self.tables.cut_off();
+        if cut_off.is_empty() {
+            return;
+        }
+        // That of one which ends goes, too: the kernel has seen that before.
+        self.read_counts(self.now());
+        for key in cut_off {
+            let ends = self
+                .suspects
+                .get(&key)
+                .is_some_and(|suspect| suspect.ends());
+            let current = self.slot(key).and_then(|slot| slot.current.as_ref());
+            if !ends && current.is_some_and(Running::is_reached_directly) {
+                self.condemn(key, Cause::Unreachable(CUT_OFF.to_owned()));
+            }
         }
     }
 

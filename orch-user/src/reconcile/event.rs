@@ -18,6 +18,8 @@ pub(super) enum Event {
     Tick,
     /// The kernel has seen a backend die or refuse.
     Kernel,
+    /// Interfaces have come or gone.
+    Links,
     /// The kernel holds SYNs.
     Held,
     /// A request waits at the gateway, or a copy has refused it.

@@ -239,6 +239,14 @@ impl<T: Tables> Controller<T> {
                 let now = self.now();
                 self.holds.parked.ready(service, now);
             }
+            self.remember_the_waiting(service);
+        }
+    }
+
+    /// Wants a copy for those who wait, where the policy has just forgotten them.
+    pub(super) fn remember_the_waiting(&mut self, service: u16) {
+        if self.holds.waiting(service) > 0 && !self.is_served(service) {
+            self.somebody_waits(service);
         }
     }
 
@@ -303,8 +311,12 @@ impl<T: Tables> Controller<T> {
             hold: hosted.config.hold,
             limit: hosted.config.hold_limit,
         };
-        let open = self.holds.porches.get(&service);
-        if open.is_some_and(|porch| porch.rules == rules) {
+        if let Some(open) = self.holds.porches.get_mut(&service)
+            && open.rules().listen == rules.listen
+        {
+            if open.rules() != rules {
+                open.revise(rules);
+            }
             return;
         }
         self.holds.porches.remove(&service);

@@ -12,7 +12,7 @@ use orch_common::counter::SlotCounters;
 
 use super::{Closing, consult::Consult, gauge::Gauge, runtimes::Runtimes};
 use crate::{
-    config::{BackendConfig, Publish, ServiceConfig, SpareKind},
+    config::{BackendConfig, Publish, ScaleConfig, ServiceConfig, SpareKind},
     delivery::{Choice, Way},
     plan::warmup::Warmup,
     runtime::{Order, PublishOn, RuntimeKind},
@@ -102,6 +102,12 @@ impl Hosted {
         self.backend = Arc::new(config.backend.clone());
         self.config = config;
         self.leaving = false;
+    }
+
+    /// Begins with the fewest copies again.
+    pub(super) fn forget_policy(&mut self, rules: &ScaleConfig, now: Moment) {
+        self.policy = Tape::new(rules.min, self.totals.requests, now, rules);
+        self.rest = Rest::new(now);
     }
 
     /// Has backends reached by port from now on: directly they cannot be, for this reason.

@@ -257,6 +257,7 @@ impl<T: Tables> Controller<T> {
         match event {
             Event::Tick => self.tick(),
             Event::Kernel => self.suspect(),
+            Event::Links => self.mind_interfaces(),
             Event::Held => self.take_held(),
             Event::Gateway => self.gateway_rang(),
             Event::Waits(service) => self.somebody_waits(service),

@@ -148,6 +148,7 @@ impl<T: Tables> Controller<T> {
         self.read_counts(now);
         self.observe_policies(now);
         self.suspect();
+        self.mind_interfaces();
         self.retry_held();
         self.mind_the_gateway();
         let second = now.as_secs();

@@ -41,12 +41,14 @@ enum Refused {
 impl<T: Tables> Controller<T> {
     pub(super) fn reload(&mut self, checked: Result<Box<Config>, RunError>, answer: Option<Reply>) {
         self.dirty = true;
-        let outcome = match checked {
-            Ok(config) => self
+        let goes_on = self.goes_on().map_err(|error| whole(&error));
+        let outcome = match (goes_on, checked) {
+            (Err(why), _) => Err(why),
+            (_, Ok(config)) => self
                 .try_reload(&config)
                 .map(|()| self.what_waits(&config))
                 .map_err(|error| whole(&*error)),
-            Err(error) => Err(whole(&error)),
+            (_, Err(error)) => Err(whole(&error)),
         };
         let said = match outcome {
             Ok(text) => {
@@ -91,6 +93,7 @@ impl<T: Tables> Controller<T> {
             self.tables.retire(index as u16, leaving)?;
             self.place(index, service, leaving, now);
         }
+        self.fit_held();
         self.keep_held();
         Ok(())
     }
@@ -155,6 +158,11 @@ impl<T: Tables> Controller<T> {
             Some(hosted) if hosted.config.name == service.name => {
                 let health = hosted.config.health != service.health;
                 let (before, returns) = (hosted.spec.clone(), hosted.leaving);
+                let gone = self.observed.services.get(index);
+                if returns && gone.is_some_and(ServiceSeen::is_idle) {
+                    // What it wanted when it left was for the clients of then.
+                    hosted.forget_policy(&service.scale, now);
+                }
                 hosted.reconfigure(service, delivery);
                 let changed = health || returns || hosted.spec != before;
                 if health {

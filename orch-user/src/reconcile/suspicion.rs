@@ -36,6 +36,11 @@ impl Suspect {
         self.kind.name()
     }
 
+    /// Whether its process has ended, or was told to.
+    pub(super) const fn ends(self) -> bool {
+        matches!(self.kind, EventKind::Signalled | EventKind::Exited)
+    }
+
     /// What it has done, for a person.
     pub(super) const fn deed(self) -> &'static str {
         match self.kind {
@@ -115,8 +120,7 @@ impl<T: Tables> Controller<T> {
             return;
         };
         // A good answer may be older than the news of its end.
-        let ends = matches!(suspect.kind, EventKind::Signalled | EventKind::Exited);
-        if ends && self.now() < suspect.since + self.last_gasp(key.service) {
+        if suspect.ends() && self.now() < suspect.since + self.last_gasp(key.service) {
             return;
         }
         let to = self.slot(key).and_then(|slot| slot.kernel);

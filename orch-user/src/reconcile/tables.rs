@@ -40,6 +40,11 @@ pub trait Tables: Send {
     fn bridges(&self) -> &[Bridge] {
         &[]
     }
+    /// Readable whenever [`Self::cut_off`] may have changed.
+    fn link_bell(&self) -> Option<OwnedFd> {
+        None
+    }
+    fn cut_off(&self) -> Vec<SlotKey>;
     fn sweep(&mut self) -> Outcome<u64>;
     fn alarms(&mut self) -> Vec<Event>;
     fn bell(&self) -> Option<OwnedFd>;
@@ -109,6 +114,14 @@ impl Tables for Dataplane {
 
     fn bridges(&self) -> &[Bridge] {
         Self::bridges(self)
+    }
+
+    fn link_bell(&self) -> Option<OwnedFd> {
+        Self::link_bell(self)
+    }
+
+    fn cut_off(&self) -> Vec<SlotKey> {
+        Self::cut_off(self)
     }
 
     fn sweep(&mut self) -> Outcome<u64> {

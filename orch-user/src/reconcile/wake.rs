@@ -25,6 +25,10 @@ impl<T: Tables> Controller<T> {
             let ring = ring(bell, self.report.clone(), || Event::Held);
             self.watchers.push(Task(tokio::spawn(ring)));
         }
+        if let Some(bell) = self.tables.link_bell() {
+            let ring = ring(bell, self.report.clone(), || Event::Links);
+            self.watchers.push(Task(tokio::spawn(ring)));
+        }
         if let Some(bell) = self.tables.wait_bell() {
             let ring = ring(bell, self.report.clone(), || Event::Gateway);
             self.watchers.push(Task(tokio::spawn(ring)));

@@ -151,14 +151,14 @@ pub enum RuntimeError {
         image: String,
     },
     /// The slot port belongs to somebody else.
-    #[error(
-        "port {port} of service {service} is taken by another program: stop it or change start_port"
-    )]
+    #[error("port {port} of service {service} is taken by {holder}: stop it or change start_port")]
     PortTaken {
         /// The port.
         port: u16,
         /// The service.
         service: String,
+        /// Who has it.
+        holder: String,
     },
     /// The program cannot be run.
     #[error("cannot run {program} for service {service}")]

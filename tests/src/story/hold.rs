@@ -202,9 +202,11 @@ pub fn a_single_copy_is_killed(kind: Kind) {
         });
     }
     let report = load.finish();
-    // A client that finds all its ports in use has asked nobody.
+    // A client outside that finds all its ports in use has asked nobody. On this host the programs take
+    // part in `connect`, so that there it counts.
     let no_port = format!("os error {}", Errno::EADDRNOTAVAIL as i32);
-    let is_sent = |failure: &String| !failure.contains(&no_port);
+    let is_sent =
+        |failure: &String| !(failure.starts_with("outside") && failure.contains(&no_port));
     let (failures, unsent): (Vec<_>, Vec<_>) = report.failures.into_iter().partition(is_sent);
     let is_refused = |failure: &&String| failure.contains("refused");
     let refused = failures.iter().filter(is_refused).count();

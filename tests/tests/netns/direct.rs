@@ -4,12 +4,13 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    os::unix::process::CommandExt,
+    os::{fd::AsFd, unix::process::CommandExt},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
@@ -18,8 +19,8 @@ use orch::{
     config::{Local, Mode, ServiceConfig},
     dataplane::Dataplane,
 };
-use orch_common::{counter::Reason, event::EventKind};
-use orch_tests::{fixture, server::ask};
+use orch_common::{counter::Reason, event::EventKind, slot::SlotKey};
+use orch_tests::{fixture, server::ask, wait::until};
 
 use super::{
     VIP, VIP6, connect,
@@ -162,7 +163,22 @@ fn a_replacement_takes_the_slot_and_the_old_ones_clients_get_a_reset() {
 #[test]
 fn a_vanished_interface_is_passed_by() {
     let world = World::new("direct-gone");
+    let plane = world.dataplane.as_ref().unwrap();
+    let cut_off = || world.host.within(|| plane.cut_off());
+    let bell = plane.link_bell().unwrap();
+    let rings = || {
+        let mut bells = [PollFd::new(bell.as_fd(), PollFlags::POLLIN)];
+        poll(&mut bells, PollTimeout::ZERO).unwrap() == 1
+    };
+    assert_eq!(cut_off(), []);
+    assert!(!rings());
     world.host.ip(&["link", "del", "br0v3"]);
+    until("the bell", || rings().then_some(()));
+    let key = SlotKey {
+        service: 0,
+        slot: 1,
+    };
+    assert_eq!(cut_off(), [key]);
     for _ in 0..8 {
         world.outside.within(|| once(VIP, "/api/x"));
         world.outside.within(|| once(VIP6, "/api/x"));

@@ -11,6 +11,7 @@ use orch::dataplane::{Reach, SlotEntry, SlotReading};
 use orch_common::{
     counter::{Failure, Reason},
     layout::program,
+    slot::{SlotKey, SlotState},
 };
 use orch_tests::{server::ask, wait::until};
 
@@ -76,6 +77,39 @@ fn sockets_are_looked_at_only_where_slots_are_reached_by_ports() {
     };
     world.set_slot(1, &direct);
     assert!(world.has(program::DIAL) && !world.has(program::SENT) && !world.has(program::RECEIVED));
+}
+
+/// A socket may have been given the only copy just before that ended, and send its SYN just after. So
+/// the loss of a copy changes nothing in how sockets are looked at.
+#[test]
+fn sockets_are_looked_at_as_before_while_a_slot_has_no_backend() {
+    let mut world = World::new("inside-lost");
+    world.plane().set_ring(0, &[]).unwrap();
+    for slot in 1..=2 {
+        let key = SlotKey { service: 0, slot };
+        world.plane().remove_slot(key).unwrap();
+    }
+    let direct = world.containers[0].entry(0, 1);
+    let by_port = |state| SlotEntry {
+        address: SocketAddr::from(([127, 0, 0, 1], 8000)),
+        reach: Reach::Port,
+        state,
+        ..direct.clone()
+    };
+    for state in SlotState::ALL
+        .iter()
+        .filter(|state| **state != SlotState::Ready)
+    {
+        world.set_slot(0, &by_port(*state));
+        assert!(
+            world.has(program::DIAL) && !world.has(program::SENT),
+            "{state:?}"
+        );
+    }
+    world.set_slot(0, &by_port(SlotState::Ready));
+    assert!(!world.has(program::DIAL) && world.has(program::SENT));
+    world.set_slot(0, &by_port(SlotState::Failed));
+    assert!(!world.has(program::DIAL) && world.has(program::SENT));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use nix::net::if_::if_nametoindex;
 use orch_common::{
     counter::Reason,
+    event::EventKind,
     flow::FlowState,
     layout::program::{GUARD, INGRESS, VETH},
 };
@@ -351,7 +352,31 @@ fn a_backend_whose_interface_is_gone_is_passed_by() {
     }
     assert_eq!(world.reason(Reason::PassedBy), 3);
     assert_eq!(world.live(), [3, 0, 3]);
+    let told = world.plane().alarms();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].kind, told[0].slot.slot), (EventKind::Refused, 1));
     world.plane().set_ring(0, &[1]).unwrap();
     let syn = Talk::new(V4, 44_000).says(SYN, 1000, 0);
     assert_eq!(world.arrive(&syn).verdict, DROP, "the client asks again");
+}
+
+/// What was given to a backend just before its interface went is lost, and arrives once more.
+#[test]
+fn what_has_gone_to_a_vanished_interface_arrives_again() {
+    let mut world = World::direct();
+    let lost = Talk::new(V4, 45_000);
+    world.plane().set_ring(0, &[1]).unwrap();
+    let syn = lost.says(SYN, 1000, 0);
+    world.goes("SYN", &lost, &syn, 1);
+    world.plane().set_ring(0, &[0, 1]).unwrap();
+    world.ip("link del h1\n");
+    // One of two has its turn.
+    for port in [46_000, 46_001] {
+        world.opens(&Talk::new(V4, port), 1000, 0);
+    }
+    until("nobody can be about to answer it", || {
+        (world.plane().replay().unwrap() == 1).then_some(())
+    });
+    assert_eq!(world.plane().held().len(), 1);
+    world.goes("SYN again", &lost, &syn, 0);
 }

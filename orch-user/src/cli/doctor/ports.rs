@@ -42,7 +42,10 @@ fn status_address(at: SocketAddr, listeners: &[Listener]) -> Finding {
         match listeners::owner(found.inode) {
             Some((program, _)) if program == CONTROLLER => ours = true,
             _ => {
-                let taken = format!("the status address {at} is taken by {}", owner(found));
+                let taken = format!(
+                    "the status address {at} is taken by {}",
+                    listeners::holder(found)
+                );
                 return Finding::fail("port", taken, "end it, or change status");
             }
         }
@@ -65,7 +68,10 @@ fn service_port(
             _ => {
                 return Finding::fail(
                     "port",
-                    format!("{port} of service {name} is taken by {}", owner(found)),
+                    format!(
+                        "{port} of service {name} is taken by {}",
+                        listeners::holder(found)
+                    ),
                     "end it, or change listen",
                 );
             }
@@ -89,7 +95,7 @@ fn slot_ports(service: &ServiceConfig, listeners: &[Listener]) -> Finding {
         .collect();
     let taken: Vec<_> = taken
         .into_values()
-        .map(|found| format!("{} by {}", found.port, owner(found)))
+        .map(|found| format!("{} by {}", found.port, listeners::holder(found)))
         .collect();
     let name = &service.name;
     if taken.is_empty() {
@@ -135,14 +141,6 @@ fn contains(ranges: &str, port: u32) -> bool {
 fn range(service: &ServiceConfig) -> (u32, u32) {
     let first = u32::from(service.start_port);
     (first, first + u32::from(service.scale.max) - 1)
-}
-
-fn owner(found: &Listener) -> String {
-    let holder = listeners::owner(found.inode);
-    holder.map_or_else(
-        || "another program".to_owned(),
-        |(program, pid)| format!("{program} (pid {pid})"),
-    )
 }
 
 #[cfg(test)]

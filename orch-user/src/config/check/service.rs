@@ -181,9 +181,20 @@ fn backend(raw: &RawBackend, sink: &Sink) -> BackendConfig {
     let runtime = value::choice(&raw.runtime, &runtimes, &["vm"], auto, sink);
     what_runs(raw, runtime, sink);
     let memory = limits(raw, runtime, sink);
-    for key in raw.env.value.keys() {
+    for (key, text) in &raw.env.value {
         if key.is_empty() || key.contains(['=', '\0']) {
             sink.at(&raw.env, format!("{key:?} cannot be a variable's name"));
+        }
+        if text.contains('\0') {
+            sink.at(
+                &raw.env,
+                format!("{key:?} cannot have a zero byte in its text"),
+            );
+        }
+    }
+    for word in &raw.command.value {
+        if word.value.contains('\0') {
+            sink.at(word, "no argument can have a zero byte");
         }
     }
     BackendConfig {

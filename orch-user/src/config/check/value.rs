@@ -46,17 +46,20 @@ pub(super) fn number<T: TryFrom<i64> + Default>(
     T::try_from(value).unwrap_or_default()
 }
 
+/// The longest duration, a century: sums of some of them are still moments.
+const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
+
 /// A duration, zero included.
 pub(super) fn duration(raw: &At<String>, sink: &Sink) -> Option<Duration> {
     let parsed = humantime::parse_duration(&raw.value);
-    if parsed.is_err() {
-        let text = format!(
-            "{:?} is not a duration: write \"900ms\", \"10s\" or \"2m\"",
-            raw.value
-        );
-        sink.at(raw, text);
-    }
-    parsed.ok()
+    let text = &raw.value;
+    let problem = match &parsed {
+        Err(_) => format!("{text:?} is not a duration: write \"900ms\", \"10s\" or \"2m\""),
+        Ok(long) if *long > LONGEST => format!("{text:?} is longer than a century"),
+        Ok(_) => return parsed.ok(),
+    };
+    sink.at(raw, problem);
+    None
 }
 
 /// A duration longer than zero.

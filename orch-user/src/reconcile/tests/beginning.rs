@@ -158,14 +158,14 @@ async fn what_was_set_by_hand_outlives_the_controller() {
     let (tables, runtime) = (life.tables.clone(), life.runtime.clone());
     life.end(true).await;
 
-    // One that is not allowed any more is the policy's again.
-    for (max, held) in [(2, false), (10, true)] {
+    // Where it is not allowed any more, the nearest is.
+    for (max, desired) in [(2, 2), (10, 3)] {
         file.services[0].scale.max = max;
         let life = Life::over(file.clone(), tables.clone(), runtime.clone());
         life.until("it is known", |life| {
             let snapshot = life.snapshot();
             let mut services = snapshot.services.iter();
-            services.any(|one| one.held == held)
+            services.any(|one| one.held && one.desired == desired)
         })
         .await;
         life.end(true).await;

@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 
+use orch_common::event::EventKind;
+
 use super::{engine::Lack, *};
 
 const SLOT: SlotKey = SlotKey {
@@ -300,4 +302,42 @@ fn a_demand_for_direct_delivery_is_met_or_refused_at_the_start() {
         error.contains("acts") && error.contains("no cgroup2"),
         "{error}"
     );
+}
+
+/// An engine has cut it off its network: it lives on, and nobody tells.
+#[tokio::test(start_paused = true)]
+async fn a_container_that_has_lost_its_interface_is_replaced() {
+    let life = Life::with_containers(containers());
+    life.until_ring(&[0]).await;
+    let old = life.runtime.behind(&life.tables, 0).unwrap();
+    life.tables.kernel().cut_off.push(SLOT);
+    let another = |life: &Life| {
+        let now = life.runtime.behind(&life.tables, 0);
+        now.is_some() && now != Some(old.clone())
+    };
+    life.until("passed by", |life| {
+        life.tables.kernel().rings[&0].is_empty()
+    })
+    .await;
+    life.tables.kernel().cut_off.clear();
+    life.until("another copy", another).await;
+    life.until_ring(&[0]).await;
+    let told = life.control.journal.events_since(0);
+    let told = told.iter().find(|event| event.kind == "unhealthy");
+    assert!(told.unwrap().text.contains("its network interface is gone"));
+    assert_eq!(fallen(&life), 0);
+}
+
+/// That of one which ends goes, too: then its end is what counts.
+#[tokio::test(start_paused = true)]
+async fn the_interface_of_a_container_that_ends_says_nothing_of_it() {
+    let life = Life::with_containers(containers());
+    life.until_ring(&[0]).await;
+    let generation = life.tables.generation(SLOT);
+    life.tables.alarm(SLOT, generation, EventKind::Signalled);
+    life.tables.kernel().cut_off.push(SLOT);
+    let told = |life: &Life| life.kinds().contains(&"suspect".to_owned());
+    life.until("it is passed by", told).await;
+    sleep(Duration::from_secs(2)).await;
+    assert!(!life.kinds().contains(&"unhealthy".to_owned()));
 }

@@ -234,3 +234,29 @@ async fn after_a_death_the_syns_without_an_answer_are_looked_for() {
         .await;
     life.end(false).await;
 }
+
+/// Whatever zeroes the policy: somebody waits.
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_are_not_forgotten_by_hand() {
+    for by_scale in [false, true] {
+        let life = Life::begin(sleeper());
+        life.until("it holds", holds).await;
+        life.runtime.engine().answer = Some(Answer::Status(503));
+        clients_come(&life, 4);
+        life.until("a copy starts", |life| life.runtime.running() == 1)
+            .await;
+        if by_scale {
+            life.scale(None).await.unwrap();
+        } else {
+            life.reset("acts").await.unwrap();
+        }
+        sleep(Duration::from_secs(2)).await;
+        life.runtime.set_answer(8000, Answer::Status(200));
+        life.until_ring(&[0]).await;
+        assert_eq!(life.runtime.engine().creations, 1, "it goes on starting");
+        life.until("all are sent on", |life| injected(life).len() == 4)
+            .await;
+        assert!(injected(&life).iter().all(|one| one.1 == Release::Arrive));
+        life.end(false).await;
+    }
+}

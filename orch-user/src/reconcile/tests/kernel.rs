@@ -44,6 +44,8 @@ pub(super) struct Kernel {
     pub(super) alarms: Vec<Event>,
     /// Slots that picks pass by.
     pub(super) passed_by: BTreeMap<SlotKey, EventKind>,
+    /// Slots whose interface is gone.
+    pub(super) cut_off: Vec<SlotKey>,
     /// SYNs that wait to be taken.
     pub(super) held: Vec<HeldSyn>,
     pub(super) shares: BTreeMap<u16, BTreeMap<u16, u8>>,
@@ -205,6 +207,10 @@ impl Tables for FakeTables {
 
     fn sync_host(&mut self) -> Outcome<Vec<String>> {
         Ok(Vec::new())
+    }
+
+    fn cut_off(&self) -> Vec<SlotKey> {
+        self.kernel().cut_off.clone()
     }
 
     fn sweep(&mut self) -> Outcome<u64> {

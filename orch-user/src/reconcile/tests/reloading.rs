@@ -365,3 +365,64 @@ fn the_digest_changes_with_what_a_backend_is_made_from_and_nothing_else() {
         assert_ne!(digest(change), same);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_set_by_hand_stays_within_the_files_limits() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    life.scale(Some(5)).await.unwrap();
+    life.until_ring(&[0, 1, 2, 3, 4]).await;
+    let mut config = acts();
+    config.services[0].scale.max = 2;
+    reload(&life, config).await;
+    life.until_ring(&[0, 1]).await;
+    let decision = life.control.journal.decisions(Some("acts")).pop().unwrap();
+    assert_eq!(
+        decision.reason,
+        "set to 5 by hand, and the file allows 1 to 2"
+    );
+    let mut config = acts();
+    config.services[0].scale.min = 3;
+    reload(&life, config).await;
+    life.until_ring(&[0, 1, 2]).await;
+    let row = life.snapshot().services[0].clone();
+    assert!(row.held && row.desired == 3, "{row:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_comes_again_wants_what_a_new_one_does() {
+    let mut new = two(80, 81);
+    (new.services[1].scale.min, new.services[1].scale.idle) = (0, Duration::from_hours(1));
+    let mut before = new.clone();
+    before.services[1].scale.min = 1;
+    let life = Life::begin(before);
+    life.until("b serves", |life| life.tables.ring(1) == [0])
+        .await;
+    reload(&life, a_alone()).await;
+    life.until("b is gone", |life| life.snapshot().services.len() == 1)
+        .await;
+    reload(&life, new).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(life.tables.ring(1), [] as [u16; 0], "nobody has come");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ends_changes_nothing_any_more() {
+    let life = Life::begin(acts());
+    life.until_ring(&[0]).await;
+    life.runtime.engine().stop_takes = Duration::from_mins(1);
+    life.signals
+        .send(Signal::Shutdown { keep: false })
+        .await
+        .unwrap();
+    life.until("it ends", |life| {
+        life.kinds().contains(&"draining".to_owned())
+    })
+    .await;
+    let ending = "the controller is ending: start it again first";
+    assert_eq!(life.scale(Some(3)).await.unwrap_err().to_string(), ending);
+    assert_eq!(life.reset("acts").await.unwrap_err().to_string(), ending);
+    reload(&life, acts()).await;
+    let last = life.control.journal.events_since(0).pop().unwrap();
+    assert!(last.text.contains(ending), "{last:?}");
+}

@@ -1,7 +1,10 @@
 //! What the engine tells by itself. Its stream of events may die without a word, so it is renewed
 //! from where it was, and a ping runs beside it.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use bollard::{Docker, errors::Error, models::EventMessage, query_parameters::EventsOptions};
 use futures_util::StreamExt;
@@ -20,6 +23,12 @@ const RENEW_AFTER: Duration = Duration::from_secs(30);
 /// Pauses between two pings while the engine is gone: doubled, up to the second.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Names of events, as the engine has them.
+const DIED: &str = "die";
+const OUT_OF_MEMORY: &str = "oom";
+/// The exit code of what SIGKILL has ended: 128 and its number (bash(1), "EXIT STATUS").
+const KILLED: &str = " 137";
 
 /// Sends events until the receiver is dropped.
 pub(super) async fn watch(docker: &Docker, instance: &str, events: &mpsc::Sender<RuntimeEvent>) {
@@ -52,13 +61,14 @@ async fn follow(
     place: &mut Place,
     events: &mpsc::Sender<RuntimeEvent>,
 ) -> Error {
+    let mut memory = Memory::default();
     loop {
         let mut stream = Box::pin(docker.events(Some(options(instance, *place))));
         while let Ok(item) = timeout(RENEW_AFTER, stream.next()).await {
             match item {
                 Some(Ok(message)) => {
                     place.pass(&message);
-                    if let Some(event) = exited(message) {
+                    if let Some(event) = memory.hear(message) {
                         let _ = events.send(event).await;
                     }
                 }
@@ -93,11 +103,11 @@ async fn until_back(docker: &Docker) {
 
 fn options(instance: &str, place: Place) -> EventsOptions {
     let filters = [
-        ("type", "container".to_owned()),
-        ("event", "die".to_owned()),
-        ("label", labels::selector(instance)),
+        ("type", vec!["container".to_owned()]),
+        ("event", vec![DIED.to_owned(), OUT_OF_MEMORY.to_owned()]),
+        ("label", vec![labels::selector(instance)]),
     ];
-    let filters = filters.map(|(name, value)| (name.to_owned(), vec![value]));
+    let filters = filters.map(|(name, values)| (name.to_owned(), values));
     EventsOptions {
         since: Some(place.text()),
         until: None,
@@ -105,15 +115,32 @@ fn options(instance: &str, place: Place) -> EventsOptions {
     }
 }
 
-fn exited(message: EventMessage) -> Option<RuntimeEvent> {
-    let actor = message.actor?;
-    let code = actor
-        .attributes
-        .and_then(|mut attributes| attributes.remove("exitCode"));
-    Some(RuntimeEvent::Exited {
-        id: BackendId(actor.id?),
-        how: code.map_or_else(|| "gone".to_owned(), |code| format!("exit code {code}")),
-    })
+/// Containers of which a process has been killed for their limit of memory: the engine tells that by
+/// itself, just before such a one ends if it was its first process.
+#[derive(Debug, Default)]
+struct Memory(BTreeSet<String>);
+
+impl Memory {
+    /// What a message means to the controller.
+    fn hear(&mut self, message: EventMessage) -> Option<RuntimeEvent> {
+        let actor = message.actor?;
+        let id = actor.id?;
+        if message.action.as_deref() == Some(OUT_OF_MEMORY) {
+            self.0.insert(id);
+            return None;
+        }
+        let code = actor
+            .attributes
+            .and_then(|mut attributes| attributes.remove("exitCode"));
+        let how = code.map_or_else(|| "gone".to_owned(), |code| format!("exit code {code}"));
+        // What is killed otherwise later has another reason, but for who is killed at once.
+        let how = match (self.0.remove(&id), how.ends_with(KILLED)) {
+            (true, true) => format!("{how}, out of memory"),
+            _ => how,
+        };
+        let id = BackendId(id);
+        Some(RuntimeEvent::Exited { id, how })
+    }
 }
 
 /// How far the stream was read: the first nanosecond that was not.
@@ -159,9 +186,34 @@ mod tests {
     #[test]
     fn how_a_container_ended() {
         for (code, expected) in [(Some("137"), "exit code 137"), (None, "gone")] {
-            let event = exited(message(code));
+            let event = Memory::default().hear(message(code));
             let id = BackendId("c1".to_owned());
             let how = expected.to_owned();
+            assert_eq!(event, Some(RuntimeEvent::Exited { id, how }));
+        }
+    }
+
+    #[test]
+    fn a_container_out_of_memory_ended_for_that() {
+        let mut memory = Memory::default();
+        let mut ends = |code: &str| match memory.hear(message(Some(code))) {
+            Some(RuntimeEvent::Exited { how, .. }) => how,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ends("137"), "exit code 137");
+        let mut memory = Memory::default();
+        for (code, expected) in [
+            ("137", "exit code 137, out of memory"),
+            ("1", "exit code 1"),
+        ] {
+            let oom = EventMessage {
+                action: Some(OUT_OF_MEMORY.to_owned()),
+                ..message(None)
+            };
+            assert_eq!(memory.hear(oom), None);
+            let id = BackendId("c1".to_owned());
+            let how = expected.to_owned();
+            let event = memory.hear(message(Some(code)));
             assert_eq!(event, Some(RuntimeEvent::Exited { id, how }));
         }
     }

@@ -111,6 +111,7 @@ impl DockerRuntime {
         Err(RuntimeError::PortTaken {
             port: prepared.order.slot_port,
             service: prepared.order.service.clone(),
+            holder: listeners::holder_of(prepared.order.slot_port),
         })
     }
 }

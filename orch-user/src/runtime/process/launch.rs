@@ -15,6 +15,7 @@ use socket2::{Domain, Socket, Type};
 use super::{in_file, log::Log};
 use crate::{
     config::{BackendConfig, Volume},
+    listeners,
     runtime::{Order, RuntimeError},
 };
 
@@ -69,7 +70,12 @@ pub(super) fn port_free(order: &Order) -> Result<(), RuntimeError> {
         .any(|address| bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse));
     if taken {
         let service = order.service.clone();
-        return Err(RuntimeError::PortTaken { port, service });
+        let holder = listeners::holder_of(port);
+        return Err(RuntimeError::PortTaken {
+            port,
+            service,
+            holder,
+        });
     }
     Ok(())
 }

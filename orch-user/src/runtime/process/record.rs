@@ -88,8 +88,12 @@ impl Record {
             .map_err(io::Error::from)
             .map_err(in_file(&path))?;
         let draft = path.with_extension("tmp");
-        fs::write(&draft, text).map_err(in_file(&draft))?;
-        fs::rename(&draft, &path).map_err(in_file(&path))
+        let written = fs::write(&draft, text).map_err(in_file(&draft));
+        let placed = written.and_then(|()| fs::rename(&draft, &path).map_err(in_file(&path)));
+        placed.inspect_err(|_| {
+            // On a full disk an empty one would stay.
+            let _ = fs::remove_file(&draft);
+        })
     }
 
     pub(super) fn remove(&self, state_dir: &Path) -> Result<(), RuntimeError> {

@@ -38,6 +38,7 @@ impl FakeRuntime {
             return Err(RuntimeError::PortTaken {
                 port: order.slot_port,
                 service: order.service.clone(),
+                holder: "another program".to_owned(),
             });
         }
         let mut engine = self.engine();
