@@ -5,13 +5,18 @@
 #[path = "../../xtask/src/digest.rs"]
 #[allow(dead_code, reason = "xtask writes with what is not used here")]
 mod digest;
+#[path = "../../xtask/src/functions.rs"]
+mod functions;
 #[path = "../../xtask/src/instructions.rs"]
 #[allow(dead_code, reason = "xtask writes with what is not used here")]
 mod instructions;
+#[path = "../../xtask/src/stack.rs"]
+mod stack;
 
 use std::{fs, path::Path};
 
 use digest::{OBJECT, RECORD, Record};
+use functions::Function;
 use instructions::FIGURES;
 
 const HINT: &str = "run `cargo xtask build-ebpf` and commit the files that it writes";
@@ -23,6 +28,11 @@ fn root() -> &'static Path {
 fn record() -> Record {
     let text = fs::read_to_string(root().join(RECORD));
     Record::from_text(&text.unwrap_or_else(|error| panic!("{RECORD}: {error}: {HINT}")))
+}
+
+fn functions() -> Vec<Function> {
+    let object = fs::read(root().join(OBJECT)).unwrap();
+    functions::of_object(&object).unwrap()
 }
 
 #[test]
@@ -50,8 +60,7 @@ fn a_record_survives_its_file() {
 
 #[test]
 fn no_program_has_outgrown_its_figure() {
-    let object = fs::read(root().join(OBJECT)).unwrap();
-    let now = instructions::of_object(&object).unwrap();
+    let now = instructions::of(&functions());
     assert!(now.contains_key("orch_ingress"), "{now:?}");
     let text = fs::read_to_string(root().join(FIGURES)).unwrap_or_default();
     let outgrown = instructions::outgrown(&instructions::from_text(&text), &now);
@@ -60,6 +69,15 @@ fn no_program_has_outgrown_its_figure() {
         "{}: shorten it, or accept it by `cargo xtask build-ebpf --record` and commit {FIGURES}",
         outgrown.join(", ")
     );
+}
+
+#[test]
+fn every_program_finds_room_on_the_stack() {
+    let functions = functions();
+    let calls = functions.iter().map(|function| function.calls.len());
+    assert!(calls.sum::<usize>() > functions.len(), "calls are not seen");
+    let beyond = stack::beyond(&functions);
+    assert!(beyond.is_empty(), "{}", beyond.join("\n"));
 }
 
 #[test]

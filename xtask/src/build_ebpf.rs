@@ -8,8 +8,9 @@ use std::{
 use crate::{
     digest::{self, FLAGS, OBJECT, PROFILE, RECORD, Record},
     error::Error,
+    functions,
     instructions::{self, FIGURES},
-    paths, shell,
+    paths, shell, stack,
     toolchain::{self, Toolchain},
 };
 
@@ -105,9 +106,13 @@ fn compare(built: &Record) -> Result<(), Error> {
     Ok(())
 }
 
-/// Keeps the record of instructions, or writes it anew.
+/// Looks at the stack, and keeps the record of instructions, or writes it anew.
 fn measure(object: &[u8], anew: bool) -> Result<(), Error> {
-    let now = instructions::of_object(object).ok_or(Error::NoElf)?;
+    let functions = functions::of_object(object).ok_or(Error::NoElf)?;
+    for sentence in stack::beyond(&functions) {
+        eprintln!("  {sentence}: Linux 6.1 will refuse it");
+    }
+    let now = instructions::of(&functions);
     // There is none before the first build.
     let text = fs::read_to_string(paths::root().join(FIGURES)).unwrap_or_default();
     let recorded = if anew {

@@ -6,13 +6,14 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
+use crate::functions::Function;
+
 /// The record, relative to the root of the repository.
 pub(crate) const FIGURES: &str = "orch-ebpf/orch.bpf.instructions";
 /// How many per cent a function may have grown beyond its figure.
 pub(crate) const TOLERANCE: u64 = 10;
 /// How many instructions are no growth: a tenth of a short function is less than one.
 const SLACK: u64 = 16;
-const INSTRUCTION_BYTES: u64 = 8;
 
 /// Instructions by function.
 pub(crate) type Figures = BTreeMap<String, u64>;
@@ -57,70 +58,11 @@ pub(crate) fn kept(recorded: &Figures, now: &Figures) -> Figures {
     now.iter().map(figure).collect()
 }
 
-/// Counts the instructions of an object; nothing if it is no 64-bit little-endian ELF.
-pub(crate) fn of_object(object: &[u8]) -> Option<Figures> {
-    // Offsets and numbers are those of `elf.h`.
-    const SYMBOLS: u64 = 2;
-    const FUNCTION: u8 = 2;
-    const SYMBOL_BYTES: usize = 24;
-    if object.get(..6)? != b"\x7fELF\x02\x01" {
-        return None;
-    }
-    let table = number(object, 40, 8)?;
-    let section = |index: u64| {
-        let header = object.get(usize::try_from(table + 64 * index).ok()?..)?;
-        let (from, length) = (number(header, 24, 8)?, number(header, 32, 8)?);
-        let bytes = object.get(usize::try_from(from).ok()?..usize::try_from(from + length).ok()?);
-        Some((header, bytes))
-    };
-    let count = number(object, 60, 2)?;
-    let (header, symbols) = (0..count)
-        .filter_map(section)
-        .find(|(header, _)| number(header, 4, 4) == Some(SYMBOLS))?;
-    let names = section(number(header, 40, 4)?)?.1?;
+/// Counts them.
+pub(crate) fn of(functions: &[Function]) -> Figures {
     let mut figures = Figures::new();
-    for symbol in symbols?.chunks_exact(SYMBOL_BYTES) {
-        if symbol[4] & 0xf != FUNCTION {
-            continue;
-        }
-        let name = plain(text_at(names, number(symbol, 0, 4)?)?);
-        *figures.entry(name).or_default() += number(symbol, 16, 8)? / INSTRUCTION_BYTES;
+    for function in functions {
+        *figures.entry(function.name.clone()).or_default() += function.code.len() as u64;
     }
-    Some(figures)
-}
-
-fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
-    let field = bytes.get(at..at + length)?;
-    Some(
-        field
-            .iter()
-            .rev()
-            .fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
-    )
-}
-
-fn text_at(names: &[u8], at: u64) -> Option<&str> {
-    let rest = names.get(usize::try_from(at).ok()?..)?;
-    std::str::from_utf8(rest.split(|byte| *byte == 0).next()?).ok()
-}
-
-/// The path of a function within its crate: `_RNvNtCsfuwRhVe4EPw_4orch6upkeep5visit` is
-/// `upkeep::visit`. What is before it changes with the compiler. Other names stay.
-fn plain(symbol: &str) -> String {
-    let Some((_, mut rest)) = symbol.split_once("_4orch") else {
-        return symbol.to_owned();
-    };
-    let mut path = Vec::new();
-    loop {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let word = rest[..digits].parse().ok().and_then(|length: usize| {
-            // A zero is a closure's number: closures count as the function they are in.
-            rest.get(digits..digits + length).filter(|_| length > 0)
-        });
-        let Some(word) = word else {
-            return path.join("::");
-        };
-        path.push(word);
-        rest = &rest[digits + word.len()..];
-    }
+    figures
 }

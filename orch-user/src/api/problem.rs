@@ -56,7 +56,8 @@ impl From<CommandError> for Problem {
                 StatusCode::NOT_FOUND
             }
             // What is asked for could be had with another file.
-            CommandError::OutOfRange { .. } | CommandError::Ends => StatusCode::CONFLICT,
+            CommandError::OutOfRange { .. } => StatusCode::CONFLICT,
+            CommandError::Ends => StatusCode::SERVICE_UNAVAILABLE,
             CommandError::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             CommandError::Runtime { .. } => StatusCode::BAD_GATEWAY,
         };
