@@ -19,6 +19,24 @@ impl SlotKey {
     pub const fn index(self) -> u32 {
         self.service as u32 * SLOTS_PER_SERVICE as u32 + self.slot as u32
     }
+
+    /// As one number, the service in its upper half: functions that the verifier checks by themselves
+    /// take numbers and pointers alone.
+    #[must_use]
+    #[inline(always)]
+    pub const fn packed(self) -> u32 {
+        (self.service as u32) << 16 | self.slot as u32
+    }
+
+    /// From such a number.
+    #[must_use]
+    #[inline(always)]
+    pub const fn unpacked(number: u32) -> Self {
+        Self {
+            service: (number >> 16) as u16,
+            slot: number as u16,
+        }
+    }
 }
 
 /// A backend as a process: which slot it runs in.

@@ -132,7 +132,7 @@ impl Ask<'_> {
         if !pick.is_direct() {
             return Ok(());
         }
-        if orch_vanished(self.skb, number_of(pick.key), pick.slot.ifindex) != 0 {
+        if orch_vanished(self.skb, pick.key.packed(), pick.slot.ifindex) != 0 {
             return Err(Reason::PassedBy);
         }
         let v6 = !address::is_v4(&self.key.client);
@@ -166,7 +166,7 @@ impl Ask<'_> {
     }
 }
 
-/// Whether a slot's interface is gone; the service is in the upper half of `slot`. Nobody may have been
+/// Whether a slot's interface is gone; `slot` is packed. Nobody may have been
 /// told: a container lives on without its network. What is on its way there is lost, and arrives once
 /// more when the controller hears of it. Checked once by itself, for the sake of its stack.
 #[inline(never)]
@@ -175,18 +175,9 @@ extern "C" fn orch_vanished(skb: *mut __sk_buff, slot: u32, ifindex: u32) -> i32
     if redirect::exists(skb, ifindex) {
         return 0;
     }
-    let key = SlotKey {
-        service: (slot >> 16) as u16,
-        slot: slot as u16,
-    };
+    let key = SlotKey::unpacked(slot);
     backend::pass_by(key, maps::generation(key), EventKind::Refused);
     1
-}
-
-/// The service is in the upper half.
-#[inline(always)]
-const fn number_of(slot: SlotKey) -> u32 {
-    (slot.service as u32) << 16 | slot.slot as u32
 }
 
 /// Whether a connection lives, and still at this backend: it may have been given to another.

@@ -21,7 +21,7 @@ use crate::{
 /// Compares the slot of a flow with its peers.
 #[inline(always)]
 pub fn look(flow: &Flow, kind: EventKind) {
-    orch_compare(number(flow), flow.generation, kind as u32);
+    orch_compare(flow.slot_key().packed(), flow.generation, kind as u32);
 }
 
 /// A new connection goes to a slot. One that owes answers for long owes one more then, and one that owes
@@ -29,25 +29,16 @@ pub fn look(flow: &Flow, kind: EventKind) {
 /// comes any more that would have that done.
 #[inline(always)]
 pub fn given(flow: &mut Flow) {
-    if orch_given(number(flow), flow.generation) != 0 {
+    if orch_given(flow.slot_key().packed(), flow.generation) != 0 {
         flow.set(mark::GIVEN, true);
     }
-}
-
-/// The service is in the upper half.
-#[inline(always)]
-const fn number(flow: &Flow) -> u32 {
-    (flow.service as u32) << 16 | flow.slot as u32
 }
 
 /// See [`given`]. Checked once by itself (`choice`). 1 if the connection was counted as a request.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn orch_given(slot: u32, generation: u32) -> i32 {
-    let key = SlotKey {
-        service: (slot >> 16) as u16,
-        slot: slot as u16,
-    };
+    let key = SlotKey::unpacked(slot);
     let Some(pulse) = maps::pulse(key) else {
         return 0;
     };
@@ -66,15 +57,12 @@ extern "C" fn orch_given(slot: u32, generation: u32) -> i32 {
     1
 }
 
-/// Passes a slot by if it is much worse than its peers. The service is in the upper half of `slot`.
+/// Passes a slot by if it is much worse than its peers. `slot` is packed.
 /// Checked once by itself (`choice`), and always 0.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn orch_compare(slot: u32, generation: u32, kind: u32) -> i32 {
-    let key = SlotKey {
-        service: (slot >> 16) as u16,
-        slot: slot as u16,
-    };
+    let key = SlotKey::unpacked(slot);
     if let Some(pulse) = maps::pulse(key) {
         compare(key, generation, pulse, kind == EventKind::Silent as u32);
     }
@@ -121,7 +109,11 @@ fn peers(key: SlotKey, since: u64) -> Option<(Peers, u32)> {
     for slot in 0..SLOTS_PER_SERVICE as u32 {
         // No branch here: the verifier would follow both ways at each turn.
         let other = served >> slot & 1 & u64::from(slot != u32::from(key.slot));
-        orch_peer(index << 16 | slot, since, &raw mut peers, other as u32);
+        let peer = SlotKey {
+            slot: slot as u16,
+            ..key
+        };
+        orch_peer(peer.packed(), since, &raw mut peers, other as u32);
     }
     Some((peers, served.count_ones()))
 }
@@ -149,10 +141,7 @@ extern "C" fn orch_peer(slot: u32, since: u64, peers: *mut Peers, other: u32) ->
     if other == 0 {
         return 0;
     }
-    let key = SlotKey {
-        service: (slot >> 16) as u16,
-        slot: slot as u16,
-    };
+    let key = SlotKey::unpacked(slot);
     // SAFETY: the verifier knows the size and lets nobody call with less; it may be null.
     if let (Some(peer), Some(peers)) = (maps::pulse(key), unsafe { peers.as_mut() }) {
         peers.see(peer, since, is_compared(peer.why));

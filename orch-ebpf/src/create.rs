@@ -22,8 +22,7 @@ pub fn create(
     segment: &Segment,
 ) -> Result<&'static mut Flow, Reason> {
     let how = counting as u32;
-    let slot = u32::from(pick.key.service) << 16 | u32::from(pick.key.slot);
-    if orch_create(key, slot, how, segment.seq) != 0 {
+    if orch_create(key, pick.key.packed(), how, segment.seq) != 0 {
         return Err(Reason::TableFull);
     }
     let ticket = half::orch_queue(key) as u32;
@@ -56,15 +55,12 @@ pub extern "C" fn orch_bind(key: *const FlowKey) -> i32 {
     i32::from(!matches!(stored, Some(Ok(()))))
 }
 
-/// The service is in the upper half of `slot`. Checked once by itself (`choice`); answers 0, or 1
+/// `slot` is packed. Checked once by itself (`choice`); answers 0, or 1
 /// if a table is full.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn orch_create(key: *const FlowKey, slot: u32, counting: u32, seq: u32) -> i32 {
-    let slot = SlotKey {
-        service: (slot >> 16) as u16,
-        slot: slot as u16,
-    };
+    let slot = SlotKey::unpacked(slot);
     // SAFETY: the verifier knows the key's size and lets nobody call with less; it may be null.
     let (Some(key), Some(pick)) = (unsafe { key.as_ref() }, Pick::of(slot)) else {
         return 1;

@@ -140,8 +140,7 @@ fn remember(key: &FlowKey, slot: SlotKey, port: &Port, segment: &Segment) -> Ver
     if taken {
         return Verdict::Drop(Reason::Collision);
     }
-    let slot = u32::from(slot.service) << 16 | u32::from(slot.slot);
-    if orch_past(key, slot, segment.seq) != 0 {
+    if orch_past(key, slot.packed(), segment.seq) != 0 {
         return Verdict::Drop(Reason::TableFull);
     }
     let ticket = half::orch_queue(key) as u32;
@@ -151,7 +150,7 @@ fn remember(key: &FlowKey, slot: SlotKey, port: &Port, segment: &Segment) -> Ver
     Verdict::Untouched
 }
 
-/// Stores the flow of a connection past the balancer; the service is in the upper half of `slot`.
+/// Stores the flow of a connection past the balancer; `slot` is packed.
 /// Checked once by itself (`choice`), for the sake of its stack; answers 0, or 1 if the table is full.
 #[inline(never)]
 #[unsafe(no_mangle)]
@@ -161,10 +160,7 @@ extern "C" fn orch_past(key: *const FlowKey, slot: u32, seq: u32) -> i32 {
         return 1;
     };
     let key = *key;
-    let slot = SlotKey {
-        service: (slot >> 16) as u16,
-        slot: slot as u16,
-    };
+    let slot = SlotKey::unpacked(slot);
     let flow = Flow {
         generation: maps::generation(slot),
         backend_port: key.local_port,

@@ -112,19 +112,15 @@ pub extern "C" fn orch_cut(flow: *mut Flow) -> i32 {
 #[inline(always)]
 pub fn failed(flow: &Flow, kind: Failure) {
     if !matches!(flow.counting, Counting::None) {
-        let slot = u32::from(flow.service) << 16 | u32::from(flow.slot);
-        orch_failed(slot, kind as u32);
+        orch_failed(flow.slot_key().packed(), kind as u32);
     }
 }
 
-/// The service is in the upper half of `slot`. Checked once by itself (`choice`), and always 0.
+/// `slot` is packed. Checked once by itself (`choice`), and always 0.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn orch_failed(slot: u32, kind: u32) -> i32 {
-    let key = SlotKey {
-        service: (slot >> 16) as u16,
-        slot: slot as u16,
-    };
+    let key = SlotKey::unpacked(slot);
     if let Some(counters) = maps::counters(&key)
         && let Some(cell) = counters.failures.get_mut(opaque(kind as usize))
     {

@@ -48,6 +48,14 @@ pub enum DataplaneError {
         /// The directory of the pins.
         path: PathBuf,
     },
+    /// Names with a dot are reserved there (`bpf_lookup`, kernel/bpf/inode.c).
+    #[error(
+        "a BPF file system takes no names with a dot: set dataplane.pin_dir to another than {path}"
+    )]
+    Dotted {
+        /// The directory of the pins.
+        path: PathBuf,
+    },
     /// Another controller holds the pins.
     #[error(
         "another controller uses {path}: stop it, or set dataplane.pin_dir to another directory"

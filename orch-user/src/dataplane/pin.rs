@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -54,7 +55,7 @@ impl Pins {
                 // It may be somebody's mount point: what is ours lies deeper.
                 continue;
             }
-            fs::create_dir_all(dir).map_err(|source| DataplaneError::file(dir, source))?;
+            fs::create_dir_all(dir).map_err(|source| unmade(dir, source))?;
             // Whoever may read the maps may also write them: nobody but root.
             fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
                 .map_err(|source| DataplaneError::file(dir, source))?;
@@ -115,10 +116,21 @@ impl Pins {
     }
 }
 
+/// Why a directory cannot be made.
+fn unmade(dir: &Path, source: io::Error) -> DataplaneError {
+    let dotted = dir.to_string_lossy().contains('.');
+    if dotted && source.raw_os_error() == Some(Errno::EPERM as i32) {
+        return DataplaneError::Dotted {
+            path: dir.to_owned(),
+        };
+    }
+    DataplaneError::file(dir, source)
+}
+
 /// Removes a pin; one that is gone already is no error.
 pub(super) fn remove_pin(path: &Path) -> Result<(), DataplaneError> {
     match fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(DataplaneError::file(path, source))
         }
         _ => Ok(()),
@@ -164,4 +176,20 @@ fn ensure_bpffs(pin_dir: &Path) -> Result<(), DataplaneError> {
         None::<&str>,
     )
     .map_err(bpffs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dot_in_a_name_is_told_from_missing_rights() {
+        let why = |dir: &str, errno: Errno| unmade(Path::new(dir), errno.into()).to_string();
+        let text = why("/sys/fs/bpf/orch.d", Errno::EPERM);
+        assert!(text.contains("with a dot"), "{text}");
+        let text = why("/sys/fs/bpf/orch", Errno::EPERM);
+        assert!(!text.contains("dot"), "{text}");
+        let text = why("/sys/fs/bpf/orch.d", Errno::ENOSPC);
+        assert!(!text.contains("dot"), "{text}");
+    }
 }

@@ -128,6 +128,12 @@ fn traffic(page: &mut Page, snapshot: &Snapshot) {
         let labels: [Label; 2] = [("service", &row.service), ("slot", &row.slot)];
         page.line(name, &labels, row.in_flight);
     }
+    let name = "orch_waiting";
+    let help = "Connections that wait for a copy, by service.";
+    page.head(name, "gauge", help);
+    for row in &snapshot.services {
+        page.line(name, &[("service", &row.service)], row.waiting);
+    }
     let name = "orch_bytes_total";
     let help = "Bytes of payload, each once, from clients (in) and to them (out), by slot.";
     page.head(name, "counter", help);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
-use crate::view::SlotRow;
+use crate::view::{ServiceRow, SlotRow};
 
 /// Series to value; fails on what is not of the format.
 fn parse(text: &str) -> HashMap<String, String> {
@@ -49,6 +49,11 @@ fn snapshot() -> Snapshot {
             bytes_out: 80_000,
             ..SlotRow::default()
         }],
+        services: vec![ServiceRow {
+            service: "acts".to_owned(),
+            waiting: 7,
+            ..ServiceRow::default()
+        }],
         signals: vec![SlotSignals {
             service: "acts".to_owned(),
             slot: 2,
@@ -90,6 +95,7 @@ fn it_parses_back() {
         "4"
     );
     assert_eq!(get(&format!("orch_in_flight{{{odd}}}")), "3");
+    assert_eq!(get("orch_waiting{service=\"acts\"}"), "7");
     let bytes = |way| format!("orch_bytes_total{{{odd},direction=\"{way}\"}}");
     assert_eq!((get(&bytes("in")), get(&bytes("out"))), ("700", "80000"));
     let errors = |kind| format!("orch_connection_errors_total{{{acts},kind=\"{kind}\"}}");
