@@ -109,6 +109,14 @@ pub fn source_bucket(client: &Address) -> u32 {
     (mix(source) >> 32) as u32 % SOURCES as u32 + MAX_SERVICES as u32
 }
 
+/// What a SYN costs its source, if it costs its service so much: a bucket gives one at the least.
+#[must_use]
+#[inline(always)]
+pub const fn source_cost(cost: u64) -> u64 {
+    let share = SOURCE_SHARE * cost;
+    if share < BURST_NS { share } else { BURST_NS }
+}
+
 /// Takes a token. `full_at` is when the bucket will be full again: the whole of its state (the
 /// generic cell rate algorithm). Gives its new value; `None` if the bucket is empty.
 #[must_use]
@@ -190,6 +198,15 @@ mod tests {
         assert_eq!(given, 100);
         assert!(take_token(full_at, 5 * BURST_NS + cost / 2, cost).is_none());
         assert!(take_token(full_at, 5 * BURST_NS + cost, cost).is_some());
+    }
+
+    #[test]
+    fn a_source_has_its_share_and_one_at_the_least() {
+        assert_eq!(source_cost(BURST_NS / 100), BURST_NS / 25);
+        for limit in 1..=4 {
+            let cost = source_cost(BURST_NS / limit);
+            assert!(take_token(0, 5 * BURST_NS, cost).is_some(), "{limit}");
+        }
     }
 
     #[test]

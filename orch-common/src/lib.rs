@@ -19,6 +19,8 @@ pub mod layout;
 #[cfg(feature = "user")]
 pub mod netns;
 #[cfg(feature = "user")]
+pub mod pin;
+#[cfg(feature = "user")]
 mod pod;
 pub mod pulse;
 pub mod relay;

@@ -72,6 +72,9 @@ pub struct Pulse {
     /// When a silence last ended, in units of 2^20 ns, which wrap; 0: never. Requests from before it say
     /// how long the backend stood still, and not how long it usually takes.
     pub resumed: u32,
+    /// A CPU that changes one slot's words must not take a line of the cache from another that reads
+    /// those of the next slot. Array maps begin their values anywhere in a line.
+    pub apart: [u64; 4],
 }
 
 /// What the other slots of the ring look like.
@@ -86,6 +89,8 @@ pub struct Peers {
     pub answering: u32,
     /// The sum of their shares of errors.
     pub shares: u32,
+    /// How many of them have almost none.
+    pub well: u32,
     /// The longest row of unanswered requests.
     pub unanswered: u64,
     /// The longest of their usual response times.
@@ -115,8 +120,14 @@ impl Pulse {
             self.usual_ns = usual + ((taken_ns - usual) >> 2);
         }
         if !error {
-            self.errors = 0;
-            self.share -= self.share >> 4;
+            // Read with every request: mostly it is as it shall be, and its line stays where it is.
+            if self.errors != 0 {
+                self.errors = 0;
+            }
+            let forgotten = self.share >> 4;
+            if forgotten != 0 {
+                self.share -= forgotten;
+            }
             return;
         }
         // One client that asks for the impossible again and again says nothing of the backend.
@@ -208,13 +219,15 @@ impl Pulse {
             && (self.errors >= ERRORS << doublings || doublings == 0 && self.share >= HALF)
     }
 
-    /// Whether it has far more server errors than its peers.
+    /// Whether it has far more server errors than its peers: than all of them together, or nothing but
+    /// errors where one of them has almost none.
     #[must_use]
     #[inline(always)]
     pub const fn is_failing(&self, peers: &Peers, now: u64) -> bool {
         let many = self.errors >= MANY_ERRORS << self.doublings(now);
         let limit = if many { SOME } else { FEW };
-        peers.answering > 0 && peers.shares < limit.wrapping_mul(peers.answering)
+        let fewer = peers.answering > 0 && peers.shares < limit.wrapping_mul(peers.answering);
+        fewer || many && peers.well > 0
     }
 
     /// It is well after all: its limits are doubled, since it was suspected wrongly.
@@ -257,6 +270,7 @@ impl Peers {
         if peer.answered_ns > since {
             self.answering += 1;
             self.shares += peer.share;
+            self.well += (peer.share < FEW) as u32;
         }
         if peer.unanswered > self.unanswered {
             self.unanswered = peer.unanswered;
@@ -276,7 +290,7 @@ impl Peers {
     }
 }
 
-const _: () = assert!(size_of::<Pulse>() == 96);
+const _: () = assert!(size_of::<Pulse>() == 128);
 
 #[cfg(test)]
 mod tests;

@@ -17,13 +17,13 @@ pub fn round_robin(turn: u64, len: u32) -> Option<u32> {
     Some((turn % u64::from(len)) as u32)
 }
 
-/// Whether one slot has fewer connections for its weight than another, a new one included.
+/// Whether one slot has fewer connections for its weight than another. Idle ones are equal, whatever
+/// their weights: turns decide then, of which they have more or fewer.
 #[must_use]
 #[inline(always)]
 pub const fn is_less_loaded(live: u64, weight: u8, than_live: u64, than_weight: u8) -> bool {
     // Connections of one slot are far fewer than what could overflow here.
-    live.wrapping_add(1).wrapping_mul(than_weight as u64)
-        < than_live.wrapping_add(1).wrapping_mul(weight as u64)
+    live.wrapping_mul(than_weight as u64) < than_live.wrapping_mul(weight as u64)
 }
 
 /// A hash of a client's address, evenly over `u32`.
@@ -218,8 +218,11 @@ mod tests {
     fn the_less_loaded_is_the_one_with_room() {
         assert!(is_less_loaded(0, 1, 1, 1));
         assert!(!is_less_loaded(1, 1, 1, 1), "the first of two equals stays");
-        assert!(is_less_loaded(1, 3, 0, 1), "2/3 is less than 1/1");
-        assert!(!is_less_loaded(2, 3, 0, 1));
+        assert!(is_less_loaded(1, 3, 1, 1), "1/3 is less than 1/1");
+        assert!(is_less_loaded(2, 3, 1, 1));
+        assert!(!is_less_loaded(3, 3, 1, 1));
+        assert!(!is_less_loaded(0, 3, 0, 1), "idle ones are equal");
+        assert!(!is_less_loaded(0, 1, 0, 3));
     }
 
     #[test]

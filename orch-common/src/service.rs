@@ -88,7 +88,8 @@ pub struct Ring {
 pub struct Turn {
     /// The slot whose turn it is.
     pub slot: u8,
-    /// Its weight, 1 or more: what `LeastConnections` divides its connections by.
+    /// Its weight, 1 or more: what `LeastConnections` divides its connections by. Of those with equally
+    /// many for it, turns decide.
     pub weight: u8,
 }
 

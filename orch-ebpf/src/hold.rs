@@ -11,7 +11,7 @@ use aya_ebpf::{
 use orch_common::{
     counter::Reason,
     flow::FlowKey,
-    hold::{self, FRAME_BYTES, Holding, LET_GO, SOURCE_SHARE},
+    hold::{self, FRAME_BYTES, Holding, LET_GO},
 };
 
 use crate::{maps, opaque::length, packet::Located, segment::Segment};
@@ -95,7 +95,7 @@ fn hold(skb: *mut __sk_buff, key: &FlowKey, service: u32, seq: u32, terms: &Hold
         return Reason::HeldAgain;
     }
     let source = hold::source_bucket(&key.client);
-    if !admits(source, SOURCE_SHARE * terms.cost_ns) || !admits(service, terms.cost_ns) {
+    if !admits(source, hold::source_cost(terms.cost_ns)) || !admits(service, terms.cost_ns) {
         return Reason::HoldFlood;
     }
     if copy(skb, key, service, seq).is_none() {

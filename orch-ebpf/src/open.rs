@@ -15,14 +15,14 @@ use crate::{
     verdict::Verdict,
 };
 
-/// A new connection.
+/// A new connection: why it is one, and the slot that said nothing when its SYN came before.
 #[inline(always)]
 pub fn connection(
     located: &Located,
     key: &FlowKey,
     slot: Option<SlotKey>,
     segment: &Segment,
-    reason: Reason,
+    (reason, silent): (Reason, Option<u16>),
 ) -> Result<(&'static mut Flow, Reason, bool), Verdict> {
     let found = match slot {
         Some(slot) if maps::is_local(&key.local) => Some((
@@ -39,7 +39,14 @@ pub fn connection(
     let Some((service, among, counting)) = found else {
         return Err(Verdict::Untouched);
     };
-    let picked = choice::choose(located.skb, key, service, among);
+    let others = match (among, silent) {
+        (Among::All, Some(slot)) => Among::Others(slot),
+        _ => among,
+    };
+    let mut picked = choice::choose(located.skb, key, service, others);
+    if silent.is_some() && picked.is_err() {
+        picked = choice::choose(located.skb, key, service, among);
+    }
     match picked.and_then(|pick| create::create(located, key, &pick, counting, segment)) {
         Ok(flow) => Ok((flow, reason, false)),
         Err(why @ (Reason::NoBackend | Reason::NoFamily | Reason::PassedBy)) => {

@@ -55,7 +55,9 @@ fn balance(located: &Located, slot: Option<SlotKey>) -> Verdict {
     };
     let outcome = match judge(known, &segment) {
         Step::Go(flow, reason, closes) => Ok((flow, reason, closes)),
-        Step::Open(reason) => open::connection(located, &key, slot, &segment, reason),
+        Step::Open(reason, silent) => {
+            open::connection(located, &key, slot, &segment, (reason, silent))
+        }
         Step::Leave(reason) => return Verdict::Pass(reason),
         Step::Unknown => return unhandled(&key, Reason::NoFlow),
     };
@@ -76,8 +78,8 @@ fn balance(located: &Located, slot: Option<SlotKey>) -> Verdict {
 enum Step {
     /// It goes to the backend of its flow, which it may close.
     Go(&'static mut Flow, Reason, bool),
-    /// It opens a connection.
-    Open(Reason),
+    /// It opens a connection, at another slot than a silent one if there is another.
+    Open(Reason, Option<u16>),
     /// The kernel answers it.
     Leave(Reason),
     /// Nobody knows its connection.
@@ -90,15 +92,16 @@ fn judge(known: Option<&'static mut Flow>, segment: &Segment) -> Step {
         Some(flow) if segment.flags.opens() => match flow::opening(flow, segment) {
             flow::Opening::Again => Step::Go(flow, Reason::SynAgain, false),
             opening => {
-                if matches!(opening, flow::Opening::Moved) {
+                let moved = matches!(opening, flow::Opening::Moved);
+                if moved {
                     tally::failed(flow, Failure::Timeout);
                 }
                 live::discount(flow);
-                Step::Open(opening.reason())
+                Step::Open(opening.reason(), moved.then_some(flow.slot))
             }
         },
         Some(flow) => advance(flow, segment),
-        None if segment.flags.opens() => Step::Open(Reason::NewFlow),
+        None if segment.flags.opens() => Step::Open(Reason::NewFlow, None),
         None => Step::Unknown,
     }
 }

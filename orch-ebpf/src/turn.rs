@@ -79,7 +79,7 @@ fn own(index: u32, source: u32, tried: u32) -> Option<u8> {
 }
 
 /// The slot, of those that are alive, that has the fewest connections for its weight: the first
-/// such from the cursor on. Where none is alive, the next.
+/// such from the cursor on, so that equals have turns by their weight. Where none is alive, the next.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn orch_least(index: u32) -> i32 {

@@ -212,8 +212,9 @@ fn errors_are_judged_by_those_of_peers() {
         answering: 0,
         ..well
     };
+    let one_well = Peers { well: 1, ..bad };
     let every_other: Vec<bool> = (0..61).map(|number| number % 2 == 0).collect();
-    let rows: [(&str, &[bool], Peers, bool); 9] = [
+    let rows: [(&str, &[bool], Peers, bool); 11] = [
         ("three in a row", &[true; 3], well, true),
         ("two", &[true; 2], well, false),
         (
@@ -235,6 +236,13 @@ fn errors_are_judged_by_those_of_peers() {
             true,
         ),
         ("all have them", &[true; 100], bad, false),
+        ("all but one have them", &[true; 8], one_well, true),
+        (
+            "every other one, as all but one",
+            &every_other,
+            one_well,
+            false,
+        ),
         ("nobody to compare with", &[true; 100], idle, false),
         ("every other one", &every_other, well, true),
         (

@@ -18,7 +18,7 @@ use super::{CliError, Holder, Lock, LockError, Target, print};
 use crate::config::{Config, DEFAULT_PIN_DIR, DEFAULT_STATE_DIR, DataplaneConfig};
 use crate::{
     dataplane::Dataplane,
-    held, http,
+    http, kept,
     runtime::{
         self, Backend, Runtime, RuntimeError, docker::DockerRuntime, process::ProcessRuntime,
     },
@@ -188,7 +188,7 @@ async fn remove(place: &Place, control: &Path) -> Result<Result<(), RuntimeError
     if http::end(control) {
         print::text("the gateway has ended\n")?;
     }
-    held::clear(&place.state_dir, &instance);
+    kept::clear(&place.state_dir, &instance);
     if looked.is_ok() || place.containers == Containers::None {
         runtime::clear(&place.state_dir, &instance);
     }

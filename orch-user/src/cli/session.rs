@@ -10,8 +10,8 @@ use crate::{
     dataplane::{self, Dataplane},
     delivery::Host,
     health::probe::HttpProber,
-    held,
     http::{Keeper, Plane},
+    kept,
     ports::Claims,
     reconcile::{self, Edges, RunError, Runtimes},
     runtime::{
@@ -42,7 +42,8 @@ impl Session {
         runtimes.check(&config).await?;
         let host = host();
         reconcile::can_deliver(&config, host)?;
-        let dataplane = Dataplane::open(&config.dataplane).map_err(RunError::from)?;
+        let opened = Dataplane::open_for(&config.dataplane, &config.services);
+        let dataplane = opened.map_err(RunError::from)?;
         // To load the kernel programs took the kernel's types and copies of the object: megabytes
         // that are free now, and that nothing later needs.
         orch_common::heap::trim();
@@ -87,7 +88,7 @@ impl Session {
             }
             Ok(()) => {
                 runtime::clear(&state_dir, &instance);
-                held::clear(&state_dir, &instance);
+                kept::clear(&state_dir, &instance);
                 served.remove()?;
                 log::info!("ended: the data plane is detached");
                 Ok(())

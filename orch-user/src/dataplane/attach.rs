@@ -21,7 +21,7 @@ use orch_common::layout::program;
 use super::{
     DataplaneError, clsact,
     host::Interface,
-    load::{classifier, typed},
+    load::{self, classifier, typed},
     pin::{Pins, remove_pin},
     sandbox::Way,
 };
@@ -269,7 +269,7 @@ pub(super) fn exits(ebpf: &mut Ebpf, pins: &Pins) -> Result<(), DataplaneError> 
     const PLACE: &str = "sched_process_exit";
     let failed = |source| DataplaneError::program(program::EXIT, PLACE)(source);
     let hook: &mut RawTracePoint = typed(ebpf, program::EXIT)?;
-    hook.load().map_err(failed)?;
+    load::once(hook.load()).map_err(failed)?;
     let id = hook.attach(PLACE).map_err(failed)?;
     let failed = |source| DataplaneError::program(program::EXIT, PLACE)(source);
     let link = hook.take_link(id).map_err(failed)?;
@@ -356,7 +356,7 @@ fn link_name(index: u32, program: &str) -> String {
     format!("{LINK_PREFIX}{index}-{program}")
 }
 
-fn parse_link_name(name: &str) -> Option<(u32, &str)> {
+pub(super) fn parse_link_name(name: &str) -> Option<(u32, &str)> {
     let (index, program) = name.strip_prefix(LINK_PREFIX)?.split_once('-')?;
     Some((index.parse().ok()?, program))
 }

@@ -17,6 +17,7 @@ use orch_common::{
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{Dataplane, DataplaneError, load};
+use crate::config::{Mode, ServiceConfig};
 
 /// How long the kernel holds SYNs without hearing from the controller: one that has ended, or hangs,
 /// sends none on.
@@ -66,6 +67,34 @@ impl Hold {
             session: now_ns() as u32,
         }
     }
+
+    /// Has connections from outside wait from the first packet on, as far as services want that.
+    pub(super) fn begin(&mut self, services: &[ServiceConfig]) -> Result<(), DataplaneError> {
+        for (index, service) in (0..).zip(services) {
+            if service.mode == Mode::Tcp && !service.hold.is_zero() {
+                let terms = HoldTerms {
+                    limit: service.hold_limit,
+                    listener: None,
+                    bridge_listener: None,
+                };
+                self.set(index, Some(terms))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, service: u16, terms: Option<HoldTerms>) -> Result<(), DataplaneError> {
+        let holding = terms.map_or_else(Holding::default, |terms| Holding {
+            until_ns: now_ns() + LEASE.as_nanos() as u64,
+            cost_ns: BURST_NS / u64::from(terms.limit.max(1)),
+            listener: terms.listener.unwrap_or_default(),
+            bridge_listener: terms.bridge_listener.unwrap_or_default(),
+            session: self.session,
+        });
+        self.holding
+            .set(u32::from(service), holding, 0)
+            .map_err(DataplaneError::map(map::HOLDING))
+    }
 }
 
 impl Dataplane {
@@ -101,17 +130,7 @@ impl Dataplane {
         service: u16,
         terms: Option<HoldTerms>,
     ) -> Result<(), DataplaneError> {
-        let holding = terms.map_or_else(Holding::default, |terms| Holding {
-            until_ns: now_ns() + LEASE.as_nanos() as u64,
-            cost_ns: BURST_NS / u64::from(terms.limit.max(1)),
-            listener: terms.listener.unwrap_or_default(),
-            bridge_listener: terms.bridge_listener.unwrap_or_default(),
-            session: self.hold.session,
-        });
-        self.hold
-            .holding
-            .set(u32::from(service), holding, 0)
-            .map_err(DataplaneError::map(map::HOLDING))
+        self.hold.set(service, terms)
     }
 
     /// Ends the holding of a SYN. To arrive, its frame must have a whole checksum.

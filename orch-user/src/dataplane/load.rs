@@ -226,6 +226,14 @@ pub(super) fn classifier<'a>(
     typed(ebpf, name)
 }
 
+/// What is loaded already need not be loaded.
+pub(super) fn once(loaded: Result<(), ProgramError>) -> Result<(), ProgramError> {
+    match loaded {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        other => other,
+    }
+}
+
 /// A program of the object.
 pub(super) fn typed<'a, P>(
     ebpf: &'a mut Ebpf,

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     os::fd::{AsFd, OwnedFd},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use aya::{
@@ -33,6 +34,7 @@ mod hold;
 mod host;
 mod links;
 mod load;
+mod lost;
 mod measure;
 mod netns;
 mod open;
@@ -66,10 +68,16 @@ pub use self::{
     trial::Trial,
 };
 
+/// Longest time that another layout's programs stay beside ours: some service may have no copy.
+const BEFORE: Duration = Duration::from_secs(5);
+
 /// The loaded, attached and pinned data plane.
 pub struct Dataplane {
     ebpf: Ebpf,
     pins: Pins,
+    /// Those of other layouts, until ours serve.
+    before: Vec<Pins>,
+    opened: Instant,
     tables: Tables,
     slots: HashMap<MapData, SlotKey, Slot>,
     reasons: PerCpuArray<MapData, u64>,
@@ -82,6 +90,8 @@ pub struct Dataplane {
     bridges: Vec<Bridge>,
     /// How backends of delivery `direct` are reached.
     ways: Ways,
+    /// Names of the pinned links at the last look.
+    links: Vec<String>,
     /// Says when an interface comes or goes.
     link_news: News,
     /// Whether the packets of this host's sockets are looked at.
@@ -107,16 +117,30 @@ impl Dataplane {
     /// `pin_dir`, if a named interface does not exist, or if the kernel refuses a program; nothing
     /// new stays attached then.
     pub fn open(config: &DataplaneConfig) -> Result<Self, DataplaneError> {
-        Self::build(config, true)
+        Self::build(config, &[], true)
+    }
+
+    /// The same for these services, which the programs know before the first packet comes by: where an
+    /// earlier controller has left no tables of this layout, connections from outside wait, and those of
+    /// this host go where another layout's programs lead them, until the rings are set.
+    pub fn open_for(
+        config: &DataplaneConfig,
+        services: &[ServiceConfig],
+    ) -> Result<Self, DataplaneError> {
+        Self::build(config, services, true)
     }
 
     /// The same with programs that look at no payload, to measure what that costs: nothing is counted but
     /// connections, and no reset is believed.
     pub fn open_deaf(config: &DataplaneConfig) -> Result<Self, DataplaneError> {
-        Self::build(config, false)
+        Self::build(config, &[], false)
     }
 
-    fn build(config: &DataplaneConfig, signals: bool) -> Result<Self, DataplaneError> {
+    fn build(
+        config: &DataplaneConfig,
+        services: &[ServiceConfig],
+        signals: bool,
+    ) -> Result<Self, DataplaneError> {
         let fresh = !pin::exist(&config.pin_dir);
         let pins = Pins::open(&config.pin_dir)?;
         forget_steads(&config.pin_dir)?;
@@ -128,12 +152,14 @@ impl Dataplane {
                 other.path().display()
             );
         }
-        match Parts::build(config, &pins, &others, signals) {
+        let first = if fresh { services } else { &[] };
+        match Parts::build(config, &pins, &others, first, signals) {
             Ok(parts) => {
-                for other in others {
-                    other.remove()?;
+                let mut dataplane = parts.into_dataplane(pins, others);
+                if first.is_empty() {
+                    dataplane.remove_before()?;
                 }
-                Ok(parts.into_dataplane(pins))
+                Ok(dataplane)
             }
             Err(error) => {
                 if fresh && let Err(left) = pins.remove() {
@@ -167,7 +193,19 @@ impl Dataplane {
 
     /// Swaps the ring of a service atomically.
     pub fn set_ring(&mut self, service: u16, slots: &[u16]) -> Result<(), DataplaneError> {
-        self.tables.set_ring(service, slots)
+        self.tables.set_ring(service, slots)?;
+        if self.tables.all_served() {
+            self.remove_before()?;
+        }
+        Ok(())
+    }
+
+    /// Removes what another layout's programs and tables have left: they are needed no longer.
+    fn remove_before(&mut self) -> Result<(), DataplaneError> {
+        for other in std::mem::take(&mut self.before) {
+            other.remove()?;
+        }
+        Ok(())
     }
 
     /// Has some slots of a service have less than their whole share of turns, in parts of
@@ -186,7 +224,7 @@ impl Dataplane {
     }
 
     /// Makes the kernel's idea of the host equal to the host: interfaces (attaches new ones, lets
-    /// go of those that are gone) and local addresses. Returns a sentence per change. Cheap;
+    /// go of those that are gone), what somebody else has detached, and local addresses. Returns a sentence per change. Cheap;
     /// called every second.
     pub fn sync_host(&mut self) -> Result<Vec<String>, DataplaneError> {
         let synced = uplinks::sync(
@@ -199,7 +237,11 @@ impl Dataplane {
         self.attached = synced.attached;
         self.bridges = synced.bridges;
         self.forget_vanished()?;
-        Ok(synced.sentences)
+        let mended = self.mend()?;
+        if self.opened.elapsed() > BEFORE {
+            self.remove_before()?;
+        }
+        Ok([synced.sentences, mended].concat())
     }
 
     /// The bridges by which containers talk to this host, as [`Self::sync_host`] has found them.
@@ -253,7 +295,8 @@ impl Dataplane {
     }
 
     /// Detaches everything and removes the pins. Leaves nothing.
-    pub fn detach(self) -> Result<(), DataplaneError> {
+    pub fn detach(mut self) -> Result<(), DataplaneError> {
+        self.remove_before()?;
         attach::remove_filters(&self.pins)?;
         self.pins.remove()
     }

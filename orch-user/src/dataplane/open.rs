@@ -1,6 +1,6 @@
 //! The beginning: programs loaded, maps taken over, everything attached.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use aya::{
     Ebpf,
@@ -29,7 +29,7 @@ use super::{
     uplinks,
     ways::Ways,
 };
-use crate::config::{DataplaneConfig, Local};
+use crate::config::{DataplaneConfig, Local, ServiceConfig};
 
 /// A data plane before it owns its pins.
 pub(super) struct Parts {
@@ -53,6 +53,7 @@ impl Parts {
         config: &DataplaneConfig,
         pins: &Pins,
         others: &[Pins],
+        first: &[ServiceConfig],
         signals: bool,
     ) -> Result<Self, DataplaneError> {
         uplinks::require(&config.interfaces)?;
@@ -97,6 +98,10 @@ impl Parts {
             attached: Vec::new(),
             bridges: Vec::new(),
         };
+        if !first.is_empty() {
+            parts.tables.set_services(first)?;
+            parts.hold.begin(first)?;
+        }
         for other in others {
             attach::take_over(pins, other)?;
         }
@@ -118,10 +123,12 @@ impl Parts {
         Ok(parts)
     }
 
-    pub(super) fn into_dataplane(self, pins: Pins) -> Dataplane {
+    pub(super) fn into_dataplane(self, pins: Pins, before: Vec<Pins>) -> Dataplane {
         Dataplane {
             ebpf: self.ebpf,
             pins,
+            before,
+            opened: Instant::now(),
             tables: self.tables,
             slots: self.slots,
             reasons: self.reasons,
@@ -131,6 +138,7 @@ impl Parts {
             attached: self.attached,
             bridges: self.bridges,
             ways: Ways::default(),
+            links: Vec::new(),
             link_news: News::open(),
             processes: self.processes,
             pulses: self.pulses,

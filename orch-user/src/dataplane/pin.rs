@@ -50,16 +50,7 @@ impl Pins {
     }
 
     fn lock(pin_dir: &Path, base: PathBuf) -> Result<Self, DataplaneError> {
-        for dir in [pin_dir, &base, &base.join("maps"), &base.join("links")] {
-            if dir == pin_dir && dir.exists() {
-                // It may be somebody's mount point: what is ours lies deeper.
-                continue;
-            }
-            fs::create_dir_all(dir).map_err(|source| unmade(dir, source))?;
-            // Whoever may read the maps may also write them: nobody but root.
-            fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-                .map_err(|source| DataplaneError::file(dir, source))?;
-        }
+        ensure(pin_dir, &base)?;
         let file = File::open(&base).map_err(|source| DataplaneError::file(&base, source))?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
             if errno == Errno::EWOULDBLOCK {
@@ -73,6 +64,11 @@ impl Pins {
             base,
             _lock: lock,
         })
+    }
+
+    /// Makes those directories again that somebody has removed.
+    pub(super) fn ensure(&self) -> Result<(), DataplaneError> {
+        ensure(&self.root, &self.base)
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
@@ -114,6 +110,21 @@ impl Pins {
         let _ = fs::remove_dir(&self.root);
         Ok(())
     }
+}
+
+/// Makes the directories that are missing.
+fn ensure(pin_dir: &Path, base: &Path) -> Result<(), DataplaneError> {
+    for dir in [pin_dir, base, &base.join("maps"), &base.join("links")] {
+        if dir == pin_dir && dir.exists() {
+            // It may be somebody's mount point: what is ours lies deeper.
+            continue;
+        }
+        fs::create_dir_all(dir).map_err(|source| unmade(dir, source))?;
+        // Whoever may read the maps may also write them: nobody but root.
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+            .map_err(|source| DataplaneError::file(dir, source))?;
+    }
+    Ok(())
 }
 
 /// Why a directory cannot be made.

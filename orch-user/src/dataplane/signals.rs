@@ -7,7 +7,7 @@ use orch_common::layout::program;
 
 use super::{
     DataplaneError, attach, btf,
-    load::typed,
+    load::{self, typed},
     pin::{Pins, remove_pin},
 };
 
@@ -39,7 +39,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, pins: &Pins, known: bool) -> Result<(), Da
     };
     let failed = |source| DataplaneError::program(name, place)(source);
     let hook: &mut RawTracePoint = typed(ebpf, name)?;
-    hook.load().map_err(failed)?;
+    load::once(hook.load()).map_err(failed)?;
     let id = hook.attach(place).map_err(failed)?;
     let failed = |source| DataplaneError::program(name, place)(source);
     let link = hook.take_link(id).map_err(failed)?;

@@ -96,6 +96,13 @@ impl Dataplane {
         self.watch(At::Port)
     }
 
+    /// Attaches again what was detached; whether anything had to be attached.
+    pub(super) fn watch_anew(&mut self, way: At) -> Result<bool, DataplaneError> {
+        let known = self.sockets.attached[way as usize].take();
+        self.watch(way)?;
+        Ok(known == Some(true))
+    }
+
     fn watch(&mut self, way: At) -> Result<(), DataplaneError> {
         let Some(root) = &self.sockets.root else {
             return Ok(());

@@ -33,9 +33,10 @@ impl Ways {
         slots.map(|(key, (_, way))| (*key, way.ifindex))
     }
 
-    fn has(&self, ifindex: u32) -> bool {
-        let slots = self.slots.values().chain(&self.spares);
-        slots.into_iter().any(|(_, way)| way.ifindex == ifindex)
+    /// The way by an interface.
+    pub(super) fn by(&self, ifindex: u32) -> Option<&Way> {
+        let mut ways = self.slots.values().chain(&self.spares).map(|(_, way)| way);
+        ways.find(|way| way.ifindex == ifindex)
     }
 }
 
@@ -111,7 +112,7 @@ impl Dataplane {
             None => self.ways.slots.remove(&key),
         };
         if let Some((_, old)) = old
-            && !self.ways.has(old.ifindex)
+            && self.ways.by(old.ifindex).is_none()
         {
             self.ways.left.push(old.ifindex);
         }

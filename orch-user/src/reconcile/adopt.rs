@@ -1,15 +1,21 @@
 //! The beginning: what an earlier controller left running is taken over in place.
 
+use std::collections::BTreeMap;
+
 use orch_common::slot::{SlotKey, SlotState};
 
 use super::{Controller, RunError, execute::whole, hosted::Hosted, tables::Tables};
 use crate::{
     dataplane::SlotReading,
     health::Health,
+    kept::PLACES,
     runtime::{Backend, RuntimeKind},
     scale::Tape,
     state::{FIRST_SPARE, KernelSlot, Moment, Running, ServiceSeen, SlotSeen, Stray},
 };
+
+/// Slots by identity, by service.
+type Places = BTreeMap<String, BTreeMap<String, u16>>;
 
 impl<T: Tables> Controller<T> {
     /// Learns what is there: services from the configuration, slots from the kernel, backends from
@@ -31,10 +37,11 @@ impl<T: Tables> Controller<T> {
         self.learn_kernel(&reading.slots)?;
         let needed: Vec<_> = self.services.iter().map(|hosted| hosted.kind).collect();
         let runtimes: Vec<_> = self.runtimes.all().cloned().collect();
+        let kept = PLACES.read(&self.config.state_dir, &self.instance());
         for runtime in runtimes {
             let kind = runtime.kind();
             match runtime.list().await {
-                Ok(backends) => self.adopt_all(kind, backends),
+                Ok(backends) => self.adopt_all(kind, &kept, backends),
                 Err(source) if needed.contains(&kind) => {
                     let runtime = kind.name();
                     return Err(RunError::List { runtime, source });
@@ -74,7 +81,7 @@ impl<T: Tables> Controller<T> {
         Ok(())
     }
 
-    fn adopt_all(&mut self, kind: RuntimeKind, mut backends: Vec<Backend>) {
+    fn adopt_all(&mut self, kind: RuntimeKind, kept: &Places, mut backends: Vec<Backend>) {
         // Of two in one slot the one that runs and fits is kept, then the younger.
         backends.sort_by_key(|backend| {
             let hosted = self
@@ -84,14 +91,14 @@ impl<T: Tables> Controller<T> {
             let fits = hosted.is_some_and(|hosted| hosted.spec == backend.spec);
             (!backend.running, !fits, backend.age)
         });
-        // First those that the kernel leads to: a spare that was put into a slot is still labelled as
+        // First those whose slot is known: a spare that was put into a slot is still labelled as
         // one, and the slot's label may be that of a backend on its way out.
         let (placed, others): (Vec<_>, Vec<_>) = backends
             .into_iter()
-            .partition(|backend| self.place_in_kernel(kind, backend).is_some());
+            .partition(|backend| self.place_known(kind, kept, backend).is_some());
         for backend in placed.into_iter().chain(others) {
             let place = self
-                .place_in_kernel(kind, &backend)
+                .place_known(kind, kept, &backend)
                 .or_else(|| self.place_for(kind, &backend));
             if let Some(key) = place {
                 self.adopt(key, kind, backend);
@@ -116,6 +123,16 @@ impl<T: Tables> Controller<T> {
 
     fn is_free(&self, key: SlotKey) -> bool {
         self.slot(key).is_none_or(|slot| slot.current.is_none())
+    }
+
+    /// The free slot in which this backend was, as the kernel has it or an earlier controller has kept it.
+    fn place_known(&self, kind: RuntimeKind, kept: &Places, backend: &Backend) -> Option<SlotKey> {
+        self.place_in_kernel(kind, backend).or_else(|| {
+            let service = self.service_of(kind, backend)?;
+            let slot = *kept.get(&backend.service)?.get(&backend.id.0)?;
+            let key = SlotKey { service, slot };
+            (slot < FIRST_SPARE && self.is_free(key)).then_some(key)
+        })
     }
 
     /// The free slot in which the kernel has this backend.

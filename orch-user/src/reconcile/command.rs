@@ -6,7 +6,7 @@ use super::{Closing, Controller, Onward, Signal, adopt::short, execute::whole, t
 use crate::{
     control::{Command, CommandError, Recording},
     events::now_s,
-    held,
+    kept::HELD,
     plan::Action,
     scale::Decision,
     state::{Life, Moment, ServiceSeen},
@@ -94,13 +94,13 @@ impl<T: Tables> Controller<T> {
             let to = hosted.policy.scaler().held()?;
             Some((hosted.config.name.clone(), to))
         });
-        if let Err(error) = held::write(&self.config.state_dir, &self.instance(), &held.collect()) {
+        if let Err(error) = HELD.write(&self.config.state_dir, &self.instance(), &held.collect()) {
             let dir = self.config.state_dir.display();
             log::warn!("the next controller will not know what was set by hand: {dir}: {error}");
         }
     }
 
-    fn instance(&self) -> String {
+    pub(super) fn instance(&self) -> String {
         self.config.control.display().to_string()
     }
 
@@ -139,7 +139,7 @@ impl<T: Tables> Controller<T> {
 
     /// Has services hold what was set by hand before, as far as the file still allows it.
     pub(super) fn recall_held(&mut self) {
-        for (name, to) in held::read(&self.config.state_dir, &self.instance()) {
+        for (name, to) in HELD.read(&self.config.state_dir, &self.instance()) {
             if let Ok(at) = self.position(&name) {
                 self.hold_within(at, to);
             }

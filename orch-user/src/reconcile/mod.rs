@@ -121,6 +121,8 @@ struct Controller<T> {
     /// Slots whose backend is probed eagerly, because somebody waits for it.
     eager: BTreeSet<SlotKey>,
     holds: Holds,
+    /// A spare has a slot, and a later controller could not know which.
+    unkept: bool,
     lost: BTreeSet<RuntimeKind>,
     /// Runtimes that were asked what runs and have not answered.
     listing: BTreeSet<RuntimeKind>,
@@ -188,6 +190,7 @@ impl<T: Tables> Controller<T> {
             offences: BTreeMap::new(),
             eager: BTreeSet::new(),
             holds: Holds::default(),
+            unkept: false,
             lost: BTreeSet::new(),
             listing: BTreeSet::new(),
             trouble: None,
@@ -224,6 +227,7 @@ impl<T: Tables> Controller<T> {
             match self.handle(event) {
                 Onward::Continue => {}
                 Onward::Leave => {
+                    self.keep_places();
                     self.hand_back();
                     return Ok(());
                 }

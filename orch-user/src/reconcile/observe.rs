@@ -160,6 +160,7 @@ impl<T: Tables> Controller<T> {
         self.sync_host();
         self.renew_terms();
         self.mind_stand_ins();
+        self.keep_places();
         for service in 0..self.services.len() as u16 {
             if let Err(error) = self.share_out(service) {
                 self.troubled(&error);

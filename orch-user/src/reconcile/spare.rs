@@ -12,8 +12,9 @@ use orch_common::slot::{SlotKey, SlotState};
 
 use crate::{
     dataplane::Reach,
+    kept::PLACES,
     runtime::{BackendId, RuntimeError, RuntimeKind},
-    state::{Cause, FIRST_SPARE, KernelSlot, Next, SlotSeen},
+    state::{Cause, FIRST_SPARE, KernelSlot, Next, ServiceSeen, SlotSeen},
 };
 
 impl<T: Tables> Controller<T> {
@@ -56,9 +57,33 @@ impl<T: Tables> Controller<T> {
         let text = format!("{}, a spare, takes the slot", short(&running.id.0));
         slot.current = Some(running);
         slot.touched_at = now;
+        self.unkept = true;
         self.record(key, "spare", text);
         self.begin_probing(key, begins);
         Ok(())
+    }
+
+    /// Keeps for a later controller which backend is in which slot: this one's label says otherwise.
+    pub(super) fn keep_places(&mut self) {
+        if !std::mem::take(&mut self.unkept) {
+            return;
+        }
+        let of = |service: &ServiceSeen| {
+            let slots = service.slots.range(..FIRST_SPARE);
+            let current = slots.filter_map(|(slot, seen)| Some((seen.current.as_ref()?, *slot)));
+            current
+                .map(|(one, slot)| (one.id.0.clone(), slot))
+                .collect()
+        };
+        let names = self
+            .services
+            .iter()
+            .map(|hosted| hosted.config.name.clone());
+        let places = names.zip(self.observed.services.iter().map(of)).collect();
+        if let Err(error) = PLACES.write(&self.config.state_dir, &self.instance(), &places) {
+            let dir = self.config.state_dir.display();
+            log::warn!("the next controller may not know which slot a spare has: {dir}: {error}");
+        }
     }
 
     /// A spare that will listen on the slot's own port: before it does, the kernel knows the new

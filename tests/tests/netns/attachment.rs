@@ -2,6 +2,7 @@
 //! without TCX (before 6.6) these are filters of a clsact qdisc, beside whatever else is there.
 
 use std::{
+    fs,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -10,6 +11,7 @@ use orch::{
     config::Local,
     dataplane::{Dataplane, has_tcx},
 };
+use orch_common::layout::LAYOUT_VERSION;
 use orch_tests::{
     fixture,
     netns::{NetNs, run},
@@ -138,4 +140,54 @@ fn another_controllers_programs_stay() {
     assert_eq!(world.outside.within(|| answered_by(VIP)), "8000");
     detach(&mut world);
     assert!(!tc(&world.host, &["qdisc", "show", "dev", "up0"]).contains("clsact"));
+}
+
+/// By whatever means somebody has done it: the links detached, or the directory of their pins removed.
+#[test]
+fn what_somebody_detaches_is_attached_again() {
+    let mut world = World::new("attach-mend");
+    let links = world.pin_dir.join(format!("v{LAYOUT_VERSION}/links"));
+    let pins = || -> Vec<_> {
+        let mut pins: Vec<_> = fs::read_dir(&links)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        pins.sort();
+        pins
+    };
+    let before = pins();
+    assert_eq!(world.sync(), [String::new(); 0], "nothing is wrong");
+    let mends = |world: &mut World| {
+        let sentences = world.sync();
+        let told = |text: &String| text.contains("is attached again");
+        assert!(
+            !sentences.is_empty() && sentences.iter().all(told),
+            "{sentences:?}"
+        );
+        assert_eq!(pins(), before);
+        assert_eq!(world.sync(), [String::new(); 0]);
+        assert!(
+            ["8000", "8001", "8002"].contains(&world.outside.within(|| answered_by(VIP)).as_str())
+        );
+    };
+    for name in ["orch_ingress", "orch_connect4"]
+        .into_iter()
+        .filter(|_| has_tcx())
+    {
+        let mut all = before.iter();
+        let pin = all
+            .find(|pin| pin.to_string_lossy().ends_with(name))
+            .unwrap();
+        run(
+            "bpftool",
+            &["link", "detach", "pinned", pin.to_str().unwrap()],
+        );
+        mends(&mut world);
+    }
+    if has_tcx() {
+        fs::remove_dir_all(&links).unwrap();
+        mends(&mut world);
+    }
+    detach(&mut world);
+    assert!(!links.exists());
 }

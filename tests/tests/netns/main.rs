@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     time::Duration,
@@ -422,6 +422,31 @@ fn another_version_takes_over_from_another_layout() {
         assert_eq!(world.outside.within(|| answered_by(VIP)), port);
     }
     assert_eq!(world.host.within(|| answered_by("127.0.0.1:80")), "8000");
+    drop(world.dataplane.take());
+    std::fs::rename(&own, &old).unwrap();
+
+    // With the services known beforehand nobody is refused until their slots are.
+    let services = [fixture::service()];
+    let again = world
+        .host
+        .within(|| Dataplane::open_for(&config, &services))
+        .unwrap();
+    world.dataplane = Some(again);
+    let local = world.host.within(|| answered_by("127.0.0.1:80"));
+    assert!(local.starts_with("800"), "{local}: by the old version");
+    let refused = world
+        .outside
+        .within(|| TcpStream::connect_timeout(&VIP.parse().unwrap(), Duration::from_millis(200)));
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::TimedOut, "it waits");
+    assert_eq!(world.plane().held().len(), 1);
+    assert!(old.exists());
+    for slot in 0..3 {
+        world.slot_of(0, 8000, slot);
+    }
+    world.plane().set_ring(0, &[0, 1, 2]).unwrap();
+    assert!(!old.exists(), "it is needed no longer");
+    assert_eq!(world.outside.within(|| answered_by(VIP)), "8000");
+    assert_eq!(world.host.within(|| answered_by("127.0.0.1:80")), "8001");
     drop(world.dataplane.take());
     std::fs::rename(&own, &old).unwrap();
     world

@@ -155,6 +155,34 @@ fn is_late(world: &mut World, talk: &Talk, from: u16) {
 }
 
 #[test]
+fn a_syn_that_comes_again_goes_to_another_backend_if_there_is_one() {
+    let mut world = World::direct();
+    for (family, silent) in FAMILIES {
+        world.plane().set_ring(0, &[silent]).unwrap();
+        let syns: Vec<_> = (40_000..40_008)
+            .map(|port| Talk::new(family, port).says(SYN, 1000, 0))
+            .collect();
+        for syn in &syns {
+            assert_eq!(world.arrive(syn).verdict, REDIRECT);
+        }
+        let again = |world: &mut World, syn: &Tcp| {
+            let moved = world.reason(Reason::Moved);
+            until("the SYN is judged anew", || {
+                let trial = world.arrive(syn);
+                (world.reason(Reason::Moved) > moved).then_some(trial.frame)
+            })
+        };
+        let to_silent = |syn: &Tcp| sent_to(syn, (family.backend)(silent)).frame();
+        world.plane().set_ring(0, &[0, 1, 2]).unwrap();
+        for syn in &syns[1..] {
+            assert_ne!(again(&mut world, syn), to_silent(syn), "{family:?}");
+        }
+        world.plane().set_ring(0, &[silent]).unwrap();
+        assert_eq!(again(&mut world, &syns[0]), to_silent(&syns[0]));
+    }
+}
+
+#[test]
 fn a_silent_backend_that_lost_its_syn_is_not_heard() {
     let mut world = World::direct();
     for (family, number) in FAMILIES {

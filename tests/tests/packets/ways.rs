@@ -75,6 +75,18 @@ fn fewest_connections_for_their_weight() {
 }
 
 #[test]
+fn idle_slots_take_turns_by_their_weight() {
+    let mut world = World::with(&balanced(Balance::LeastConnections, &[1, 2, 3]));
+    let mut given = [0; 3];
+    for port in 1000..1060 {
+        let slot = slot_of(&mut world, client(port));
+        given[usize::from(slot)] += 1;
+        end(&mut world, port, slot);
+    }
+    assert_eq!(given, [10, 20, 30]);
+}
+
+#[test]
 fn weights_give_turns() {
     let mut world = World::with(&balanced(Balance::RoundRobin, &[3, 1, 2]));
     slots_of(&mut world, 1000..1600);

@@ -195,6 +195,13 @@ impl Tables {
         choice.is_some_and(|choice| choice.in_kernel)
     }
 
+    /// Whether every service that the kernel balances has a slot in its ring.
+    pub(super) fn all_served(&self) -> bool {
+        let services = 0..self.choices.len() as u16;
+        let mut balanced = services.filter(|service| self.balances(*service));
+        balanced.all(|service| !self.ring(service).is_empty())
+    }
+
     /// Makes the table of local addresses equal to this list.
     pub(super) fn set_addresses(&mut self, wanted: &[Address]) -> Result<(), DataplaneError> {
         let known: Vec<Address> = self.addresses.keys().flatten().collect();

@@ -11,6 +11,9 @@ use orch_common::{
 use super::Tables;
 use crate::{dataplane::DataplaneError, plan::warmup::WHOLE};
 
+/// Most turns of a ring all of which are looked at, but for one of each slot.
+const FEW: u32 = 64;
+
 impl Tables {
     /// Writes the ring into the bank after the current one, then names it.
     pub(in super::super) fn set_ring(
@@ -27,8 +30,7 @@ impl Tables {
         let key = RingKey::new(service, next);
         let served = self.served(service, slots);
         let ring = match entry.balance {
-            // Weights are compared at each choice; everybody is looked at once.
-            Balance::LeastConnections => Ring::new(served.iter().copied()),
+            Balance::LeastConnections => Ring::new(few_turns(&served)),
             Balance::RoundRobin | Balance::SourceIp => Ring::new(select::turns(&served)),
         };
         if entry.balance == Balance::SourceIp
@@ -116,6 +118,19 @@ fn served(slots: &[u16], weights: &[u8], shares: Option<&BTreeMap<u16, u8>>) -> 
     slots.iter().zip(&parts).map(turn).collect()
 }
 
+/// Turns for those with equally many connections for their weight. All turns are looked at for each
+/// connection: where weights are great, fewer turns are in proportion as well as they can be.
+fn few_turns(served: &[Turn]) -> Vec<Turn> {
+    let sum: u32 = served.iter().map(|turn| u32::from(turn.weight)).sum();
+    let part = |turn: &Turn| Turn {
+        weight: (u32::from(turn.weight) * FEW / sum.max(FEW)).max(1) as u8,
+        ..*turn
+    };
+    let parts: Vec<Turn> = served.iter().map(part).collect();
+    let whole = |turn: Turn| served.iter().find(|one| one.slot == turn.slot).copied();
+    select::turns(&parts).filter_map(whole).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +151,26 @@ mod tests {
             [1, 1],
             "it is not in the ring"
         );
+    }
+
+    #[test]
+    fn few_turns_are_in_proportion_and_have_whole_weights() {
+        let of = |weights: &[u8]| {
+            let slots: Vec<u16> = (0..weights.len() as u16).collect();
+            few_turns(&served(&slots, weights, None))
+        };
+        let count = |turns: &[Turn], slot| turns.iter().filter(|turn| turn.slot == slot).count();
+        let turns = of(&[1, 2, 3]);
+        assert_eq!([0, 1, 2].map(|slot| count(&turns, slot)), [1, 2, 3]);
+        let turns = of(&[100, 50, 1]);
+        assert_eq!([0, 1, 2].map(|slot| count(&turns, slot)), [42, 21, 1]);
+        assert!(
+            turns
+                .iter()
+                .all(|turn| turn.weight == [100, 50, 1][usize::from(turn.slot)])
+        );
+        assert_eq!(of(&[7; 3]).len(), 3);
+        assert_eq!(of(&[1; 64]).len(), 64);
     }
 
     #[test]

@@ -175,8 +175,8 @@ async fn what_was_set_by_hand_outlives_the_controller() {
         .await;
     life.scale(None).await.unwrap();
     assert_eq!(
-        crate::held::read(dir.path(), "orch.sock"),
-        crate::held::Held::new()
+        crate::kept::HELD.read(dir.path(), "orch.sock"),
+        BTreeMap::new()
     );
     life.end(false).await;
 }

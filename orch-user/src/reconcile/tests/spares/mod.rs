@@ -41,6 +41,32 @@ impl Life {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_spare_is_known_in_its_slot_where_the_kernel_s_table_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = with(1, SpareKind::Running);
+    file.state_dir = dir.path().to_owned();
+    let life = Life::with_containers(file.clone());
+    life.until_ring(&[0]).await;
+    life.until_spares(1).await;
+    let spare = life.spares()[0].backend.clone();
+    life.runtime.kill_id(&life.in_slot(0).id);
+    life.until("another", |life| {
+        let behind = life.runtime.behind(&life.tables, 0);
+        behind.is_some_and(|new| new.id.0 == spare)
+    })
+    .await;
+    life.until_spares(1).await;
+    let (tables, runtime) = (life.tables.clone(), life.runtime.clone());
+    life.end(true).await;
+    *tables.kernel() = super::kernel::Kernel::default();
+
+    let life = Life::over(file, tables, runtime);
+    life.until_ring(&[0]).await;
+    assert_eq!(life.in_slot(0).id.0, spare);
+    assert_ne!(life.spares()[0].backend, spare);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_killed_container_s_slot_is_in_the_ring_again_at_once() {
     let life = Life::with_containers(with(1, SpareKind::Running));
     life.until_ring(&[0]).await;

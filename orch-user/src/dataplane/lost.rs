@@ -1,0 +1,112 @@
+//! Programs that somebody else has detached, or whose pins he has removed: attached again.
+
+use std::{
+    fs,
+    os::fd::{AsRawFd, OwnedFd},
+    path::Path,
+};
+
+use nix::net::if_::if_indextoname;
+use orch_common::{layout::program, pin};
+
+use super::{Dataplane, DataplaneError, attach, signals, sockets::At};
+
+impl Dataplane {
+    /// Attaches again what is attached no longer and should be. Gives a sentence for each.
+    pub(super) fn mend(&mut self) -> Result<Vec<String>, DataplaneError> {
+        let mut sentences = Vec::new();
+        for name in std::mem::take(&mut self.links) {
+            if !is_attached(&self.pins.link(&name)) && self.attach_again(&name)? {
+                sentences.push(format!(
+                    "{name} was detached by somebody, and is attached again"
+                ));
+            }
+        }
+        self.links = self.pins.links()?;
+        Ok(sentences)
+    }
+
+    /// Attaches a program with its like, by the name of its pin; whether it is still wanted.
+    fn attach_again(&mut self, name: &str) -> Result<bool, DataplaneError> {
+        self.pins.ensure()?;
+        if let Some((index, _)) = attach::parse_link_name(name) {
+            return self.attach_to_interface(index);
+        }
+        let (ebpf, pins) = (&mut self.ebpf, &self.pins);
+        match name {
+            program::EXIT => attach::exits(ebpf, pins)?,
+            program::SIGNAL => signals::attach(ebpf, pins, true)?,
+            program::DELIVER => signals::attach(ebpf, pins, false)?,
+            program::DIAL => return self.watch_anew(At::Direct),
+            program::SENT | program::RECEIVED => return self.watch_anew(At::Port),
+            program::CONNECT4
+            | program::CONNECT6
+            | program::PEER4
+            | program::PEER6
+            | program::RELEASE => match self.sockets.root() {
+                Some(root) => attach::local(ebpf, pins, root)?,
+                None => return Ok(false),
+            },
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn attach_to_interface(&mut self, index: u32) -> Result<bool, DataplaneError> {
+        // Without TCX a filter stays where it is when its pin is gone.
+        if !attach::has_tcx() || if_indextoname(index).is_err() {
+            return Ok(false);
+        }
+        let (ebpf, pins) = (&mut self.ebpf, &self.pins);
+        let uplink = self.attached.iter().find(|(known, _)| known.index == index);
+        if let Some((interface, role)) = uplink {
+            attach::interface(ebpf, pins, interface, *role)?;
+        } else if let Some(way) = self.ways.by(index) {
+            attach::veth(ebpf, pins, way, self.sockets.are_balanced())?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+}
+
+/// Whether a pin is there, and its link not detached. What is no link says nothing of where it is.
+fn is_attached(path: &Path) -> bool {
+    pin::open(path).is_ok_and(|link| !is_detached(&link))
+}
+
+/// A link that was detached lives on as long as its pin, and belongs to no interface and no cgroup
+/// (`tcx_link_fdinfo` in kernel/bpf/tcx.c, `bpf_cgroup_link_show_fdinfo` in kernel/bpf/cgroup.c).
+fn is_detached(link: &OwnedFd) -> bool {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()));
+    text.is_ok_and(|text| text.lines().any(says_detached))
+}
+
+fn says_detached(line: &str) -> bool {
+    let value = line
+        .strip_prefix("ifindex:")
+        .or(line.strip_prefix("cgroup_id:"));
+    let number = value.and_then(|value| value.split_whitespace().next());
+    number == Some("0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detached_link_is_told_from_others() {
+        assert!(says_detached("ifindex:\t0"));
+        assert!(says_detached("ifindex:\t0 ((detached))"));
+        assert!(says_detached("cgroup_id:\t0"));
+        for line in [
+            "ifindex:\t10",
+            "cgroup_id:\t1",
+            "prog_id:\t0",
+            "pos:\t0",
+            "",
+        ] {
+            assert!(!says_detached(line), "{line}");
+        }
+    }
+}
