@@ -41,6 +41,24 @@ impl<const V6: bool> Call<'_, V6> {
         address::is_loopback(&self.asked) || self.asked == address::any_of(&self.asked)
     }
 
+    /// Whether the socket was bound to the loopback before: no backend's own address can be reached then.
+    #[inline(always)]
+    pub fn is_bound_to_loopback(&self) -> bool {
+        // SAFETY: as in `is_controllers`.
+        unsafe {
+            let socket = (*self.ctx.sock_addr).__bindgen_anon_1.sk;
+            if socket.is_null() {
+                return false;
+            }
+            let source = if V6 {
+                core::mem::transmute::<[u32; 4], Address>((*socket).src_ip6)
+            } else {
+                address::from_v4((*socket).src_ip4.to_ne_bytes())
+            };
+            (*socket).bound_dev_if == LOOPBACK || address::is_loopback(&source)
+        }
+    }
+
     /// Whether the backend can be reached from here. An engine keeps its networks apart: from one,
     /// an address on another cannot be reached.
     #[inline(always)]

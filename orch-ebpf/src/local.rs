@@ -6,14 +6,14 @@ use orch_common::{
     counter::Reason,
     flow::Counting,
     select,
-    service::{Port, PortClass},
+    service::{Port, PortClass, Service},
     slot::SlotKey,
 };
 
 use crate::{
     backend::{self, Pick},
     call::Call,
-    maps, service, storage,
+    maps, service, storage, turn,
     verdict::count,
 };
 
@@ -82,12 +82,32 @@ fn balance<const V6: bool>(call: &Call<'_, V6>) {
         storage::give_up(socket);
     }
     let source = || select::hash(call.cookie);
-    let reason = match backend::choose(index, service, source, |pick| call.reaches(pick)) {
+    // The controller's connection can go where its own cannot.
+    let bound = call.is_of_host() && call.is_bound_to_loopback() && leads_away(index, service);
+    let picked = if bound {
+        Err(Reason::NoBackend)
+    } else {
+        backend::choose(index, service, source, |pick| call.reaches(pick))
+    };
+    let reason = match picked {
         Ok(pick) => call.give(&pick, service.counting, Reason::LocalConnect),
         Err(Reason::NoBackend) => call.wait(index),
         Err(why) => why,
     };
     count(reason);
+}
+
+/// Whether connections go to backends' own addresses: what holds for one slot mostly holds for all.
+#[inline(always)]
+fn leads_away(index: u32, service: &Service) -> bool {
+    let first = maps::ring(index, service.ring).map(|ring| turn::at(ring, 0).slot);
+    let slot = first.and_then(|slot| {
+        Pick::of(SlotKey {
+            service: index as u16,
+            slot: u16::from(slot),
+        })
+    });
+    slot.is_some_and(|pick| pick.is_direct())
 }
 
 /// A connection to a slot's port: nobody listens there where connections are delivered to the

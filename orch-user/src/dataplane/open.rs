@@ -1,6 +1,6 @@
 //! The beginning: programs loaded, maps taken over, everything attached.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use aya::{
     Ebpf,
@@ -102,25 +102,28 @@ impl Parts {
             parts.tables.set_services(first)?;
             parts.hold.begin(first)?;
         }
+        parts.attach(pins, others, cgroup.as_deref())?;
+        Ok(parts)
+    }
+
+    /// Has packets and sockets come by.
+    fn attach(
+        &mut self,
+        pins: &Pins,
+        others: &[Pins],
+        cgroup: Option<&Path>,
+    ) -> Result<(), DataplaneError> {
         for other in others {
             attach::take_over(pins, other)?;
         }
-        let synced = uplinks::sync(
-            &mut parts.ebpf,
-            pins,
-            &mut parts.tables,
-            &config.interfaces,
-            &[],
-        )?;
-        (parts.attached, parts.bridges) = (synced.attached, synced.bridges);
-        match cgroup {
-            Some(root) => {
-                load::load_local(&mut parts.ebpf)?;
-                attach::local(&mut parts.ebpf, pins, &root)?;
-            }
-            None => attach::no_local(pins)?,
-        }
-        Ok(parts)
+        let wanted = &self.config.interfaces;
+        let synced = uplinks::sync(&mut self.ebpf, pins, &mut self.tables, wanted, &[])?;
+        (self.attached, self.bridges) = (synced.attached, synced.bridges);
+        let Some(root) = cgroup else {
+            return attach::no_local(pins);
+        };
+        load::load_local(&mut self.ebpf)?;
+        attach::local(&mut self.ebpf, pins, root)
     }
 
     pub(super) fn into_dataplane(self, pins: Pins, before: Vec<Pins>) -> Dataplane {

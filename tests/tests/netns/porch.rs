@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::mpsc::{self, Receiver},
     thread,
     time::Duration,
@@ -10,9 +10,11 @@ use std::{
 
 use orch::{
     config::Listen,
+    dataplane::HoldTerms,
     hold::porch::{Porch, Rules},
 };
 use orch_tests::{netns::Entry, server::ask};
+use socket2::{Domain, Socket, Type};
 
 use super::containers::World;
 
@@ -113,4 +115,51 @@ fn containers_wait_at_their_bridge_and_nobody_else_does() {
     });
     assert_eq!(world.requests().iter().sum::<u64>(), 4);
     world.drained();
+}
+
+/// A socket that is bound to the loopback cannot reach a container's address, and what listens on this
+/// host's ports it can.
+#[test]
+fn one_that_is_bound_to_the_loopback_is_served_by_way_of_the_controller() {
+    let mut world = World::new("porch-bound");
+    let mut plane = world.dataplane.take().unwrap();
+    in_host(&world, async || {
+        let porch = porch();
+        let terms = HoldTerms {
+            limit: 10,
+            listener: Some(porch.port),
+            bridge_listener: None,
+        };
+        plane.set_holding(0, Some(terms)).unwrap();
+        for (from, to) in [
+            ("127.0.0.1:0", "127.0.0.1:80"),
+            ("127.0.0.2:0", "10.9.0.1:80"),
+            ("[::1]:0", "[::1]:80"),
+        ] {
+            let host = world.host.entry();
+            let (sender, answer) = mpsc::channel();
+            thread::spawn(move || {
+                host.enter();
+                let _ = sender.send(asks_from(from, to));
+            });
+            soon(&answer)
+                .await
+                .unwrap_or_else(|error| panic!("{from}: {error}"));
+        }
+        assert_eq!(porch.waiting(), 0);
+    });
+    world.dataplane = Some(plane);
+    assert_eq!(world.requests().iter().sum::<u64>(), 3);
+    world.drained();
+}
+
+fn asks_from(from: &str, to: &str) -> io::Result<String> {
+    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+    let socket = Socket::new(Domain::for_address(from), Type::STREAM, None)?;
+    socket.bind(&from.into())?;
+    socket.connect(&to.into())?;
+    let mut stream = TcpStream::from(socket);
+    assert_eq!(stream.peer_addr()?, to, "as it has asked");
+    stream.set_read_timeout(Some(LONG))?;
+    ask(&mut stream, "/api/x").map(|answer| answer.1)
 }
