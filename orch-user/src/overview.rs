@@ -46,6 +46,9 @@ pub fn without_copies(rows: &[ServiceRow]) -> String {
     for row in rows.iter().filter(|row| row.ready == 0) {
         let name = &row.service;
         let line = match (row.waiting, row.desired) {
+            _ if row.leaving => {
+                format!("{name} is in the file no longer: its copies are about to go\n")
+            }
             (_, 0) if row.held => {
                 let fate = if row.mode == "http" {
                     "requests wait in vain"
@@ -234,6 +237,9 @@ mod tests {
         }
         row.mode = "http".to_owned();
         assert!(say(&row).contains("requests wait in vain until"));
+        row.leaving = true;
+        assert!(say(&row).contains("in the file no longer"));
+        row.leaving = false;
         // A number above none that was set by hand is on its way.
         row.desired = 1;
         assert_eq!(say(&row), "acts has no copy that is ready\n");

@@ -82,6 +82,9 @@ pub struct ServiceRow {
     /// A person has set the number: the policy does not change it.
     #[serde(default)]
     pub held: bool,
+    /// It is in the file no longer, and its copies are about to go.
+    #[serde(default)]
+    pub leaving: bool,
     /// Copies in the ring.
     pub ready: u16,
     /// Requests counted in the current window.

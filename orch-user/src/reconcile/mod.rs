@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod execute;
 mod gauge;
+mod handshake;
 mod hold;
 mod hosted;
 mod observe;
@@ -47,7 +48,10 @@ pub use self::{
     runtimes::Runtimes,
     tables::{Outcome, Tables},
 };
-use self::{event::Event, hold::Holds, hosted::Hosted, offence::Offences, suspicion::Suspect};
+use self::{
+    event::Event, handshake::Handshakes, hold::Holds, hosted::Hosted, offence::Offences,
+    suspicion::Suspect,
+};
 use crate::{
     config::Config,
     dataplane::SlotReading,
@@ -118,6 +122,8 @@ struct Controller<T> {
     suspects: BTreeMap<SlotKey, Suspect>,
     /// How often that was so though the probe was good.
     offences: BTreeMap<SlotKey, Offences>,
+    /// Whose clients get no answer to their SYNs.
+    handshakes: Handshakes,
     /// Slots whose backend is probed eagerly, because somebody waits for it.
     eager: BTreeSet<SlotKey>,
     holds: Holds,
@@ -188,6 +194,7 @@ impl<T: Tables> Controller<T> {
             early_exits: Vec::new(),
             suspects: BTreeMap::new(),
             offences: BTreeMap::new(),
+            handshakes: Handshakes::default(),
             eager: BTreeSet::new(),
             holds: Holds::default(),
             unkept: false,

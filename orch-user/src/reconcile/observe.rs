@@ -161,6 +161,7 @@ impl<T: Tables> Controller<T> {
         self.renew_terms();
         self.mind_stand_ins();
         self.keep_places();
+        self.mind_handshakes(now);
         for service in 0..self.services.len() as u16 {
             if let Err(error) = self.share_out(service) {
                 self.troubled(&error);

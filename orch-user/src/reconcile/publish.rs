@@ -99,6 +99,7 @@ impl<T: Tables> Controller<T> {
             min: hosted.config.scale.min,
             max: hosted.config.scale.max,
             held: hosted.policy.scaler().is_held(),
+            leaving: hosted.leaving,
             ready: seen.ring.as_ref().map_or(0, |ring| ring.len() as u16),
             window_count: hosted.policy.scaler().count(&hosted.config.scale),
             window_ends_in_s: end.map(|end| end.saturating_sub(now).as_secs_f64()),

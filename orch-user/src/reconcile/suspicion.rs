@@ -16,6 +16,10 @@ use crate::{
 /// after the end of its process one that was on its way.
 const LAST_GASP: Moment = Moment::from_secs(1);
 
+/// Why a backend is replaced that is deaf to most clients.
+const DEAF: &str =
+    "its probe is good, and for half a minute most clients' SYNs had no answer while others' had";
+
 /// A slot that the kernel passes by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Suspect {
@@ -149,18 +153,36 @@ impl<T: Tables> Controller<T> {
     /// Whether a backend is replaced though its probe is good, since its traffic says too often otherwise.
     fn has_gone_too_far(&mut self, key: SlotKey, suspect: Suspect) -> bool {
         let now = self.now();
-        let (Some(hosted), Some(seen), Some(reading)) = (
-            self.services.get(usize::from(key.service)),
-            self.observed.services.get(usize::from(key.service)),
-            self.readings.get(&key),
-        ) else {
+        let Some(reading) = self.readings.get(&key) else {
+            return false;
+        };
+        let offences = self.offences.entry(key).or_default();
+        let (generation, kind) = (suspect.generation, suspect.kind);
+        offences.add(generation, kind, &reading.counters, now) && self.may_spare(key.service)
+    }
+
+    /// Replaces backends that do not answer the SYNs of most clients, though their probes are good.
+    pub(super) fn mind_handshakes(&mut self, now: Moment) {
+        for key in self.handshakes.look(&self.readings, now) {
+            let current = self.slot(key).and_then(|slot| slot.current.as_ref());
+            let well =
+                current.is_some_and(|one| one.health.since.is_some() && one.life == Life::Running);
+            if well && self.may_spare(key.service) {
+                self.condemn(key, Cause::Unreachable(DEAF.to_owned()));
+            }
+        }
+    }
+
+    /// Whether one more backend of the service may go for what its traffic says.
+    fn may_spare(&self, service: u16) -> bool {
+        let at = usize::from(service);
+        let (Some(hosted), Some(seen)) = (self.services.get(at), self.observed.services.get(at))
+        else {
             return false;
         };
         let desired = hosted.desired(self.closing.as_ref());
         let serving = seen.ring.as_ref().map_or(0, |ring| ring.len() as u16);
-        let offences = self.offences.entry(key).or_default();
-        let (generation, kind) = (suspect.generation, suspect.kind);
-        offences.add(generation, kind, &reading.counters, now) && may_go(desired, serving)
+        may_go(desired, serving)
     }
 
     /// How long a backend that was told to end may go on answering before it does: as long as one

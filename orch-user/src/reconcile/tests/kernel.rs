@@ -44,6 +44,8 @@ pub(super) struct Kernel {
     pub(super) alarms: Vec<Event>,
     /// Slots that picks pass by.
     pub(super) passed_by: BTreeMap<SlotKey, EventKind>,
+    /// Connections ever given to slots.
+    pub(super) connections: BTreeMap<SlotKey, u64>,
     /// Slots whose interface is gone.
     pub(super) cut_off: Vec<SlotKey>,
     /// SYNs that wait to be taken.
@@ -190,7 +192,7 @@ impl Tables for FakeTables {
                 generation: entry.generation,
                 live: *live,
                 passed_by: kernel.passed_by.get(key).copied(),
-                connections: 0,
+                connections: kernel.connections.get(key).copied().unwrap_or_default(),
                 counters: *counters,
                 in_flight: 0,
                 bytes: Bytes::default(),

@@ -3,6 +3,7 @@
 mod beginning;
 mod direct;
 mod engine;
+mod handshakes;
 mod healing;
 mod holding;
 mod kernel;
