@@ -14,18 +14,18 @@ impl Planner<'_> {
         let mut ready: Vec<_> = spares
             .filter(|(_, spare)| self.fits(spare))
             .map(|(number, spare)| {
-                let since = spare.current.as_ref().map(|current| current.health.since);
+                let current = spare.current.as_ref();
+                let since = current.and_then(|current| current.health.since);
                 Reverse((spare.is_gated(), since, *number))
             })
             .collect();
         ready.sort_unstable();
         let mut taken = BTreeMap::new();
         for slot in self.wanted().filter(|slot| self.needs_backend(*slot)) {
-            let Some(Reverse((gated, _, spare))) = ready.last().copied() else {
+            let Some(Reverse((gated, since, spare))) = ready.last().copied() else {
                 break;
             };
-            // What has yet to start may fail as the one before did: it waits as that would.
-            if gated && self.backs_off(slot) {
+            if self.backs_off(slot) && (gated || self.is_later(since, slot)) {
                 continue;
             }
             ready.pop();
@@ -39,6 +39,13 @@ impl Planner<'_> {
         let mut spares = self.seen.slots.range(FIRST_SPARE..);
         !self.wish.apart.contains_key(&slot)
             && spares.any(|(_, spare)| spare.is_gated() && self.fits(spare))
+    }
+
+    /// Whether a spare has been well only since the slot began to fail. Like one that has yet to start, it
+    /// waits as a new backend would: it is there for the others.
+    fn is_later(&self, since: Option<Moment>, number: u16) -> bool {
+        let slot = self.seen.slots.get(&number);
+        slot.is_some_and(|slot| since.is_none_or(|since| since > slot.failing_since))
     }
 
     fn backs_off(&self, number: u16) -> bool {
@@ -126,17 +133,49 @@ impl Planner<'_> {
         }
     }
 
-    /// Spares are made once all slots are well, so that they take nothing from those that start. A
-    /// slot that fails again and again makes them wait as it would wait without them.
+    /// Spares are made once some slot is steady and none is busy, so that they take nothing from those
+    /// that start. One that fails again and again holds up no other's spares while it rests.
     fn may_make_spares(&self) -> bool {
-        let calm = |slot: &SlotSeen| {
-            let well = slot
-                .current
-                .as_ref()
-                .is_some_and(|current| current.fault.is_none() && current.health.since.is_some());
-            well && slot.next == Next::None && self.now >= slot.retry_at
-        };
-        let mut wanted = self.wanted();
-        wanted.all(|number| self.seen.slots.get(&number).is_some_and(calm))
+        let mut steady = self.wanted().next().is_none();
+        for number in self.wanted() {
+            match self.mood(number) {
+                Mood::Steady => steady = true,
+                Mood::Tried | Mood::Resting => {}
+                Mood::Busy => return false,
+            }
+        }
+        steady
     }
+
+    fn mood(&self, number: u16) -> Mood {
+        let Some(slot) = self.seen.slots.get(&number) else {
+            return Mood::Busy;
+        };
+        let waits = self.now < slot.retry_at;
+        match &slot.current {
+            _ if slot.next != Next::None => Mood::Busy,
+            Some(it) if it.fault.is_none() && it.health.since.is_some() => {
+                if waits {
+                    Mood::Tried
+                } else {
+                    Mood::Steady
+                }
+            }
+            Some(it) if it.fault.is_none() => Mood::Busy,
+            _ if waits => Mood::Resting,
+            _ => Mood::Busy,
+        }
+    }
+}
+
+/// How a slot is, for those who would make spares.
+enum Mood {
+    /// Its backend starts, or is about to.
+    Busy,
+    /// It is well.
+    Steady,
+    /// It is well, and was not just before.
+    Tried,
+    /// It has failed, and waits until it is tried again.
+    Resting,
 }

@@ -28,6 +28,8 @@ pub struct SlotSeen {
     pub next: Next,
     /// Failures in a row.
     pub failures: u32,
+    /// When the first of them was.
+    pub failing_since: Moment,
     /// The last backend failed before it was ever well.
     pub fruitless: bool,
     /// Nothing is created before.
@@ -84,6 +86,7 @@ impl SlotSeen {
             current: None,
             next: Next::None,
             failures: 0,
+            failing_since: Moment::ZERO,
             fruitless: false,
             retry_at: Moment::ZERO,
             broken: None,
@@ -120,9 +123,16 @@ impl SlotSeen {
         if well_for >= BACKOFF_RESET {
             self.failures = 0;
         }
-        self.failures += 1;
+        self.count_failure(now);
         self.retry_at = now + crash_delay(self.failures);
         self.broken.get_or_insert(fault);
+    }
+
+    const fn count_failure(&mut self, now: Moment) {
+        if self.failures == 0 {
+            self.failing_since = now;
+        }
+        self.failures += 1;
     }
 
     /// Forgets how often it failed: what is to run in it, or what it has to answer, is another now.
@@ -135,7 +145,7 @@ impl SlotSeen {
     /// Notes that a backend could not be created or started.
     pub fn cannot_start(&mut self, why: String, now: Moment) {
         self.next = Next::None;
-        self.failures += 1;
+        self.count_failure(now);
         self.fruitless = true;
         // Unlike a crash, this rarely helps to repeat at once.
         self.retry_at = now + crash_delay(self.failures + 1);

@@ -4,10 +4,11 @@
 
 use std::{io, ops::AddAssign, thread};
 
+use orch::dataplane::SlotReading;
 use orch_common::counter::{Bytes, Failure};
-use orch_tests::{client::Client, server::Server};
+use orch_tests::{client::Client, netns::NetNs, server::Server};
 
-use super::{VIP, VIP6, World};
+use super::{VIP, VIP6, World, containers};
 
 /// How many requests, unless `ORCH_MIXED` says so.
 const REQUESTS: u64 = 20_000;
@@ -148,35 +149,40 @@ fn talk(address: &str, requests: u64) -> Truth {
     sum
 }
 
-#[test]
-fn the_kernel_counts_what_clients_and_backends_do() {
+/// So many requests from outside and on the host at once, over both families; half of them while nothing is
+/// cut or put together on the way: each packet is one segment then.
+fn mixed(host: &NetNs, outside: &NetNs, devices: &[(&NetNs, &str)]) -> Truth {
     let wanted = std::env::var("ORCH_MIXED").ok();
     let wanted = wanted.map_or(REQUESTS, |number| number.parse().unwrap());
-    let mut world = World::new("mixed");
+    let clients = [
+        (outside, VIP),
+        (outside, VIP6),
+        (host, "127.0.0.1:80"),
+        (host, "[::1]:80"),
+    ];
+    let each = wanted / 8;
     let mut truth = Truth::default();
     for single in [false, true] {
         if single {
-            // Nothing is cut or put together on the way: each packet is one segment.
-            for (netns, device) in [(&world.host, "up0"), (&world.outside, "far0")] {
+            for (netns, device) in devices {
                 netns.ip(&["link", "set", device, "gso_max_segs", "1"]);
             }
         }
-        let each = wanted / 6;
-        truth += thread::scope(|scope| {
-            let outside = [VIP, VIP6].map(|address| {
-                let netns = &world.outside;
-                scope.spawn(move || netns.within(|| talk(address, each)))
-            });
-            let mut sum = world.host.within(|| talk("127.0.0.1:80", each));
-            for client in outside {
-                sum += client.join().unwrap();
+        thread::scope(|scope| {
+            let all =
+                clients.map(|(netns, to)| scope.spawn(move || netns.within(|| talk(to, each))));
+            for client in all {
+                truth += client.join().unwrap();
             }
-            sum
         });
     }
-    world.drained();
-    let (mut kernel, mut requests) = (Truth::default(), 0);
-    for slot in world.read().slots {
+    truth
+}
+
+/// What the kernel has counted must be what clients say, and what backends were asked.
+fn compare(slots: &[SlotReading], asked: u64, truth: Truth) {
+    let (mut kernel, mut connections) = (Truth::default(), 0);
+    for slot in slots {
         kernel += Truth {
             requests: slot.counters.requests + slot.counters.excluded,
             excluded: slot.counters.excluded,
@@ -186,15 +192,41 @@ fn the_kernel_counts_what_clients_and_backends_do() {
         };
         assert_eq!(slot.in_flight, 0, "{slot:?}");
         assert_eq!(slot.counters.failures, [0; Failure::COUNT], "{slot:?}");
-        requests += slot.connections;
+        connections += slot.connections;
     }
-    let asked: u64 = world.servers.iter().map(Server::requests).sum();
     assert_eq!(asked, truth.requests, "the backends' own count");
-    println!("{requests} connections: {truth:?}");
+    println!("{connections} connections: {truth:?}");
     let seen = Truth {
         requests: truth.requests - truth.hidden,
         hidden: 0,
         ..truth
     };
     assert_eq!(kernel, seen);
+}
+
+#[test]
+fn the_kernel_counts_what_clients_and_backends_do() {
+    let mut world = World::new("mixed");
+    let devices = [(&world.host, "up0"), (&world.outside, "far0")];
+    let truth = mixed(&world.host, &world.outside, &devices);
+    world.drained();
+    let asked = world.servers.iter().map(Server::requests).sum();
+    compare(&world.read().slots, asked, truth);
+}
+
+#[test]
+fn the_same_at_the_backends_own_addresses() {
+    let world = containers::World::new("mixed-direct");
+    let mut devices = vec![
+        (&world.host, "up0"),
+        (&world.host, "br0"),
+        (&world.outside, "far0"),
+    ];
+    let ports = ["br0v2", "br0v3", "br0v4"];
+    devices.extend(ports.map(|port| (&world.host, port)));
+    devices.extend(world.containers.iter().map(|one| (&one.netns, "eth0")));
+    let truth = mixed(&world.host, &world.outside, &devices);
+    world.drained();
+    let asked = world.requests().iter().sum();
+    compare(&world.read().slots, asked, truth);
 }

@@ -192,6 +192,41 @@ fn a_crash_loop_uses_spares_and_is_slowed_where_they_are_made() {
 }
 
 #[test]
+fn a_slot_that_rests_holds_up_no_spares_and_gets_none_of_those() {
+    let mut world = with_spares(2, 1);
+    for _ in 0..4 {
+        world.fail(0);
+        world.settle();
+        world.finish_all();
+        if world.slot(0).current.is_some() {
+            world.well(0);
+        }
+        world.log.clear();
+    }
+    let now = world.now;
+    assert!(world.slot(0).retry_at > now, "it has to wait");
+    world.settle();
+    world.finish_all();
+    assert!(world.slot(FIRST_SPARE).current.is_some(), "made meanwhile");
+    world.pass(0.01);
+    world.well(FIRST_SPARE);
+    world.settle();
+    assert_eq!(
+        world.actions("TakeSpare"),
+        Vec::<u16>::new(),
+        "slot 0 waits"
+    );
+    world.fail(1);
+    world.settle();
+    assert_eq!(world.actions("TakeSpare"), [1], "slot 1 does not");
+    let wait = world.slot(0).retry_at.saturating_sub(world.now);
+    world.pass(wait.as_secs_f64());
+    world.settle();
+    world.finish_all();
+    assert!(world.slot(0).current.is_some(), "tried again");
+}
+
+#[test]
 fn a_spare_is_frozen_once_it_is_well_and_thawed_when_they_are_to_run() {
     let mut world = World::serving_directly(1);
     world.wish().spares = 1;
