@@ -58,6 +58,7 @@ mod service;
 mod signal;
 mod socket;
 mod storage;
+mod suit;
 mod sweep;
 mod syn;
 mod tally;

@@ -27,6 +27,7 @@ mod runtimes;
 mod spare;
 mod suspicion;
 mod tables;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod wake;
