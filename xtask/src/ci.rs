@@ -19,6 +19,13 @@ pub(crate) fn ci() -> Result<(), Error> {
         ]);
         shell::run(clippy.args(["--all-targets", "--", "-D", "warnings"]))
     })?;
+    check("links of the documentation", || {
+        let mut doc = shell::cargo("doc");
+        doc.args(["--quiet", "--locked", "--no-deps"]);
+        doc.args(["--package", "orch-user", "--package", "orch-common"]);
+        doc.arg("--document-private-items");
+        shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
     check("clippy, BPF target", build_ebpf::clippy)?;
     check("object is not stale", || {
         let mut test = shell::cargo("test");

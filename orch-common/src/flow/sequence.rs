@@ -20,7 +20,7 @@ pub const fn reset_is_plausible(seq: u32, expected: u32) -> bool {
 /// acknowledged.
 const LARGEST_WINDOW: u32 = 1 << 30;
 
-/// What [`Flow::sent`] becomes when one side has sent its bytes up to `end`, and how many of them are new:
+/// What [`Flow::sent`](super::Flow::sent) becomes when one side has sent its bytes up to `end`, and how many of them are new:
 /// none of those of a leap that no window allows. `None` if all have been there before.
 #[must_use]
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! `orch load`: requests at times that a pattern fixes, whatever becomes of them.
 //!
 //! A generator that waits for an answer before it asks again goes easy on a server that is in
-//! trouble, and hides how long others would have waited. This one is an open loop: [`pattern`]
+//! trouble, and hides how long others would have waited. This one is an open loop: [`arrivals`](crate::arrivals)
 //! says when requests are due, [`engine`] sends them then, and their time counts from when they
 //! were due. Data flows one way: plan -> engine -> [`tally`] -> [`report`] -> text, JSON, chart.
 

@@ -20,7 +20,7 @@ pub struct Door {
     pub(super) commands: mpsc::Receiver<Command>,
 }
 
-/// A door, both sides: one for the API, one for [`run`].
+/// A door, both sides: one for the API, one for the loop.
 pub fn door() -> (Control, Door) {
     let (snapshot, seen) = watch::channel(Arc::default());
     let (sender, commands) = mpsc::channel(16);

@@ -1,5 +1,5 @@
 //! The controller: one task that owns the state. Everything that happens reaches it as an
-//! [`Event`]; after each it plans and executes until nothing is left to do now. Runtimes work in
+//! `Event`; after each it plans and executes until nothing is left to do now. Runtimes work in
 //! tasks of their own and report back; the data plane is called directly, since its calls are a
 //! few system calls.
 
