@@ -1,6 +1,6 @@
 //! The ladder of tests.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{env, path::PathBuf, process::Command, thread};
 
 use clap::ValueEnum;
 
@@ -26,6 +26,9 @@ pub(crate) enum Rung {
     /// Other kernels, in virtual machines.
     Vm,
 }
+
+/// Test programs whose tests make their own namespaces and pins, and run beside each other.
+const APART: [&str; 2] = ["packets", "netns"];
 
 /// What became of a rung.
 pub(crate) enum Outcome {
@@ -124,12 +127,26 @@ impl Rung {
         if self == Self::Api {
             return schemathesis::run();
         }
-        let mut cargo = shell::cargo("test");
         if self == Self::Unit {
-            return shell::run(cargo.arg("--no-fail-fast"));
+            return shell::run(shell::cargo("test").arg("--no-fail-fast"));
         }
+        // Some make all that they need. The others share port 80, cgroups and the engine.
+        let (apart, shared): (Vec<&str>, Vec<&str>) = self
+            .files()
+            .into_iter()
+            .partition(|file| APART.contains(file));
+        let apart = self.test(&apart, beside(), real_time);
+        apart.and(self.test(&shared, 1, real_time))
+    }
+
+    /// Runs some of its test programs.
+    fn test(self, files: &[&str], threads: usize, real_time: bool) -> Result<(), Error> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let mut cargo = shell::cargo("test");
         cargo.args(["--package", "orch-tests", "--no-fail-fast"]);
-        for file in self.files() {
+        for file in files {
             cargo.args(["--test", file]);
         }
         cargo.env("ORCH_BIN", paths::orch());
@@ -140,8 +157,9 @@ impl Rung {
             cargo.env("AXE_SCRIPT", axe::script()?);
         }
         as_root(&mut cargo);
-        // They share port 80, cgroups and the engine. What they measure is shown also when they pass.
-        cargo.args(["--", "--test-threads=1", "--show-output"]);
+        // What they measure is shown also when they pass.
+        cargo.args(["--", "--show-output"]);
+        cargo.arg(format!("--test-threads={threads}"));
         if self == Self::Scenario && !docker::answers() {
             cargo.args(["--skip", "docker"]);
         }
@@ -153,6 +171,11 @@ impl Rung {
         (self == Self::Scenario && !docker::answers())
             .then_some("no Docker engine answers: with the process runtime only")
     }
+}
+
+/// How many tests run beside each other: each has tables of some fifty megabytes in the kernel.
+fn beside() -> usize {
+    thread::available_parallelism().map_or(1, |all| all.get().min(4))
 }
 
 /// Whether a rung that takes minutes is to run: where it is named, and where none is left out.
