@@ -40,12 +40,23 @@ enum Kind {
     Plain,
 }
 
-/// Every interface that is up, and every address of the host.
-pub(super) fn look() -> Result<(Vec<Interface>, Vec<Address>), DataplaneError> {
+/// What there is.
+pub(super) struct Seen {
+    /// Every interface that is up.
+    pub(super) interfaces: Vec<Interface>,
+    /// Indices of all, up or not.
+    pub(super) exist: Vec<u32>,
+    /// Every address of the host.
+    pub(super) addresses: Vec<Address>,
+}
+
+/// Looks at the host.
+pub(super) fn look() -> Result<Seen, DataplaneError> {
     let failed = |source| DataplaneError::file("/proc/net/dev", source);
     let owned = links::addresses().map_err(failed)?;
     let all = links::links().map_err(failed)?;
     let outer: Vec<u32> = all.iter().filter_map(leads_out).collect();
+    let exist = all.iter().map(|link| link.index).collect();
     let interfaces = all
         .into_iter()
         .filter(|link| link.up)
@@ -62,7 +73,11 @@ pub(super) fn look() -> Result<(Vec<Interface>, Vec<Address>), DataplaneError> {
         .collect();
     addresses.sort_unstable();
     addresses.dedup();
-    Ok((interfaces, addresses))
+    Ok(Seen {
+        interfaces,
+        exist,
+        addresses,
+    })
 }
 
 /// The role of an interface. A named interface is an uplink whatever it is; `auto` takes those with

@@ -12,18 +12,30 @@ use orch_common::{layout::program, pin};
 use super::{Dataplane, DataplaneError, attach, signals, sockets::At};
 
 impl Dataplane {
-    /// Attaches again what is attached no longer and should be. Gives a sentence for each.
+    /// Attaches again what is attached no longer and should be. Gives a sentence for each. What fails is
+    /// tried again at the next look: the kernel may not be done with a link whose pin has gone.
     pub(super) fn mend(&mut self) -> Result<Vec<String>, DataplaneError> {
-        let mut sentences = Vec::new();
+        let (mut sentences, mut failed) = (Vec::new(), None);
+        let mut again = Vec::new();
         for name in std::mem::take(&mut self.links) {
-            if !is_attached(&self.pins.link(&name)) && self.attach_again(&name)? {
-                sentences.push(format!(
+            if is_attached(&self.pins.link(&name)) {
+                continue;
+            }
+            match self.attach_again(&name) {
+                Ok(true) => sentences.push(format!(
                     "{name} was detached by somebody, and is attached again"
-                ));
+                )),
+                Ok(false) => {}
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    again.push(name);
+                }
             }
         }
         self.links = self.pins.links()?;
-        Ok(sentences)
+        again.retain(|name| !self.links.contains(name));
+        self.links.append(&mut again);
+        failed.map_or(Ok(sentences), Err)
     }
 
     /// Attaches a program with its like, by the name of its pin; whether it is still wanted.
@@ -59,14 +71,19 @@ impl Dataplane {
         }
         let (ebpf, pins) = (&mut self.ebpf, &self.pins);
         let uplink = self.attached.iter().find(|(known, _)| known.index == index);
-        if let Some((interface, role)) = uplink {
-            attach::interface(ebpf, pins, interface, *role)?;
+        let attached = if let Some((interface, role)) = uplink {
+            attach::interface(ebpf, pins, interface, *role)
         } else if let Some(way) = self.ways.by(index) {
-            attach::veth(ebpf, pins, way, self.sockets.are_balanced())?;
+            attach::veth(ebpf, pins, way, self.sockets.are_balanced())
         } else {
             return Ok(false);
+        };
+        match attached {
+            Ok(()) => Ok(true),
+            // It may have gone meanwhile.
+            Err(_) if if_indextoname(index).is_err() => Ok(false),
+            Err(error) => Err(error),
         }
-        Ok(true)
     }
 }
 

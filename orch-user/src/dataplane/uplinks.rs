@@ -16,7 +16,7 @@ pub(super) fn require(wanted: &Interfaces) -> Result<(), DataplaneError> {
     let Interfaces::Named(names) = wanted else {
         return Ok(());
     };
-    let (interfaces, _) = host::look()?;
+    let interfaces = host::look()?.interfaces;
     let missing = names
         .iter()
         .find(|name| interfaces.iter().all(|known| known.name != **name));
@@ -47,9 +47,12 @@ pub(super) fn sync(
     wanted: &Interfaces,
     attached: &[(Interface, Role)],
 ) -> Result<Synced, DataplaneError> {
-    let (interfaces, addresses) = host::look()?;
+    let host::Seen {
+        interfaces,
+        exist,
+        addresses,
+    } = host::look()?;
     tables.set_addresses(&addresses)?;
-    let exist: Vec<u32> = interfaces.iter().map(|interface| interface.index).collect();
     let bridges = host::inner_bridges(&interfaces, wanted);
     let wanted: Vec<(Interface, Role)> = interfaces
         .into_iter()
@@ -63,8 +66,7 @@ pub(super) fn sync(
         if !attached.iter().any(|known| same(known, &entry)) {
             // An interface may vanish between the look and the attachment: then it is no error.
             if let Err(error) = attach::interface(ebpf, pins, interface, role) {
-                let (left, _) = host::look()?;
-                if left.iter().any(|known| known.index == interface.index) {
+                if host::look()?.exist.contains(&interface.index) {
                     return Err(error);
                 }
                 continue;

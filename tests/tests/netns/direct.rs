@@ -160,6 +160,28 @@ fn a_replacement_takes_the_slot_and_the_old_ones_clients_get_a_reset() {
     world.loses("br0v2");
 }
 
+/// A container that ends takes its interface down before it is gone: its replies are still rewritten, and
+/// nobody is told that somebody has detached what was ours.
+#[test]
+fn an_interface_that_is_down_keeps_its_programs() {
+    let mut world = World::new("direct-down");
+    let (host, plane) = (&world.host, world.dataplane.as_mut().unwrap());
+    let mut synced = || host.within(|| plane.sync_host()).unwrap();
+    synced();
+    host.ip(&["link", "set", "br0v2", "down"]);
+    // What is not ours goes whenever another interface comes.
+    host.link("up1", &world.outside, "far1");
+    let told = synced();
+    let of_it = |sentence: &String| sentence.starts_with("up1 is ");
+    assert!(!told.is_empty() && told.iter().all(of_it), "{told:?}");
+    host.ip(&["link", "set", "br0v2", "up"]);
+    assert_eq!(synced(), Vec::<String>::new());
+    for _ in 0..3 {
+        world.outside.within(|| once(VIP, "/api/x"));
+    }
+    assert_eq!(world.requests(), [1, 1, 1]);
+}
+
 #[test]
 fn a_vanished_interface_is_passed_by() {
     let world = World::new("direct-gone");
