@@ -86,11 +86,13 @@ fn waiting(flow: &Flow, pulse: &mut Pulse) -> *mut u64 {
     }
 }
 
-/// A connection ends in such a way. That is a failure if its request waits for a response.
+/// A connection ends in such a way. That is a failure if its request waits for a response, which counts
+/// no more should it come: each request ends in one way.
 #[inline(always)]
 pub fn cut(flow: &mut Flow, kind: Failure) {
     if flow.is(mark::WAITS) {
         orch_cut(flow);
+        flow.set(mark::COUNTED, false);
         failed(flow, kind);
     }
 }

@@ -182,6 +182,25 @@ fn what_fails_is_counted_by_how() {
 }
 
 #[test]
+fn an_answer_that_comes_after_its_client_has_gone_counts_no_more() {
+    let mut world = World::new("inside-late");
+    let listener = world.bare();
+    let mut stream = world.local();
+    stream.write_all(REQUEST).unwrap();
+    let mut taken = take(&listener);
+    drop(stream);
+    world.failed(Failure::Aborted, 1);
+    taken
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .unwrap();
+    until("the reset of the one that has gone", || {
+        taken.write_all(b" ").err().map(|_| ())
+    });
+    assert_eq!(world.slot().counters.responses, [0; 6]);
+    world.drained();
+}
+
+#[test]
 fn a_silent_backend_is_a_timeout() {
     let mut world = World::new("inside-silent");
     let _listener = world.bare();

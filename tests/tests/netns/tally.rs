@@ -98,6 +98,32 @@ fn clients_that_give_up_are_in_flight_no_longer() {
     }
 }
 
+/// One on the host has no socket any more for the answer that comes too late; one outside may have closed
+/// no more than its own half.
+#[test]
+fn a_request_ends_in_one_way() {
+    let mut world = World::bare("late");
+    let listener = world.listens();
+    let mut streams = world.both();
+    ask(&mut streams);
+    let taken = [take(&listener), take(&listener)];
+    drop(streams);
+    until("the one on the host has gone", || {
+        (world.slot().in_flight == 1).then_some(())
+    });
+    for mut stream in taken {
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+    }
+    world.drained();
+    let counters = world.slot().counters;
+    assert_eq!(counters.requests, 2);
+    assert_eq!(counters.responses, [0, 0, 1, 0, 0, 0]);
+    assert_eq!(counters.failures[Failure::Aborted as usize], 1);
+    assert_eq!(counters.failures.iter().sum::<u64>(), 1);
+}
+
 #[test]
 fn backends_that_do_not_answer_are_counted_by_how() {
     let mut world = World::bare("unanswered");
