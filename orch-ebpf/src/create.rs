@@ -35,7 +35,7 @@ pub fn create(
             maps::remove_flow(key);
             return Err(Reason::TableFull);
         }
-        flow.uplink = redirect::orch_route(located.skb, key) as u32;
+        redirect::follow(located.skb, key, flow, true);
         syn::remember(located, key, segment);
     }
     Ok(flow)

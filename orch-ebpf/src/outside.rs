@@ -53,6 +53,8 @@ fn balance(located: &Located, slot: Option<SlotKey>) -> Verdict {
     let Some(segment) = located.segment() else {
         return unhandled(&key, Reason::Malformed);
     };
+    // Before the segment is taken for the flow's last.
+    let due = known.as_ref().is_some_and(|flow| redirect::is_due(flow));
     let outcome = match judge(known, &segment) {
         Step::Go(flow, reason, closes) => Ok((flow, reason, closes)),
         Step::Open(reason, silent) => {
@@ -66,6 +68,10 @@ fn balance(located: &Located, slot: Option<SlotKey>) -> Verdict {
             exchange::from_client(flow, &segment);
             if closes {
                 end(flow, &segment);
+            }
+            if flow.is_direct() {
+                let again = due || matches!(reason, Reason::SynAgain);
+                redirect::follow(located.skb, &key, flow, again);
             }
             deliver(located, &key, flow, reason)
         }

@@ -8,8 +8,10 @@ use aya_ebpf::{
 };
 use orch_common::{
     address::{self, Address},
-    flow::{Flow, FlowKey},
+    flow::{Flow, FlowKey, mark},
 };
+
+use crate::maps;
 
 /// `AF_INET`, `AF_INET6`.
 const V4: u8 = 2;
@@ -61,12 +63,38 @@ pub fn is_too_large(skb: *mut __sk_buff, flow: &Flow) -> bool {
     unsafe { bpf_check_mtu(skb.cast(), flow.uplink, &raw mut mtu, 0, SEGMENTS) > 0 }
 }
 
-/// The interface by which replies go to the client of this connection; where the host has no route,
-/// or does not forward, the one by which the client's packet came. Checked once by itself (`choice`),
-/// for the sake of its stack.
+/// Whether the route to a flow's client is to be looked up again: nobody tells when routes change.
+#[inline(always)]
+pub fn is_due(flow: &Flow) -> bool {
+    flow.seen != maps::epoch()
+}
+
+/// A packet of the client: replies go where its route leads. That is looked up again when it is due, and
+/// at once where the client's packets have begun to come by another interface.
+#[inline(always)]
+pub fn follow(skb: *mut __sk_buff, key: &FlowKey, flow: &mut Flow, due: bool) {
+    // SAFETY: the context is the kernel's.
+    let arrived = unsafe { (*skb).ifindex };
+    if due || (arrived != flow.uplink) != flow.is(mark::ELSEWHERE) {
+        lead(skb, key, flow, arrived);
+        flow.set(mark::ELSEWHERE, arrived != flow.uplink);
+    }
+}
+
+/// Looks it up. Where the host has no route, or does not forward, it is `otherwise`.
+#[inline(always)]
+pub fn lead(skb: *mut __sk_buff, key: &FlowKey, flow: &mut Flow, otherwise: u32) {
+    flow.uplink = match orch_route(skb, key) {
+        0 => otherwise,
+        found => found as u32,
+    };
+}
+
+/// The interface by which the route to the client of this connection leads, or 0. Checked once by itself
+/// (`choice`), for the sake of its stack.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn orch_route(skb: *mut __sk_buff, key: *const FlowKey) -> i32 {
+extern "C" fn orch_route(skb: *mut __sk_buff, key: *const FlowKey) -> i32 {
     // SAFETY: the verifier knows the key's size and lets nobody call with less; it may be null.
     (unsafe { key.as_ref() }).map_or(0, |key| route(skb, key) as i32)
 }
@@ -86,20 +114,17 @@ fn route(skb: *mut __sk_buff, key: &FlowKey) -> u32 {
         question.__bindgen_anon_4.ipv6_dst = words(&key.client);
     }
     // SAFETY: the size is that of the question, which lives on the stack; the context is the kernel's.
-    let (found, arrived) = unsafe {
-        (
-            bpf_fib_lookup(
-                skb.cast(),
-                &raw mut question,
-                size_of::<FibLookup>() as i32,
-                0,
-            ),
-            (*skb).ifindex,
+    let found = unsafe {
+        bpf_fib_lookup(
+            skb.cast(),
+            &raw mut question,
+            size_of::<FibLookup>() as i32,
+            0,
         )
     };
     match found as u32 {
         BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH => question.ifindex,
-        _ => arrived,
+        _ => 0,
     }
 }
 

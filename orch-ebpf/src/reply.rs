@@ -101,6 +101,10 @@ fn answer<const DIRECT: bool>(
     }
     // The stack delivers what is for a socket of this host, as it came.
     let outside = DIRECT && !flow.is_of_socket();
+    if outside && redirect::is_due(flow) {
+        let before = flow.uplink;
+        redirect::lead(located.skb, key, flow, before);
+    }
     if outside && redirect::is_too_large(located.skb, flow) {
         return Verdict::Pass(Reason::TooLarge);
     }

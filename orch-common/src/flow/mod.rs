@@ -83,7 +83,8 @@ pub struct Flow {
     pub ticket: u32,
     /// The host's end of the backend's interface; 0 for delivery `port`.
     pub ifindex: u32,
-    /// The interface by which replies go to the client, for delivery `direct`; for one of a socket, a
+    /// The interface by which replies go to the client, for delivery `direct`: where the route led when
+    /// it was last looked up, which is at the first packet of every sweep's time. For one of a socket, a
     /// number that a later connection between the same ends does not have.
     pub uplink: u32,
     /// The backend's own address, for delivery `direct`.
@@ -104,6 +105,8 @@ pub mod mark {
     pub const GIVEN: u8 = 16;
     /// What the client has sent from `response_seq` on is missing: it may be the beginning of a request.
     pub const HOLE: u8 = 32;
+    /// Its packets come by another interface than the one by which replies go.
+    pub const ELSEWHERE: u8 = 64;
 }
 
 impl Flow {

@@ -54,9 +54,15 @@ pub(super) fn sync(
     } = host::look()?;
     tables.set_addresses(&addresses)?;
     let bridges = host::inner_bridges(&interfaces, wanted);
+    let up: Vec<u32> = interfaces.iter().map(|interface| interface.index).collect();
+    // One that is down for a moment is not let go: it would come back before our programs.
+    let is_down =
+        |entry: &&(Interface, Role)| exist.contains(&entry.0.index) && !up.contains(&entry.0.index);
+    let down = attached.iter().filter(is_down).cloned();
     let wanted: Vec<(Interface, Role)> = interfaces
         .into_iter()
         .filter_map(|interface| host::role(&interface, wanted).map(|role| (interface, role)))
+        .chain(down)
         .collect();
     let same = |a: &(Interface, Role), b: &(Interface, Role)| a.0.index == b.0.index && a.1 == b.1;
     let mut now = Vec::new();

@@ -272,6 +272,10 @@ impl<T: Tables> Tables for Plane<T> {
         self.kernel.link_bell()
     }
 
+    fn hear(&self) -> bool {
+        self.kernel.hear()
+    }
+
     fn cut_off(&self) -> Vec<SlotKey> {
         self.kernel.cut_off()
     }

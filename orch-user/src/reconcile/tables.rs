@@ -40,9 +40,13 @@ pub trait Tables: Send {
     fn bridges(&self) -> &[Bridge] {
         &[]
     }
-    /// Readable whenever [`Self::cut_off`] may have changed.
+    /// Readable whenever [`Self::cut_off`] may have changed, or the host's addresses.
     fn link_bell(&self) -> Option<OwnedFd> {
         None
+    }
+    /// Silences it; whether the host may have other addresses.
+    fn hear(&self) -> bool {
+        false
     }
     fn cut_off(&self) -> Vec<SlotKey>;
     fn sweep(&mut self) -> Outcome<u64>;
@@ -118,6 +122,10 @@ impl Tables for Dataplane {
 
     fn link_bell(&self) -> Option<OwnedFd> {
         Self::link_bell(self)
+    }
+
+    fn hear(&self) -> bool {
+        Self::hear(self)
     }
 
     fn cut_off(&self) -> Vec<SlotKey> {

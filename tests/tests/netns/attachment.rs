@@ -142,6 +142,19 @@ fn another_controllers_programs_stay() {
     assert!(!tc(&world.host, &["qdisc", "show", "dev", "up0"]).contains("clsact"));
 }
 
+/// Connections wait while it is down: nobody refuses them when it is up again.
+#[test]
+fn an_interface_that_goes_down_and_comes_up_is_balanced_all_the_while() {
+    let mut world = World::new("attach-flap");
+    world.host.ip(&["link", "set", "up0", "down"]);
+    assert_eq!(world.sync(), Vec::<String>::new());
+    world.host.ip(&["link", "set", "up0", "up"]);
+    for port in ["8000", "8001", "8002"] {
+        assert_eq!(world.outside.within(|| answered_by(VIP)), port);
+    }
+    assert_eq!(world.sync(), Vec::<String>::new());
+}
+
 /// By whatever means somebody has done it: the links detached, or the directory of their pins removed.
 #[test]
 fn what_somebody_detaches_is_attached_again() {

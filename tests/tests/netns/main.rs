@@ -41,6 +41,7 @@ mod porch;
 mod probe;
 mod relay;
 mod reuse;
+mod routes;
 mod tally;
 mod ways;
 
