@@ -194,7 +194,10 @@ pub(super) async fn reload(State(control): State<Control>) -> Result<Json<Done>,
     let Some(source) = control.source.as_deref() else {
         return Err(refused("it came from no file".to_owned()));
     };
-    let loaded = source.load().map_err(|error| refused(error.to_string()))?;
+    let loaded = source
+        .load_aside()
+        .await
+        .map_err(|error| refused(error.to_string()))?;
     let config = Box::new(loaded);
     done(&control, |answer| Command::Reload { config, answer }).await
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{CliError, Seat, Signal};
 use crate::{
@@ -153,14 +153,26 @@ impl Translator {
     /// any more: from then on SIGTERM is another SIGINT.
     async fn run(self, mut signals: mpsc::Receiver<Signal>) -> bool {
         let mut ends = false;
+        let mut reading: Option<JoinHandle<reconcile::Signal>> = None;
         loop {
             let signal = tokio::select! {
                 () = self.sender.closed() => return false,
+                read = finished(&mut reading) => {
+                    if self.sender.send(read).await.is_err() {
+                        return false;
+                    }
+                    continue;
+                }
                 signal = signals.recv() => signal,
             };
             let Some(signal) = signal else {
                 return false;
             };
+            if signal == Signal::Reload {
+                let before = reading.replace(self.read());
+                before.inspect(JoinHandle::abort);
+                continue;
+            }
             let keep = signal == Signal::Leave && !ends;
             let signal = if ends && signal == Signal::Leave {
                 Signal::CleanUp
@@ -168,7 +180,12 @@ impl Translator {
                 signal
             };
             ends |= signal == Signal::CleanUp;
-            if self.sender.send(self.translate(signal)).await.is_err() {
+            if self
+                .sender
+                .send(reconcile::Signal::Shutdown { keep })
+                .await
+                .is_err()
+            {
                 return false;
             }
             if keep {
@@ -177,14 +194,28 @@ impl Translator {
         }
     }
 
-    fn translate(&self, signal: Signal) -> reconcile::Signal {
-        match signal {
-            Signal::CleanUp => reconcile::Signal::Shutdown { keep: false },
-            Signal::Leave => reconcile::Signal::Shutdown { keep: true },
-            Signal::Reload => match self.source.load() {
+    /// Reads the configuration again, beside everything else.
+    fn read(&self) -> JoinHandle<reconcile::Signal> {
+        let source = self.source.clone();
+        tokio::spawn(async move {
+            match source.load_aside().await {
                 Ok(config) => reconcile::Signal::Reload(Box::new(config)),
                 Err(error) => reconcile::Signal::Unreadable(error),
-            },
+            }
+        })
+    }
+}
+
+/// What was read, once it is; never, where nothing is.
+async fn finished(reading: &mut Option<JoinHandle<reconcile::Signal>>) -> reconcile::Signal {
+    loop {
+        let Some(task) = reading else {
+            return std::future::pending().await;
+        };
+        let read = task.await;
+        *reading = None;
+        if let Ok(read) = read {
+            return read;
         }
     }
 }

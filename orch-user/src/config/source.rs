@@ -1,9 +1,14 @@
 //! Where a configuration comes from: a file, or a command line that names what to run.
 
 use std::{
-    fs,
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
+
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Config, ConfigError, check,
@@ -13,6 +18,11 @@ use super::{
 
 /// The file that is taken where none is named.
 pub const DEFAULT_FILE: &str = "orch.toml";
+
+/// Bytes that a file may have.
+const LARGEST: u64 = 1 << 20;
+/// How long a controller waits for its file: it may be a pipe, or on a server that does not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where a configuration comes from. Kept, so that a reload reads the same again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +47,31 @@ impl Source {
             }
         }
     }
+
+    /// The same for a loop that must not wait: an error if it takes longer than five seconds.
+    pub async fn load_aside(&self) -> Result<Config, ConfigError> {
+        let (sender, loaded) = oneshot::channel();
+        let source = self.clone();
+        // A thread of its own: the runtime's own ones are waited for when the program ends.
+        let read = move || drop(sender.send(source.load()));
+        let reads = thread::Builder::new().spawn(read);
+        let read = match reads {
+            Ok(_) => timeout(PATIENCE, loaded).await,
+            Err(error) => return Err(self.unread(error)),
+        };
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "nothing has come for 5 s");
+        let gone = |_| io::Error::other("its reader has ended");
+        let read = read.map_err(|_| late()).and_then(|read| read.map_err(gone));
+        read.map_err(|error| self.unread(error))?
+    }
+
+    fn unread(&self, source: io::Error) -> ConfigError {
+        let path = match self {
+            Self::File(path) => path.clone(),
+            Self::Image(_) | Self::Program(_) => PathBuf::new(),
+        };
+        ConfigError::Read { path, source }
+    }
 }
 
 /// Reads and checks a file, and whether what it names can be read.
@@ -53,10 +88,22 @@ fn load_file(path: &Path) -> Result<Config, ConfigError> {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    read_whole(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
     })
+}
+
+fn read_whole(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(LARGEST + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        let why = "it has more than 1 MiB, and is no configuration";
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(text)
 }
 
 /// Checks the text of a file; `file` is what problems call it.
@@ -130,6 +177,30 @@ mod tests {
         ] {
             assert_eq!(base_name(from), name, "{from}");
         }
+    }
+
+    #[test]
+    fn what_never_ends_is_no_configuration() {
+        let error = examine(Path::new("/dev/zero")).unwrap_err();
+        let ConfigError::Read { source, .. } = error else {
+            panic!("{error}");
+        };
+        assert!(source.to_string().contains("more than 1 MiB"), "{source}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_what_does_not_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("orch.toml");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = Source::File(pipe.clone()).load_aside().await.unwrap_err();
+        let ConfigError::Read { path, source } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(path, pipe);
+        assert!(source.to_string().contains("5 s"), "{source}");
+        // Its reader ends with what a writer gives it.
+        std::fs::write(&pipe, "[").unwrap();
     }
 
     #[test]
