@@ -23,6 +23,8 @@ pub const HELD: Kept<u16> = Kept::new("held");
 /// Which backends are in which slots, by their identity, written when a spare is put into one: it is still
 /// labelled as a spare, and the kernel's table of slots may be gone.
 pub const PLACES: Kept<BTreeMap<String, u16>> = Kept::new("places");
+/// What slots had counted that are no more, by what was counted.
+pub const RETIRED: Kept<BTreeMap<String, u64>> = Kept::new("retired");
 
 impl<V> Kept<V> {
     const fn new(name: &'static str) -> Self {
@@ -91,6 +93,7 @@ impl<V: Serialize + DeserializeOwned> Kept<V> {
 pub fn clear(state_dir: &Path, instance: &str) {
     HELD.clear(state_dir, instance);
     PLACES.clear(state_dir, instance);
+    RETIRED.clear(state_dir, instance);
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ flows      = 262144                    # connections remembered, 65536 at the le
 pin_dir    = "/sys/fs/bpf/orch"        # where the kernel programs and maps are pinned
 
 [[service]]
-name         = "acts"                  # letters, digits, '-' and '_'
+name         = "acts"                  # at most 40 letters, digits, '-' and '_'
 listen       = "80"                    # "80", "10.0.0.1:80", "[::]:80"
 mode         = "tcp"                   # tcp | http
 balance      = "round_robin"           # round_robin | least_connections | source_ip

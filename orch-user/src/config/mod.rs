@@ -104,7 +104,7 @@ pub enum Delivery {
 /// A service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceConfig {
-    /// Its name: letters, digits, `-` and `_`.
+    /// Its name: at most 40 letters, digits, `-` and `_`.
     pub name: String,
     /// Where clients connect.
     pub listen: Listen,

@@ -34,6 +34,7 @@ impl<T: Tables> Controller<T> {
             let delivery = self.delivery_of(&service);
             self.services.push(Hosted::new(service, delivery, now));
         }
+        self.recall_retired();
         self.learn_kernel(&reading.slots)?;
         let needed: Vec<_> = self.services.iter().map(|hosted| hosted.kind).collect();
         let runtimes: Vec<_> = self.runtimes.all().cloned().collect();

@@ -159,10 +159,8 @@ impl<T: Tables> Controller<T> {
         // Its counts go with it, and totals must not shrink.
         self.read_counts(self.now());
         self.tables.remove_slot(key)?;
-        if let Some(last) = self.readings.remove(&key)
-            && let Some(hosted) = self.services.get_mut(usize::from(key.service))
-        {
-            hosted.retired += last.counters;
+        if let Some(last) = self.readings.remove(&key) {
+            self.retire(key.service, last.counters);
         }
         self.latencies.remove(&key);
         if let Some(slot) = self.slot_mut(key) {

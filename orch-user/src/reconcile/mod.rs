@@ -23,6 +23,7 @@ mod outcome;
 mod publish;
 mod reload;
 mod request;
+mod retired;
 mod runtimes;
 mod spare;
 mod suspicion;

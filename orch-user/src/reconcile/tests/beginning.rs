@@ -145,6 +145,42 @@ async fn slots_of_another_configuration_are_forgotten_at_the_start() {
     assert_eq!(generations, [8], "above all that were");
 }
 
+/// However a controller ends: what the kernel has forgotten was written down when that happened.
+#[tokio::test(start_paused = true)]
+async fn totals_outlive_slots_and_controllers() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = acts();
+    file.state_dir = dir.path().to_owned();
+    let totals = |life: &Life| {
+        let snapshot = life.snapshot();
+        let mut services = snapshot.services.iter();
+        services
+            .next()
+            .map(|row| (row.requests_total, row.responses_total))
+    };
+    let life = Life::begin(file.clone());
+    life.until_ring(&[0]).await;
+    life.scale(Some(3)).await.unwrap();
+    life.until("three", |life| life.tables.ring(0).len() == 3)
+        .await;
+    life.tables.request(0, 9);
+    life.scale(Some(1)).await.unwrap();
+    life.until("one, and nothing left of the others", |life| {
+        life.tables.kernel().slots.len() == 1 && totals(life) == Some((9, 9))
+    })
+    .await;
+    let (tables, runtime) = (life.tables.clone(), life.runtime.clone());
+    life.end(true).await;
+
+    let life = Life::over(file, tables, runtime);
+    life.until("as many as before", |life| totals(life) == Some((9, 9)))
+        .await;
+    life.tables.request(0, 1);
+    life.until("and one more", |life| totals(life) == Some((10, 10)))
+        .await;
+    life.end(false).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_set_by_hand_outlives_the_controller() {
     let dir = tempfile::tempdir().unwrap();
