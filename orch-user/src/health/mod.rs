@@ -87,6 +87,8 @@ pub struct Health {
     pub last: Option<Answer>,
     /// When it was last seen to be well.
     pub good_at: Option<Moment>,
+    /// It was well by an earlier check, and has not passed the one that is in force since.
+    pub untried: bool,
 }
 
 /// What an answer leads to.
@@ -100,6 +102,9 @@ pub enum Verdict {
     Good,
     /// One strike, or nobody knows: not enough to condemn it.
     Suspect,
+    /// It answers a new check with anything but 200, and was well by the one before: the check may be
+    /// wrong.
+    Doubtful,
     /// It has to be replaced.
     Unhealthy,
     /// It did not answer 200 within the start limit.
@@ -139,6 +144,7 @@ impl Health {
         if answer.is_good() {
             self.strikes = 0;
             self.good_at = Some(now);
+            self.untried = false;
             if self.since.is_some() {
                 return Verdict::Good;
             }
@@ -152,6 +158,10 @@ impl Health {
             } else {
                 Verdict::Starting
             };
+        }
+        if self.untried && matches!(answer, Answer::Status(_)) {
+            self.strikes = 0;
+            return Verdict::Doubtful;
         }
         self.strikes += 1;
         if matches!(answer, Answer::Status(_)) || self.strikes >= rules.unhealthy_after {

@@ -21,6 +21,7 @@ mod offence;
 mod orphan;
 mod outcome;
 mod publish;
+mod recheck;
 mod reload;
 mod request;
 mod retired;

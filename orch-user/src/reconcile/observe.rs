@@ -57,6 +57,7 @@ impl<T: Tables> Controller<T> {
                 self.record(key, "ready", text);
             }
             Verdict::Good | Verdict::FirstGood => slot.note.clear(),
+            Verdict::Doubtful => self.doubt(key, answer),
             Verdict::Unhealthy => {
                 if let Some(good_at) = good_at {
                     let took = now.saturating_sub(good_at).as_secs_f64();

@@ -281,23 +281,6 @@ impl<T: Tables> Controller<T> {
         }
         Ok(layout)
     }
-
-    /// Probes the backends of a service by its new rules.
-    fn probe_anew(&mut self, service: u16) {
-        let Some(seen) = self.observed.services.get(usize::from(service)) else {
-            return;
-        };
-        let slots = seen.slots.iter().filter_map(|(slot, state)| {
-            let current = state.current.as_ref()?;
-            Some((*slot, current.health.since.is_none()))
-        });
-        for (slot, fresh) in slots.collect::<Vec<_>>() {
-            let key = orch_common::slot::SlotKey { service, slot };
-            if self.probes.contains_key(&key) {
-                self.begin_probing(key, fresh);
-            }
-        }
-    }
 }
 
 /// Whether two services cannot be in the data plane at a time.

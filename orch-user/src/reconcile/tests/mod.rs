@@ -7,6 +7,7 @@ mod handshakes;
 mod healing;
 mod holding;
 mod kernel;
+mod rechecks;
 mod reloading;
 mod scaling;
 mod spares;
