@@ -77,7 +77,11 @@ pub fn follow(skb: *mut __sk_buff, key: &FlowKey, flow: &mut Flow, due: bool) {
     let arrived = unsafe { (*skb).ifindex };
     if due || (arrived != flow.uplink) != flow.is(mark::ELSEWHERE) {
         lead(skb, key, flow, arrived);
-        flow.set(mark::ELSEWHERE, arrived != flow.uplink);
+        let elsewhere = arrived != flow.uplink;
+        // Replies on another CPU change other marks: they are not written without need.
+        if elsewhere != flow.is(mark::ELSEWHERE) {
+            flow.set(mark::ELSEWHERE, elsewhere);
+        }
     }
 }
 
