@@ -73,8 +73,10 @@ fn requests(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
+/// Classes of responses, by the first digit of their status; 0 for any other.
+pub(crate) const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
 fn responses(page: &mut Page, snapshot: &Snapshot) {
-    const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
     let name = "orch_responses_total";
     page.head(name, "counter", "Responses by slot and class of status.");
     for row in &snapshot.signals {

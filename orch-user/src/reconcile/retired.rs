@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use orch_common::counter::{Failure, SlotCounters};
 
 use super::{Controller, tables::Tables};
-use crate::kept::RETIRED;
-
-/// Responses by the first digit of their status.
-const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+use crate::{kept::RETIRED, metrics::CLASSES};
 
 impl<T: Tables> Controller<T> {
     /// Adds the last counts of a slot to those of its service, also for a later controller.
