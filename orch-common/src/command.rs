@@ -16,6 +16,8 @@ pub enum Verb {
     Remove = 2,
     /// Correct its counts of live connections and of requests in flight from outside.
     Correct = 3,
+    /// Have every flow look up the route to its client again, whatever slot is named.
+    Reroute = 4,
 }
 
 /// A change of one slot: the payload of a frame that is only ever given to the command program by

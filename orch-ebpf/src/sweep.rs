@@ -61,6 +61,30 @@ extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &m
     0
 }
 
+/// Has the next packet of every client look its route up, as the first one after a sweep does.
+#[inline(always)]
+pub fn reroute() {
+    let mut epoch = maps::epoch();
+    // SAFETY: `make_due` has the signature that the helper documents, and `epoch` outlives the call.
+    unsafe {
+        bpf_for_each_map_elem(
+            maps::flows(),
+            make_due as *mut c_void,
+            (&raw mut epoch).cast(),
+            0,
+        );
+    }
+}
+
+/// A flow that has been seen since the last sweep counts as seen before it, once: however often routes
+/// change, no flow ages by that.
+extern "C" fn make_due(_map: *mut c_void, _key: &FlowKey, flow: &mut Flow, epoch: &mut u32) -> i64 {
+    if flow.seen == *epoch && !flow.is_of_socket() {
+        flow.seen = epoch.wrapping_sub(1);
+    }
+    0
+}
+
 /// Whether its service listens elsewhere by now: nobody sees its packets any more.
 #[inline(always)]
 fn is_elsewhere(key: &FlowKey, flow: &Flow) -> bool {

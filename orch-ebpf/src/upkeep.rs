@@ -7,7 +7,7 @@ use orch_common::{
     slot::{Slot, SlotState},
 };
 
-use crate::{atomic, maps, pulse};
+use crate::{atomic, maps, pulse, sweep};
 
 /// Carries out a command. Answers 0, or 1 if it could not be read or stored.
 #[inline(always)]
@@ -19,6 +19,9 @@ pub fn command(ctx: &TcContext) -> i32 {
         set(&command)
     } else if command.verb == Verb::Correct as u32 {
         correct(&command);
+        Ok(())
+    } else if command.verb == Verb::Reroute as u32 {
+        sweep::reroute();
         Ok(())
     } else {
         maps::set_generation(command.key, 0);

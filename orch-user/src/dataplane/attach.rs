@@ -290,10 +290,7 @@ where
 /// Pins a link in the place of what was pinned there.
 pub(super) fn keep(link: FdLink, path: &Path) -> Result<(), DataplaneError> {
     remove_pin(path)?;
-    link.pin(path).map_err(|source| DataplaneError::Pin {
-        path: path.to_owned(),
-        source: Box::new(source),
-    })?;
+    link.pin(path).map_err(DataplaneError::pin(path))?;
     Ok(())
 }
 

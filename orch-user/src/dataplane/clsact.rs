@@ -54,12 +54,12 @@ pub(super) fn attach(
     let failed = |source| DataplaneError::program(name, place.name)(source);
     let mark = mark(pins, place.index);
     if tc::qdisc_add_clsact(place.name).is_ok() && !mark.exists() {
-        tc.pin(&mark).map_err(pinned(&mark))?;
+        tc.pin(&mark).map_err(DataplaneError::pin(&mark))?;
     }
     let next = next(path);
     let old = find(place.index, place.kind, &[path, &next]);
     remove_pin(&next)?;
-    tc.pin(&next).map_err(pinned(&next))?;
+    tc.pin(&next).map_err(DataplaneError::pin(&next))?;
     let attached = if let Some(filter) = old {
         link(place, &filter).and_then(|link| tc.attach_to_link(link))
     } else {
@@ -147,14 +147,6 @@ fn next(path: &Path) -> std::path::PathBuf {
     let mut next = path.as_os_str().to_owned();
     next.push(NEXT);
     next.into()
-}
-
-fn pinned(path: &Path) -> impl FnOnce(aya::pin::PinError) -> DataplaneError {
-    let path = path.to_owned();
-    |source| DataplaneError::Pin {
-        path,
-        source: Box::new(source),
-    }
 }
 
 fn link(

@@ -1,6 +1,10 @@
 //! Why the data plane cannot be used.
 
-use std::{io, net::IpAddr, path::PathBuf};
+use std::{
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use crate::http::KeeperError;
 use aya::{
@@ -167,6 +171,14 @@ impl DataplaneError {
         Self::File {
             path: path.into(),
             source: source.into(),
+        }
+    }
+
+    pub(super) fn pin(path: &Path) -> impl FnOnce(PinError) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Pin {
+            path,
+            source: Box::new(source),
         }
     }
 

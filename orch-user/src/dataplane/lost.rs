@@ -1,4 +1,4 @@
-//! Programs that somebody else has detached, or whose pins he has removed: attached again.
+//! Programs that somebody else has detached, or whose pins he has removed: attached again; and maps: pinned again.
 
 use std::{
     fs,
@@ -6,15 +6,68 @@ use std::{
     path::Path,
 };
 
+use aya::maps::{MapData, MapInfo};
 use nix::net::if_::if_indextoname;
-use orch_common::{layout::program, pin};
+use orch_common::{
+    layout::{map, program},
+    pin,
+};
 
-use super::{Dataplane, DataplaneError, attach, signals, sockets::At};
+use super::{Dataplane, DataplaneError, attach, pin::Pins, signals, sockets::At};
+
+/// Which maps are pinned: by what the kernel calls them, so that they can be found without their pins.
+pub(super) struct Maps(Vec<(&'static str, u32)>);
+
+impl Maps {
+    pub(super) fn of(pins: &Pins) -> Result<Self, DataplaneError> {
+        let id = |name: &'static str| {
+            let info = MapInfo::from_pin(pins.map(name)).map_err(DataplaneError::map(name))?;
+            Ok((name, info.id()))
+        };
+        map::ALL
+            .into_iter()
+            .map(id)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Pins again those that are pinned no longer: whoever comes after this controller would begin with
+    /// empty ones, and know of no connection. Says how many they were.
+    fn mend(&self, pins: &mut Pins) -> Result<usize, DataplaneError> {
+        let gone: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(name, _)| !pins.map(name).exists())
+            .collect();
+        if !gone.is_empty() {
+            pins.restore()?;
+        }
+        for &&(name, id) in &gone {
+            let data = MapData::from_id(id).map_err(DataplaneError::map(name))?;
+            let path = pins.map(name);
+            data.pin(&path).map_err(DataplaneError::pin(&path))?;
+        }
+        Ok(gone.len())
+    }
+}
 
 impl Dataplane {
+    /// Pins again what is pinned no longer and attaches what is attached no longer. Gives a sentence for each.
+    pub(super) fn mend(&mut self) -> Result<Vec<String>, DataplaneError> {
+        let maps = match self.maps.mend(&mut self.pins)? {
+            0 => None,
+            gone => Some(format!(
+                "the pins of {gone} maps were removed by somebody, and are there again"
+            )),
+        };
+        let mut sentences = self.mend_links()?;
+        sentences.extend(maps);
+        Ok(sentences)
+    }
+
     /// Attaches again what is attached no longer and should be. Gives a sentence for each. What fails is
     /// tried again at the next look: the kernel may not be done with a link whose pin has gone.
-    pub(super) fn mend(&mut self) -> Result<Vec<String>, DataplaneError> {
+    fn mend_links(&mut self) -> Result<Vec<String>, DataplaneError> {
         let (mut sentences, mut failed) = (Vec::new(), None);
         let mut again = Vec::new();
         for name in std::mem::take(&mut self.links) {
@@ -40,7 +93,7 @@ impl Dataplane {
 
     /// Attaches a program with its like, by the name of its pin; whether it is still wanted.
     fn attach_again(&mut self, name: &str) -> Result<bool, DataplaneError> {
-        self.pins.ensure()?;
+        self.pins.restore()?;
         if let Some((index, _)) = attach::parse_link_name(name) {
             return self.attach_to_interface(index);
         }

@@ -20,7 +20,7 @@ use orch_common::{
 };
 
 use self::{
-    attach::Role, gone::News, hold::Hold, host::Interface, open::Parts, pin::Pins,
+    attach::Role, hold::Hold, host::Interface, lost::Maps, news::News, open::Parts, pin::Pins,
     recount::Recount, relay::Relaying, sockets::Sockets, tables::Tables, ways::Ways,
 };
 use crate::config::{DataplaneConfig, Interfaces, ServiceConfig};
@@ -37,6 +37,7 @@ mod load;
 mod lost;
 mod measure;
 mod netns;
+mod news;
 mod open;
 mod pin;
 mod reading;
@@ -93,7 +94,8 @@ pub struct Dataplane {
     /// Names of the pinned links at the last look.
     links: Vec<String>,
     /// Says when an interface comes or goes.
-    link_news: News,
+    news: News,
+    maps: Maps,
     /// Whether the packets of this host's sockets are looked at.
     sockets: Sockets,
     /// Whether bytes may go from socket to socket, and whether they do.
@@ -266,7 +268,7 @@ impl Dataplane {
     /// left and none has come since, there is nothing to do.
     pub fn sweep(&mut self) -> Result<u64, DataplaneError> {
         const ANY_FRAME: [u8; 64] = [0; 64];
-        let born = self.count(Reason::NewFlow)? + self.count(Reason::LocalConnect)?;
+        let born = self.born()?;
         if self.swept == Some(born) && !self.exposes {
             return Ok(0);
         }
@@ -275,6 +277,11 @@ impl Dataplane {
         self.end_recount(&before, left)?;
         self.swept = (left == 0).then_some(born);
         Ok(left)
+    }
+
+    /// Flows ever born.
+    fn born(&self) -> Result<u64, DataplaneError> {
+        Ok(self.count(Reason::NewFlow)? + self.count(Reason::LocalConnect)?)
     }
 
     /// Slots that picks pass by since the last call, until [`Self::set_slot`] is called again, and

@@ -1,9 +1,9 @@
 //! Where maps and links are pinned, and the lock that keeps a second controller away.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -22,7 +22,7 @@ use super::DataplaneError;
 pub(super) struct Pins {
     root: PathBuf,
     base: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl Pins {
@@ -51,24 +51,24 @@ impl Pins {
 
     fn lock(pin_dir: &Path, base: PathBuf) -> Result<Self, DataplaneError> {
         ensure(pin_dir, &base)?;
-        let file = File::open(&base).map_err(|source| DataplaneError::file(&base, source))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-            if errno == Errno::EWOULDBLOCK {
-                DataplaneError::Held { path: base.clone() }
-            } else {
-                DataplaneError::file(&base, errno)
-            }
-        })?;
         Ok(Self {
             root: pin_dir.to_owned(),
+            lock: lock(&base)?,
             base,
-            _lock: lock,
         })
     }
 
-    /// Makes those directories again that somebody has removed.
-    pub(super) fn ensure(&self) -> Result<(), DataplaneError> {
-        ensure(&self.root, &self.base)
+    /// Makes those directories again that somebody has removed, and locks the new one.
+    ///
+    /// # Errors
+    /// Another controller has been quicker.
+    pub(super) fn restore(&mut self) -> Result<(), DataplaneError> {
+        ensure(&self.root, &self.base)?;
+        let id = |file: io::Result<Metadata>| file.map(|file| (file.dev(), file.ino())).ok();
+        if id(fs::metadata(&self.base)) != id(self.lock.metadata()) {
+            self.lock = lock(&self.base)?;
+        }
+        Ok(())
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
@@ -110,6 +110,20 @@ impl Pins {
         let _ = fs::remove_dir(&self.root);
         Ok(())
     }
+}
+
+/// Keeps other controllers from the pins in this directory.
+fn lock(base: &Path) -> Result<Flock<File>, DataplaneError> {
+    let file = File::open(base).map_err(|source| DataplaneError::file(base, source))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        if errno == Errno::EWOULDBLOCK {
+            DataplaneError::Held {
+                path: base.to_owned(),
+            }
+        } else {
+            DataplaneError::file(base, errno)
+        }
+    })
 }
 
 /// Makes the directories that are missing.

@@ -272,7 +272,7 @@ impl<T: Tables> Tables for Plane<T> {
         self.kernel.link_bell()
     }
 
-    fn hear(&self) -> bool {
+    fn hear(&mut self) -> Outcome<bool> {
         self.kernel.hear()
     }
 

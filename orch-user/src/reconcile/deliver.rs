@@ -120,8 +120,10 @@ impl<T: Tables> Controller<T> {
     /// Replaces backends that live on while their interface is gone. The kernel passes by such a one as
     /// soon as a client outside is about to go there, and those of this host cannot know.
     pub(super) fn mind_interfaces(&mut self) {
-        if self.tables.hear() {
-            self.sync_host();
+        match self.tables.hear() {
+            Ok(true) => self.sync_host(),
+            Ok(false) => {}
+            Err(error) => self.troubled(&error),
         }
         let cut_off = self.tables.cut_off();
         if cut_off.is_empty() {

@@ -18,7 +18,7 @@ const LAST_GASP: Moment = Moment::from_secs(1);
 
 /// Why a backend is replaced that is deaf to most clients.
 const DEAF: &str =
-    "its probe is good, and for half a minute most clients' SYNs had no answer while others' had";
+    "its probe is good, and again and again most clients' SYNs had no answer while others' had";
 
 /// A slot that the kernel passes by.
 #[derive(Clone, Copy, Debug)]

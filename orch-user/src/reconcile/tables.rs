@@ -40,13 +40,13 @@ pub trait Tables: Send {
     fn bridges(&self) -> &[Bridge] {
         &[]
     }
-    /// Readable whenever [`Self::cut_off`] may have changed, or the host's addresses.
+    /// Readable whenever [`Self::cut_off`] may have changed, or the host's addresses or routes.
     fn link_bell(&self) -> Option<OwnedFd> {
         None
     }
-    /// Silences it; whether the host may have other addresses.
-    fn hear(&self) -> bool {
-        false
+    /// Silences it, and has open connections follow the routes; whether the host may have other addresses.
+    fn hear(&mut self) -> Outcome<bool> {
+        Ok(false)
     }
     fn cut_off(&self) -> Vec<SlotKey>;
     fn sweep(&mut self) -> Outcome<u64>;
@@ -124,7 +124,7 @@ impl Tables for Dataplane {
         Self::link_bell(self)
     }
 
-    fn hear(&self) -> bool {
+    fn hear(&mut self) -> Outcome<bool> {
         Self::hear(self)
     }
 

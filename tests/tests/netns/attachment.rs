@@ -15,9 +15,10 @@ use orch_common::layout::LAYOUT_VERSION;
 use orch_tests::{
     fixture,
     netns::{NetNs, run},
+    server::ask,
 };
 
-use super::{VIP, World, answered_by};
+use super::{VIP, World, answered_by, connect};
 
 /// What `tc` prints of an interface of a namespace.
 fn tc(netns: &NetNs, args: &[&str]) -> String {
@@ -203,4 +204,31 @@ fn what_somebody_detaches_is_attached_again() {
     }
     detach(&mut world);
     assert!(!links.exists());
+}
+
+/// A later controller begins with what this one has, and none comes beside it meanwhile.
+#[test]
+fn maps_whose_pins_somebody_removes_are_pinned_again() {
+    let mut world = World::new("attach-maps");
+    let mut stream = world.outside.within(|| connect(VIP));
+    assert_eq!(ask(&mut stream, "/api/x").unwrap().0, 200);
+    let maps = world.pin_dir.join(format!("v{LAYOUT_VERSION}/maps"));
+    let count = || fs::read_dir(&maps).unwrap().count();
+    let before = count();
+    // A filter of clsact is known by its pin.
+    let removed = if has_tcx() { &world.pin_dir } else { &maps };
+    fs::remove_dir_all(removed).unwrap();
+    let told = world.sync().join("\n");
+    assert!(told.contains(&format!("pins of {before} maps")), "{told}");
+    assert_eq!(count(), before);
+    assert_eq!(world.sync(), Vec::<String>::new());
+    let config = fixture::dataplane("attach-maps", Local::Connect);
+    let second = world.host.within(|| Dataplane::open(&config)).err();
+    let second = second.unwrap().to_string();
+    assert!(second.contains("another controller"), "{second}");
+    drop(world.dataplane.take());
+    let again = world.host.within(|| Dataplane::open(&config)).unwrap();
+    world.dataplane = Some(again);
+    assert_eq!(ask(&mut stream, "/api/x").unwrap().0, 200);
+    assert_eq!(world.outside.within(|| answered_by(VIP)), "8001");
 }

@@ -113,6 +113,26 @@ fn replies_follow_the_hosts_own_routes() {
     });
 }
 
+/// The next sweep is far: what the kernel tells of routes is enough, of the first change and of the next.
+#[test]
+fn replies_follow_the_hosts_own_routes_at_once() {
+    let mut routed = Routed::new("routes-news");
+    let address = format!("{SERVICE}:80");
+    let mut stream = routed.world.outside.within(|| connect(&address));
+    assert_eq!(ask(&mut stream, "/api/x").unwrap().0, 200);
+    for (link, device) in [(1, "far1"), (0, "far0"), (1, "far1")] {
+        routed.goes_by(link);
+        until("replies come by the other link", || {
+            routed.world.plane().hear().unwrap();
+            let before = routed.arrived(device);
+            for _ in 0..20 {
+                assert_eq!(ask(&mut stream, "/api/x").unwrap().0, 200);
+            }
+            (routed.arrived(device) >= before + 20).then_some(())
+        });
+    }
+}
+
 /// A SYN comes while the route to its client is another one for a moment.
 #[test]
 fn a_handshake_that_was_answered_the_wrong_way_is_answered_again() {
