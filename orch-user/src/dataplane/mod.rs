@@ -20,8 +20,9 @@ use orch_common::{
 };
 
 use self::{
-    attach::Role, hold::Hold, host::Interface, lost::Maps, news::News, open::Parts, pin::Pins,
-    recount::Recount, relay::Relaying, sockets::Sockets, tables::Tables, ways::Ways,
+    attach::Role, hold::Hold, host::Interface, lost::Maps, netns::Namespaces, news::News,
+    open::Parts, pin::Pins, recount::Recount, relay::Relaying, sockets::Sockets, tables::Tables,
+    ways::Ways,
 };
 use crate::config::{DataplaneConfig, Interfaces, ServiceConfig};
 
@@ -96,6 +97,7 @@ pub struct Dataplane {
     /// Says when an interface comes or goes.
     news: News,
     maps: Maps,
+    namespaces: Namespaces,
     /// Whether the packets of this host's sockets are looked at.
     sockets: Sockets,
     /// Whether bytes may go from socket to socket, and whether they do.

@@ -20,7 +20,7 @@ use super::{
     host::{Bridge, Interface},
     load,
     lost::Maps,
-    netns,
+    netns::Namespaces,
     news::News,
     pin::Pins,
     recount::Recount,
@@ -46,6 +46,7 @@ pub(super) struct Parts {
     recount: Recount,
     sockets: Sockets,
     maps: Maps,
+    namespaces: Namespaces,
     config: DataplaneConfig,
     attached: Vec<(Interface, Role)>,
     bridges: Vec<Bridge>,
@@ -83,7 +84,7 @@ impl Parts {
         if let Err(error) = signals::attach(&mut ebpf, pins, task_tgid.is_some()) {
             log::warn!("{error}: a backend that others stop is in its turn until its end");
         }
-        netns::follow(take(&mut ebpf, map::NETNS)?)?;
+        let namespaces = Namespaces::follow(pins)?;
         let cgroup = local_root(config.local)?;
         let sockets = Sockets::new(cgroup.clone(), &slots);
         let mut parts = Self {
@@ -98,6 +99,7 @@ impl Parts {
             recount,
             sockets,
             maps: Maps::of(pins)?,
+            namespaces,
             config: config.clone(),
             attached: Vec::new(),
             bridges: Vec::new(),
@@ -148,6 +150,7 @@ impl Parts {
             links: Vec::new(),
             news: News::open(),
             maps: self.maps,
+            namespaces: self.namespaces,
             processes: self.processes,
             pulses: self.pulses,
             recount: self.recount,

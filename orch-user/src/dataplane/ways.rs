@@ -89,6 +89,9 @@ impl Dataplane {
 
     fn attach_way(&mut self, netns: &Path, address: SocketAddr) -> Result<Way, DataplaneError> {
         let way = sandbox::way(netns, address.ip())?;
+        if let Some(engine) = netns.parent() {
+            self.namespaces.also(engine)?;
+        }
         self.tables.set_backend_port(address.port())?;
         attach::veth(
             &mut self.ebpf,

@@ -29,6 +29,7 @@ mod balance;
 mod bulk;
 mod containers;
 mod direct;
+mod engines;
 mod firewall;
 mod hold;
 mod inside;
