@@ -13,11 +13,8 @@ use orch::cli::{Cli, CliError};
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Help is one of these, too; nobody listening is no reason to fail.
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(error.exit_code() as u8);
-        }
+        // Help is one of these, too.
+        Err(error) => return show(&error),
     };
     match cli.dispatch() {
         Ok(()) => ExitCode::SUCCESS,
@@ -25,6 +22,17 @@ fn main() -> ExitCode {
             report(&error);
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Help, or what is wrong with the command line.
+fn show(error: &clap::Error) -> ExitCode {
+    match error.print().and_then(|()| io::stdout().flush()) {
+        Err(unwritten) if unwritten.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr().lock(), "error: cannot write: {unwritten}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(error.exit_code() as u8),
     }
 }
 

@@ -126,6 +126,19 @@ fn completions_exist_for_the_usual_shells() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_code_1() {
+    for words in [&["--help"][..], &["ps", "--help"], &["check", "--example"]] {
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let (code, _, errors) = done(&orch(words).stdout(full).output().unwrap());
+        assert_eq!(code, 1, "{words:?}");
+        assert!(errors.contains("No space left"), "{words:?}: {errors}");
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let mut command = orch(&["completions", "zsh"]);
     let mut child = command
