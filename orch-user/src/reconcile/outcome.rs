@@ -99,7 +99,8 @@ impl<T: Tables> Controller<T> {
         };
         slot.next = Next::None;
         slot.touched_at = now;
-        let unreachable = direct && backend.netns.is_none();
+        // One that has ended has no address any more: that says nothing of the engine.
+        let unreachable = direct && backend.netns.is_none() && backend.pid.is_some();
         let gated = backend.gated;
         slot.current = Some(Running::new(backend, kind, Health::default(), now));
         self.record(key, "started", text);

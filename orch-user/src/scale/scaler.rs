@@ -138,6 +138,7 @@ impl Scaler {
             self.history.desired = self.step.copies();
             return decision;
         }
+        self.step.pass_over(metrics.requests, now);
         self.follow(metrics, now, rules)
     }
 

@@ -51,6 +51,12 @@ impl Step {
         self.total
     }
 
+    /// Requests that are another policy's to judge: no window of this one counts them.
+    pub(super) const fn pass_over(&mut self, total: u64, now: Moment) {
+        self.total = total;
+        self.read_at = now;
+    }
+
     /// Copies that the policy wants, whatever a person holds.
     pub const fn wanted(&self) -> u16 {
         self.desired

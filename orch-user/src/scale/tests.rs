@@ -257,6 +257,23 @@ fn a_hold_outlives_every_policy_and_a_change_of_policy() {
 }
 
 #[test]
+fn the_first_window_after_another_policy_counts_what_comes_in_it() {
+    for policy in policies().into_iter().filter(|one| *one != Policy::Step) {
+        let name = policy.name();
+        let mut life = Life::new(rules(policy));
+        life.settle(10.0, 60);
+        let mut limits = life.rules.clone();
+        let now = Duration::from_secs(60);
+        let step = Input::Rules(rules(Policy::Step));
+        life.scaler.apply(&step, now, &mut limits);
+        life.rules = limits;
+        life.settle(10.0, 2);
+        let counted = life.scaler.count(&life.rules);
+        assert!((10..=30).contains(&counted), "{name}: {counted}");
+    }
+}
+
+#[test]
 fn floors_hold_on_their_days_and_over_midnight() {
     // 1970-01-01 was a Thursday.
     let at = |day: u32, hour: u32| f64::from(day * 86_400 + hour * 3600);

@@ -210,6 +210,23 @@ async fn where_no_container_is_reached_directly_any_more_none_is_tried() {
     assert_eq!(life.runtime.engine().creations, made + 1);
 }
 
+/// It has no address when it is looked at, which says nothing of the engine.
+#[tokio::test(start_paused = true)]
+async fn a_container_that_ends_at_once_is_no_reason_to_fall_back() {
+    let life = Life::with_containers(containers());
+    life.until_ring(&[0]).await;
+    life.runtime.engine().crashes = Some(1);
+    life.scale(Some(2)).await.unwrap();
+    life.until("it fails", |life| life.kinds().contains(&"backoff".into()))
+        .await;
+    life.runtime.engine().crashes = None;
+    life.until_ring(&[0, 1]).await;
+    assert_eq!(
+        (reaches(&life), fallen(&life)),
+        (vec!["direct", "direct"], 0)
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_container_that_dies_unnoticed_is_no_reason_to_fall_back() {
     let life = Life::with_containers(containers());

@@ -49,14 +49,16 @@ impl FakeRuntime {
         } else {
             ([127, 0, 0, 1], order.slot_port)
         };
+        // One that ends at once has neither process nor address by the time it is looked at.
+        let running = crashes.is_none() || order.gated;
         let backend = Backend {
             id: prepared.id.clone(),
             service: order.service.clone(),
             slot: order.slot,
             address: address.into(),
-            pid: Some(1000 + engine.born),
-            netns: direct.then(|| format!("netns/{}", prepared.id).into()),
-            running: crashes.is_none() || order.gated,
+            pid: running.then_some(1000 + engine.born),
+            netns: (direct && running).then(|| format!("netns/{}", prepared.id).into()),
+            running,
             gated: order.gated,
             age: Duration::ZERO,
             spec: order.spec.clone(),
