@@ -175,7 +175,7 @@ fn errors(row: &SlotRow) -> String {
 
 /// Slot and port: a spare has neither.
 fn numbered(row: &SlotRow, number: u16) -> String {
-    if row.is_spare() {
+    if row.spare {
         "-".to_owned()
     } else {
         number.to_string()

@@ -7,7 +7,7 @@ use orch_common::counter::Failure;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{health::polls::Polls, state::FIRST_SPARE};
+use crate::{health::polls::Polls, metrics::Durations};
 
 /// Everything there is to show at one moment. The controller publishes one after every change and
 /// at least once a second.
@@ -28,10 +28,10 @@ pub struct Snapshot {
     pub replacements: Vec<(String, String, u64)>,
     /// Decisions by service and direction (`up`, `down`, `same`).
     pub decisions: Vec<(String, String, u64)>,
-    /// Seconds from the last good probe of a backend to its noticing as unhealthy, the last hundred.
-    pub detection_s: Vec<f64>,
-    /// Seconds from noticing to a healthy backend in the ring, the last hundred.
-    pub recovery_s: Vec<f64>,
+    /// Seconds from the last good probe of a backend to its noticing as unhealthy.
+    pub detection: Durations,
+    /// Seconds from noticing to a healthy backend in the ring.
+    pub recovery: Durations,
     /// Response classes and times per slot.
     pub signals: Vec<SlotSignals>,
     /// What comes next, in the order of `services`.
@@ -109,8 +109,11 @@ pub struct ServiceRow {
 pub struct SlotRow {
     /// Name of the service.
     pub service: String,
-    /// Number of the slot; that of a spare is 64 or more.
+    /// Number of the slot; for a spare, a number from 64 on that means nothing.
     pub slot: u16,
+    /// Whether it is a spare, which has no slot and no port yet.
+    #[serde(default)]
+    pub spare: bool,
     /// The slot's port on this host; 0 for a spare.
     pub port: u16,
     /// A `SlotState` in words.
@@ -158,13 +161,6 @@ pub struct SlotRow {
     /// `closed`, `aborted`, `gone`. Those of which there is one at least.
     #[serde(default)]
     pub connection_errors: BTreeMap<String, u64>,
-}
-
-impl SlotRow {
-    /// Whether it is a spare's, which has no slot and no port yet.
-    pub const fn is_spare(&self) -> bool {
-        self.slot >= FIRST_SPARE
-    }
 }
 
 /// Responses of a slot, and its polls.

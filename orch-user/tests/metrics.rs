@@ -41,8 +41,8 @@ fn exposition() -> String {
         reasons: reasons.map(|name| (name, 1)).collect(),
         replacements: vec![("acts".to_owned(), "exited".to_owned(), 1)],
         decisions: vec![("acts".to_owned(), "up".to_owned(), 1)],
-        detection_s: vec![0.1, 2.0],
-        recovery_s: vec![0.3],
+        detection: [0.1, 2.0].into_iter().collect(),
+        recovery: [0.3].into_iter().collect(),
         ..Snapshot::default()
     })
 }

@@ -1,6 +1,6 @@
 //! Accepts connections within limits: many or slow clients must not exhaust the controller.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use axum::{Router, middleware::from_fn};
 use hyper::server::conn::http1;
@@ -12,13 +12,15 @@ use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
+    task::{AbortHandle, JoinSet},
     time,
 };
 
 use super::access::known_host;
 
-/// Most connections at a time, per listener; more wait in the listener's queue.
+/// Most connections at a time, per listener. One more ends the oldest of the status address, which anybody on the host
+/// can fill with silent ones, and waits at the control socket, which only root can.
 const CONNECTIONS: usize = 128;
 /// Longest time for a request's head, and for the pause between two requests.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
@@ -34,11 +36,8 @@ pub async fn serve_status(listener: TcpListener, router: Router) {
 
 pub(super) async fn serve_tcp(listener: TcpListener, router: Router, head_limit: Duration) {
     let local = router.clone().layer(from_fn(known_host));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut crowd = Crowd::default();
     loop {
-        let Some(place) = place(&places).await else {
-            return;
-        };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let limited = SockRef::from(&stream).set_tcp_user_timeout(Some(SEND_LIMIT));
@@ -47,7 +46,7 @@ pub(super) async fn serve_tcp(listener: TcpListener, router: Router, head_limit:
                 }
                 let inside = stream.local_addr().is_ok_and(|to| to.ip().is_loopback());
                 let router = if inside { &local } else { &router };
-                tokio::spawn(connection(stream, router.clone(), head_limit, place));
+                crowd.admit(connection(stream, router.clone(), head_limit));
             }
             Err(error) => pause("the status address", &error).await,
         }
@@ -58,28 +57,49 @@ pub(super) async fn serve_tcp(listener: TcpListener, router: Router, head_limit:
 pub async fn serve_control(listener: UnixListener, router: Router) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Some(place) = place(&places).await else {
+        // Fails only if the semaphore was closed, which nobody does.
+        let Ok(place) = places.clone().acquire_owned().await else {
             return;
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(connection(stream, router.clone(), HEAD_LIMIT, place));
+                let served = connection(stream, router.clone(), HEAD_LIMIT);
+                tokio::spawn(async move {
+                    served.await;
+                    drop(place);
+                });
             }
             Err(error) => pause("the control socket", &error).await,
         }
     }
 }
 
-/// `None` only if the semaphore was closed, which nobody does.
-async fn place(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    places.clone().acquire_owned().await.ok()
+/// Connections, of which the oldest makes room; all end with it.
+#[derive(Default)]
+struct Crowd {
+    tasks: JoinSet<()>,
+    by_age: VecDeque<AbortHandle>,
+}
+
+impl Crowd {
+    fn admit(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
+        while self.tasks.try_join_next().is_some() {}
+        if self.by_age.len() >= CONNECTIONS {
+            self.by_age.retain(|task| !task.is_finished());
+        }
+        if self.by_age.len() >= CONNECTIONS
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            oldest.abort();
+        }
+        self.by_age.push_back(self.tasks.spawn(connection));
+    }
 }
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
     head_limit: Duration,
-    _place: OwnedSemaphorePermit,
 ) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

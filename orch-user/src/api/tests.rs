@@ -297,6 +297,30 @@ async fn who_is_slow_is_cut_off() {
 }
 
 #[tokio::test]
+async fn the_silent_keep_nobody_out() {
+    let world = world();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve_status(listener, read_only(world.control.clone())));
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut last = TcpStream::connect(address).await.unwrap();
+    last.write_all(b"GET /v1/slots HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = [0; 12];
+    last.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    // The oldest was told, before its time for a request was over.
+    let mut rest = Vec::new();
+    assert_eq!(silent[0].read_to_end(&mut rest).await.unwrap(), 0);
+    let newest = silent[299].try_read(&mut answer);
+    assert_eq!(newest.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
 async fn nobody_there_is_said_with_the_path() {
     let client = Client::new("/nonexistent/orch.sock".as_ref());
     let error = client.get::<Vec<SlotRow>>("/v1/slots").await.unwrap_err();

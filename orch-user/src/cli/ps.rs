@@ -13,7 +13,7 @@ use crate::{
 #[command(after_help = "Examples:\n  \
     orch ps\n  \
     orch ps -o wide                              full ids, addresses, delivery, and what is wrong\n  \
-    orch ps -o json | jq -r '.[] | select(.state != \"ready\") | .port'")]
+    orch ps -o json | jq -r '.[] | select(.state != \"ready\" and .spare == false) | .port'")]
 pub(super) struct Args {
     #[command(flatten)]
     target: Target,

@@ -7,13 +7,12 @@ use std::{
 };
 
 use aya::maps::{MapData, MapInfo};
-use nix::net::if_::if_indextoname;
 use orch_common::{
     layout::{map, program},
     pin,
 };
 
-use super::{Dataplane, DataplaneError, attach, pin::Pins, signals, sockets::At};
+use super::{Dataplane, DataplaneError, attach, is_interface, pin::Pins, signals, sockets::At};
 
 /// Which maps are pinned: by what the kernel calls them, so that they can be found without their pins.
 pub(super) struct Maps(Vec<(&'static str, u32)>);
@@ -119,7 +118,7 @@ impl Dataplane {
 
     fn attach_to_interface(&mut self, index: u32) -> Result<bool, DataplaneError> {
         // Without TCX a filter stays where it is when its pin is gone.
-        if !attach::has_tcx() || if_indextoname(index).is_err() {
+        if !attach::has_tcx() || !is_interface(index) {
             return Ok(false);
         }
         let (ebpf, pins) = (&mut self.ebpf, &self.pins);
@@ -134,7 +133,7 @@ impl Dataplane {
         match attached {
             Ok(()) => Ok(true),
             // It may have gone meanwhile.
-            Err(_) if if_indextoname(index).is_err() => Ok(false),
+            Err(_) if !is_interface(index) => Ok(false),
             Err(error) => Err(error),
         }
     }

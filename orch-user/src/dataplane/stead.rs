@@ -71,11 +71,14 @@ pub(super) fn forget(pin_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether there is such an interface in this namespace.
+/// Whether there is such an interface in this namespace, and not about to go.
 pub fn is_interface(index: u32) -> bool {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
     // Without a descriptor nothing is known, and nothing is done.
-    socket.map_or(true, |socket| index_to_name_inlined(socket, index).is_ok())
+    socket.map_or(true, |socket| {
+        // One that the kernel is taking down has an index still, and an empty name.
+        index_to_name_inlined(socket, index).is_ok_and(|name| !name.as_bytes().is_empty())
+    })
 }
 
 fn is_of(route: &RouteMessage, owner: u32) -> bool {

@@ -1,5 +1,6 @@
 //! A snapshot in Prometheus' text exposition format, version 0.0.4.
 
+mod durations;
 mod page;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ use orch_common::{
     slot::SlotState,
 };
 
+pub use self::durations::Durations;
 use self::page::{Label, Page};
 use crate::view::{SlotSignals, Snapshot};
 
@@ -61,7 +63,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
 fn requests(page: &mut Page, snapshot: &Snapshot) {
     let name = "orch_requests_total";
     page.head(name, "counter", "Requests that count, by slot.");
-    for row in snapshot.slots.iter().filter(|row| !row.is_spare()) {
+    for row in snapshot.slots.iter().filter(|row| !row.spare) {
         let labels: [Label; 2] = [("service", &row.service), ("slot", &row.slot)];
         page.line(name, &labels, row.requests);
     }
@@ -122,7 +124,7 @@ fn octaves(row: &SlotSignals) -> Vec<(f64, u64)> {
 }
 
 fn traffic(page: &mut Page, snapshot: &Snapshot) {
-    let rows = || snapshot.slots.iter().filter(|row| !row.is_spare());
+    let rows = || snapshot.slots.iter().filter(|row| !row.spare);
     let name = "orch_in_flight";
     let help = "Requests that have begun and wait for a response, by slot.";
     page.head(name, "gauge", help);
@@ -180,7 +182,7 @@ fn slots(page: &mut Page, snapshot: &Snapshot) {
     }
     let name = "orch_connections";
     page.head(name, "gauge", "Connections that are open now, by slot.");
-    for row in snapshot.slots.iter().filter(|row| !row.is_spare()) {
+    for row in snapshot.slots.iter().filter(|row| !row.spare) {
         let labels: [Label; 2] = [("service", &row.service), ("slot", &row.slot)];
         page.line(name, &labels, row.connections);
     }
@@ -231,12 +233,11 @@ fn control(page: &mut Page, snapshot: &Snapshot) {
         page.line(name, &labels, count);
     }
     let name = "orch_detection_seconds";
-    let help =
-        "From the last good probe of a backend to its noticing as unhealthy, of the last hundred.";
+    let help = "From the last good probe of a backend to its noticing as unhealthy.";
     page.head(name, "histogram", help);
-    page.observations(name, &snapshot.detection_s);
+    page.durations(name, &snapshot.detection);
     let name = "orch_recovery_seconds";
-    let help = "From noticing to a healthy backend in the ring, of the last hundred.";
+    let help = "From noticing to a healthy backend in the ring.";
     page.head(name, "histogram", help);
-    page.observations(name, &snapshot.recovery_s);
+    page.durations(name, &snapshot.recovery);
 }

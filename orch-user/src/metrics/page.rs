@@ -2,9 +2,7 @@
 
 use std::fmt::{self, Display, Write};
 
-/// Bounds of replacement times, in seconds.
-const REPLACEMENT_BOUNDS: [f64; 11] =
-    [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+use super::durations::{BOUNDS, Durations};
 
 pub(super) type Label<'a> = (&'a str, &'a dyn Display);
 
@@ -51,11 +49,9 @@ impl Page {
         self.line(&format!("{name}_count"), labels, count);
     }
 
-    pub(super) fn observations(&mut self, name: &str, seconds: &[f64]) {
-        let upto = |bound: f64| seconds.iter().filter(|one| **one <= bound).count() as u64;
-        let bounds = REPLACEMENT_BOUNDS.map(|bound| (bound, upto(bound)));
-        let sum = seconds.iter().sum();
-        self.histogram(name, &[], &bounds, seconds.len() as u64, sum);
+    pub(super) fn durations(&mut self, name: &str, all: &Durations) {
+        let bounds: Vec<_> = BOUNDS.into_iter().zip(all.up_to).collect();
+        self.histogram(name, &[], &bounds, all.count, all.sum_s);
     }
 
     fn put(&mut self, text: fmt::Arguments<'_>) {

@@ -67,7 +67,7 @@ fn snapshot() -> Snapshot {
             .iter()
             .map(|reason| (reason.name().to_owned(), *reason as u64))
             .collect(),
-        detection_s: vec![0.02, 3.0, 100.0],
+        detection: [0.02, 3.0, 100.0].into_iter().collect(),
         ..Snapshot::default()
     }
 }
@@ -108,7 +108,9 @@ fn it_parses_back() {
     assert_eq!(get("orch_detection_seconds_bucket{le=\"0.025\"}"), "1");
     assert_eq!(get("orch_detection_seconds_bucket{le=\"5\"}"), "2");
     assert_eq!(get("orch_detection_seconds_bucket{le=\"+Inf\"}"), "3");
+    assert_eq!(get("orch_detection_seconds_sum"), "103.02");
     assert_eq!(get("orch_recovery_seconds_count"), "0");
+    assert_eq!(get("orch_recovery_seconds_sum"), "0");
 }
 
 #[test]

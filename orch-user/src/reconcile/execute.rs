@@ -232,7 +232,7 @@ impl<T: Tables> Controller<T> {
             Some(Fault { at, cause }) => {
                 let took = now.saturating_sub(at).as_secs_f64();
                 let text = format!("{id} is in the ring {took:.2} s after the one before: {cause}");
-                super::observe::keep_hundred(&mut self.recovery_s, took);
+                self.recovery.add(took);
                 self.record(key, "replaced", text);
             }
             None => self.record(key, "ready", format!("{id} is in the ring")),

@@ -36,7 +36,7 @@ mod wake;
 mod work;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -63,6 +63,7 @@ use crate::{
         polls::Polls,
         probe::{Prober, Task},
     },
+    metrics::Durations,
     ports::Claims,
     runtime::{BackendId, Prepared, RuntimeKind},
     state::{Desired, Moment, Observed},
@@ -144,8 +145,8 @@ struct Controller<T> {
     polls: BTreeMap<SlotKey, Polls>,
     reasons: [u64; Reason::COUNT],
     flows: u64,
-    detection_s: VecDeque<f64>,
-    recovery_s: VecDeque<f64>,
+    detection: Durations,
+    recovery: Durations,
     ticked_at: Moment,
     second: u64,
     dirty: bool,
@@ -210,8 +211,8 @@ impl<T: Tables> Controller<T> {
             polls: BTreeMap::new(),
             reasons: [0; Reason::COUNT],
             flows: 0,
-            detection_s: VecDeque::new(),
-            recovery_s: VecDeque::new(),
+            detection: Durations::default(),
+            recovery: Durations::default(),
             ticked_at: Moment::ZERO,
             second: 0,
             dirty: true,

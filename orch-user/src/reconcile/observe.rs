@@ -1,8 +1,6 @@
 //! What the controller sees: probes, what runtimes notice, the kernel's counts, and the full list
 //! of backends every few seconds, because streams of events die silently.
 
-use std::collections::VecDeque;
-
 use orch_common::{
     counter::{Failure, SlotCounters},
     flow::SWEEP_SECONDS,
@@ -61,7 +59,7 @@ impl<T: Tables> Controller<T> {
             Verdict::Unhealthy => {
                 if let Some(good_at) = good_at {
                     let took = now.saturating_sub(good_at).as_secs_f64();
-                    keep_hundred(&mut self.detection_s, took);
+                    self.detection.add(took);
                 }
                 self.condemn(key, Cause::Unhealthy(answer));
             }
@@ -383,10 +381,3 @@ pub(super) const NOTHING: SlotCounters = SlotCounters {
     responses: [0; 6],
     failures: [0; Failure::COUNT],
 };
-
-pub(super) fn keep_hundred(values: &mut VecDeque<f64>, value: f64) {
-    if values.len() == 100 {
-        values.pop_front();
-    }
-    values.push_back(value);
-}

@@ -102,6 +102,11 @@ impl<T: Tables> Controller<T> {
         // One that has ended has no address any more: that says nothing of the engine.
         let unreachable = direct && backend.netns.is_none() && backend.pid.is_some();
         let gated = backend.gated;
+        if gated {
+            // It runs only once it is needed: what befell the one before it says nothing of it.
+            slot.note.clear();
+            slot.broken = None;
+        }
         slot.current = Some(Running::new(backend, kind, Health::default(), now));
         self.record(key, "started", text);
         if unreachable {

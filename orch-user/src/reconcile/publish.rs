@@ -37,8 +37,8 @@ impl<T: Tables> Controller<T> {
                 .zip(self.reasons)
                 .map(|(reason, count)| (reason.name().to_owned(), count))
                 .collect(),
-            detection_s: self.detection_s.iter().copied().collect(),
-            recovery_s: self.recovery_s.iter().copied().collect(),
+            detection: self.detection.clone(),
+            recovery: self.recovery.clone(),
             ..Snapshot::default()
         };
         let services = self.services.iter().zip(&self.observed.services);
@@ -143,6 +143,7 @@ impl<T: Tables> Controller<T> {
         SlotRow {
             service: hosted.config.name.clone(),
             slot: key.slot,
+            spare,
             port: if spare { 0 } else { seen.port(key.slot) },
             state: state.name().to_owned(),
             backend: current

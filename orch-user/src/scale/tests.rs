@@ -263,7 +263,7 @@ fn the_first_window_after_another_policy_counts_what_comes_in_it() {
         let mut life = Life::new(rules(policy));
         life.settle(10.0, 60);
         let mut limits = life.rules.clone();
-        let now = Duration::from_secs(60);
+        let now = Duration::from_mins(1);
         let step = Input::Rules(rules(Policy::Step));
         life.scaler.apply(&step, now, &mut limits);
         life.rules = limits;

@@ -42,7 +42,7 @@ impl Orch {
     pub fn wait_ready(&self, copies: u16) -> Vec<SlotRow> {
         let right = || {
             let mut rows = self.slots();
-            rows.retain(|row| !row.is_spare());
+            rows.retain(|row| !row.spare);
             let ready = rows.iter().all(|row| row.state == "ready" && row.healthy);
             (ready && rows.len() == usize::from(copies)).then_some(rows)
         };

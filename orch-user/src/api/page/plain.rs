@@ -83,7 +83,7 @@ fn slots(rows: &[SlotRow]) -> Markup {
 
 fn slot(row: &SlotRow) -> Markup {
     let number = |number: u16| {
-        if row.is_spare() {
+        if row.spare {
             "–".to_owned()
         } else {
             number.to_string()

@@ -171,7 +171,7 @@ fn title(model: &Model) -> String {
 fn slot_row(slot: &LiveSlot) -> Row<'static> {
     let row = &slot.row;
     let number = |number: u16| {
-        if row.is_spare() {
+        if row.spare {
             "-".to_owned()
         } else {
             number.to_string()

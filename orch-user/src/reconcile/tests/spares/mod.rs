@@ -104,7 +104,7 @@ async fn a_killed_container_s_slot_is_in_the_ring_again_at_once() {
     assert_ne!(life.spares()[0].backend, spare.backend, "another one");
     let row = life.row(0).unwrap();
     assert_eq!((row.state.as_str(), row.note.as_str()), ("ready", ""));
-    assert!(life.snapshot().recovery_s[0] < 0.02);
+    assert!(life.snapshot().recovery.sum_s < 0.02);
     life.until("removed", |life| life.runtime.engine().backends.len() == 2)
         .await;
 }
