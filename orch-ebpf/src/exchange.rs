@@ -25,6 +25,12 @@ fn is_wanted() -> bool {
     unsafe { core::ptr::read_volatile(&raw const SIGNALS) != 0 }
 }
 
+/// Whether what the flow carries is looked at.
+#[inline(always)]
+pub fn is_followed(flow: &Flow) -> bool {
+    !matches!(flow.counting, Counting::None) && is_wanted()
+}
+
 /// Takes a segment of the client.
 #[inline(always)]
 pub fn from_client(flow: &mut Flow, segment: &Segment) {
@@ -32,6 +38,10 @@ pub fn from_client(flow: &mut Flow, segment: &Segment) {
         return;
     }
     let early = segment.flags.opens();
+    // What a stray SYN brings belongs to no connection.
+    if early && segment.seq != flow.isn {
+        return;
+    }
     // Before the backend has answered, anything but the SYN's own data is of an earlier connection.
     if matches!(flow.state, FlowState::SynSent) && !early {
         return;
@@ -48,11 +58,7 @@ pub fn from_client(flow: &mut Flow, segment: &Segment) {
 /// Takes a segment of the backend.
 #[inline(always)]
 pub fn from_server(flow: &mut Flow, segment: &Segment) {
-    if segment.len > 0
-        && is_wanted()
-        && !matches!(flow.counting, Counting::None)
-        && orch_response(segment.skb, flow, segment) != 0
-    {
+    if segment.len > 0 && is_followed(flow) && orch_response(segment.skb, flow, segment) != 0 {
         compare::look(flow, EventKind::Failing);
     }
 }

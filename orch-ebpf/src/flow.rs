@@ -3,10 +3,10 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use orch_common::{
     counter::Reason,
-    flow::{self, Flags, Flow, FlowState, Side},
+    flow::{self, Flags, Flow, FlowState, Side, mark},
 };
 
-use crate::{backend, maps, segment::Segment};
+use crate::{backend, exchange, maps, segment::Segment};
 
 /// A SYN that comes again so much later, with no answer to the first, meets a silent backend: the
 /// first retransmission comes after a second (RFC 6298, 2.1).
@@ -34,11 +34,14 @@ impl Opening {
     }
 }
 
-/// Judges a SYN that finds a flow. Another initial sequence number is another connection.
+/// Judges a SYN that finds a flow. Another initial sequence number is another connection, but not while one is open: whoever
+/// knows its ends could cut it. Its backend answers with a challenge (RFC 5961, 4), which a client
+/// that has it no more answers with RST; and a backend that has it no more is found out by its SYN-ACK (`reply`).
 #[inline(always)]
 pub fn opening(flow: &Flow, segment: &Segment) -> Opening {
     let same = flow.isn == segment.seq && flow.state as u8 != FlowState::Closed as u8;
-    if !same || !backend::is_current(flow) {
+    let open = matches!(flow.state, FlowState::Established);
+    if !(same || open) || !backend::is_current(flow) {
         return Opening::New;
     }
     // SAFETY: the helper has no preconditions.
@@ -81,6 +84,12 @@ fn is_believed(flow: &Flow, side: Side, seq: u32) -> bool {
     match (flow.state, side) {
         (FlowState::SynSent, Side::Client) => seq == flow.client_next,
         (FlowState::SynSent, Side::Server) => true,
+        // All its bytes were seen: as the backend does (RFC 5961, 3.2).
+        (FlowState::Established, Side::Client)
+            if exchange::is_followed(flow) && !flow.is(mark::HOLE) =>
+        {
+            seq == flow.client_next
+        }
         (_, Side::Client) => flow::reset_is_plausible(seq, flow.client_next),
         (_, Side::Server) => flow::reset_is_plausible(seq, flow.server_next),
     }

@@ -94,7 +94,14 @@ fn answer<const DIRECT: bool>(
     flow: &mut Flow,
 ) -> Verdict {
     if !flow::owns_reply(flow, segment) {
-        if matches!(flow.state, FlowState::Closed) {
+        // A backend that answers another SYN has this connection no more.
+        let lost = matches!(flow.state, FlowState::Established)
+            && segment.flags.has(Flags::SYN | Flags::ACK)
+            && !flow.is_of_socket();
+        if lost {
+            live::discount(flow);
+        }
+        if lost || matches!(flow.state, FlowState::Closed) {
             create::forget(key, flow);
         }
         return Verdict::Pass(Reason::Stale);

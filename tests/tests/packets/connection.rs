@@ -138,6 +138,7 @@ fn a_stale_flow_does_not_touch_a_direct_answer() {
 fn a_new_sequence_number_is_a_new_connection() {
     let mut world = World::new();
     assert_eq!(world.connect(5000, 1000), 8000);
+    world.arrive(&Tcp::new(client(5000), at(80), FIN | ACK).numbers(1001, 501));
     assert_eq!(world.connect(5000, 900_000), 8001);
     assert_eq!(world.live(), [0, 1, 0], "the old one is no longer counted");
     assert_eq!(world.reason(Reason::Reopened), 1);
@@ -175,6 +176,64 @@ fn a_blind_reset_ends_nothing() {
     let blind = Tcp::new(client(5000), at(80), RST).numbers(0x7000_0000, 0);
     world.expect("blind RST", INGRESS, &blind, PASS, &towards(&blind, 8000));
     assert_eq!(world.live(), [1, 0, 0]);
+    // The backend believes none but the exact one, once the client has said something, too.
+    let request = Tcp::new(client(5000), at(80), ACK | PSH)
+        .numbers(1001, 501)
+        .payload(b"GET /api/x HTTP/1.1\r\n\r\n");
+    world.arrive(&request);
+    let mut reset = |seq, live: [u64; 3]| {
+        let reset = Tcp::new(client(5000), at(80), RST).numbers(seq, 0);
+        world.expect("RST", INGRESS, &reset, PASS, &towards(&reset, 8000));
+        assert_eq!(world.live(), live, "{seq}");
+    };
+    for wrong in [1001, 1023, 1025, 1524] {
+        reset(wrong, [1, 0, 0]);
+    }
+    reset(1024, [0, 0, 0]);
+}
+
+/// Whoever knows both ends of a connection could cut it otherwise.
+#[test]
+fn a_stray_syn_goes_to_the_backend_of_the_open_connection() {
+    let mut world = World::new();
+    assert_eq!(world.connect(5000, 1000), 8000);
+    let stray = Tcp::new(client(5000), at(80), SYN).numbers(900_000, 0);
+    world.expect("SYN", INGRESS, &stray, PASS, &towards(&stray, 8000));
+    let loaded = Tcp::new(client(5000), at(80), SYN)
+        .numbers(1001, 0)
+        .payload(b"GET /api/x HTTP/1.1\r\n\r\n");
+    world.expect("with data", INGRESS, &loaded, PASS, &towards(&loaded, 8000));
+    let challenge = Tcp::new(at(8000), client(5000), ACK).numbers(501, 1001);
+    let seen = coming_from(&challenge, 80);
+    world.expect("challenge", EGRESS, &challenge, PASS, &seen);
+    assert_eq!(world.reason(Reason::SynAgain), 2);
+    let request = Tcp::new(client(5000), at(80), ACK | PSH)
+        .numbers(1001, 501)
+        .payload(b"GET /api/x HTTP/1.1\r\n\r\n");
+    world.expect("request", INGRESS, &request, PASS, &towards(&request, 8000));
+    let slots = world.plane().read().unwrap().slots;
+    let requests: Vec<_> = slots.iter().map(|slot| slot.counters.requests).collect();
+    assert_eq!(requests, [1, 0, 0], "the data of the SYN was none");
+    // A client that has the connection no more answers the challenge with RST.
+    world.arrive(&Tcp::new(client(5000), at(80), RST).numbers(1024, 0));
+    assert_eq!(world.live(), [0, 0, 0]);
+    world.expect("SYN", INGRESS, &stray, PASS, &towards(&stray, 8001));
+}
+
+/// One that its backend has lost without a word is over as soon as the backend answers another SYN.
+#[test]
+fn a_syn_ack_ends_the_connection_that_was_open() {
+    let mut world = World::new();
+    assert_eq!(world.connect(5000, 1000), 8000);
+    let syn = Tcp::new(client(5000), at(80), SYN).numbers(900_000, 0);
+    world.expect("SYN", INGRESS, &syn, PASS, &towards(&syn, 8000));
+    let answer = Tcp::new(at(8000), client(5000), SYN | ACK).numbers(77, 900_001);
+    world.expect("its answer", EGRESS, &answer, PASS, &answer);
+    assert_eq!(world.live(), [0, 0, 0]);
+    world.expect("SYN again", INGRESS, &syn, PASS, &towards(&syn, 8001));
+    let answer = Tcp::new(at(8001), client(5000), SYN | ACK).numbers(77, 900_001);
+    let seen = coming_from(&answer, 80);
+    world.expect("its answer", EGRESS, &answer, PASS, &seen);
 }
 
 #[test]
@@ -319,6 +378,8 @@ fn every_way_to_close_brings_the_count_to_0() {
 fn what_an_earlier_connection_left_is_reset_where_it_is() {
     let mut world = World::new();
     assert_eq!(world.connect(5000, 1000), 8000);
+    world.arrive(&Tcp::new(client(5000), at(80), RST).numbers(1001, 0));
+    assert_eq!(world.live(), [0, 0, 0]);
     let syn = Tcp::new(client(5000), at(80), SYN).numbers(900_000, 0);
     world.expect("SYN", INGRESS, &syn, PASS, &towards(&syn, 8001));
     let challenge = Tcp::new(at(8001), client(5000), ACK).numbers(77, 1234);
