@@ -13,6 +13,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -146,6 +147,15 @@ pub struct Listen {
     pub address: Option<IpAddr>,
     /// The port.
     pub port: u16,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            None => self.port.fmt(f),
+            Some(address) => SocketAddr::new(address, self.port).fmt(f),
+        }
+    }
 }
 
 /// Whether Docker publishes the slot ports.

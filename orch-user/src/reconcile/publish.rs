@@ -9,7 +9,6 @@ use orch_common::{
 
 use super::{Controller, hosted::Hosted, observe::NOTHING, tables::Tables};
 use crate::{
-    config::Listen,
     health::Answer,
     scale::{Policy, outlook},
     state::{FIRST_SPARE, Moment, ServiceSeen, SlotSeen},
@@ -93,7 +92,7 @@ impl<T: Tables> Controller<T> {
         let end = hosted.policy.scaler().window_end(&hosted.config.scale);
         ServiceRow {
             service: hosted.config.name.clone(),
-            listen: listen(hosted.config.listen),
+            listen: hosted.config.listen.to_string(),
             mode: hosted.config.mode.name().to_owned(),
             desired: hosted.desired(self.closing.as_ref()),
             min: hosted.config.scale.min,
@@ -228,13 +227,5 @@ fn outlook(hosted: &Hosted) -> Outlook {
         windowless: (rules.policy != Policy::Step).then(|| rules.policy.name()),
         window_s: rules.interval.as_secs_f64(),
         errors_total: hosted.totals.responses[5],
-    }
-}
-
-/// A listening address as the file says it.
-fn listen(listen: Listen) -> String {
-    match listen.address {
-        None => listen.port.to_string(),
-        Some(address) => std::net::SocketAddr::new(address, listen.port).to_string(),
     }
 }

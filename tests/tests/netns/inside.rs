@@ -32,11 +32,13 @@ impl World {
     /// Waits until so many have failed in this way, and nobody waits any more.
     #[track_caller]
     fn failed(&self, kind: Failure, count: u64) {
-        until(kind.name(), || {
+        let right = || {
             let slot = self.slot();
             let failures = slot.counters.failures[kind as usize];
             (failures == count && slot.in_flight == 0).then_some(())
-        });
+        };
+        let before = self.slot();
+        until(&format!("{count} {} after {before:?}", kind.name()), right);
     }
 
     /// Has nobody but who listens there behind port 80.

@@ -119,7 +119,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(delivery::examine(config).await);
     findings.extend(network::examine(config));
     findings.extend(firewall::examine(config));
-    findings.extend(ports::examine(config));
+    findings.extend(ports::examine(config).await);
     findings.extend(hold::examine(config));
     findings.extend(relay::examine(config));
     findings

@@ -4,28 +4,62 @@ use std::{collections::BTreeMap, fs, net::SocketAddr};
 
 use super::Finding;
 use crate::{
+    api::client::Client,
     config::{Config, Listen, ServiceConfig},
     http,
     listeners::{self, Listener},
     ports::{meets, places},
+    view::{ServiceRow, SlotRow},
 };
 
 /// What a controller's process is called.
 const CONTROLLER: &str = "orch";
 
-pub(super) fn examine(config: &Config) -> Vec<Finding> {
+/// What a controller of this configuration that runs has taken; nothing where none answers.
+#[derive(Default)]
+struct Running {
+    gateway: Option<u32>,
+    services: Vec<ServiceRow>,
+    slots: Vec<SlotRow>,
+}
+
+impl Running {
+    async fn ask(config: &Config) -> Self {
+        let client = Client::new(&config.control);
+        Self {
+            gateway: http::pid(&config.control),
+            services: client.get("/v1/services").await.unwrap_or_default(),
+            slots: client.get("/v1/slots").await.unwrap_or_default(),
+        }
+    }
+
+    /// Whether it serves this service there.
+    fn serves(&self, name: &str, listen: Listen) -> bool {
+        let mut rows = self.services.iter();
+        rows.any(|row| row.service == name && row.listen == listen.to_string())
+    }
+
+    /// Whether one of its backends listens at this port of the host.
+    fn has_backend_at(&self, port: u16) -> bool {
+        let address = format!(":{port}");
+        let mut rows = self.slots.iter();
+        rows.any(|row| row.port == port && row.address.ends_with(&address))
+    }
+}
+
+pub(super) async fn examine(config: &Config) -> Vec<Finding> {
+    let running = Running::ask(config).await;
     let listeners = listeners::all();
     let read = |name: &str| {
         let path = format!("/proc/sys/net/ipv4/{name}");
         fs::read_to_string(path).unwrap_or_default()
     };
     let (local, reserved) = (read("ip_local_port_range"), read("ip_local_reserved_ports"));
-    let gateway = http::pid(&config.control);
     let mut findings = Vec::new();
     findings.extend(config.status.map(|at| status_address(at, &listeners)));
     for service in &config.services {
-        findings.extend(places(service).map(|place| service_port(place, &listeners, gateway)));
-        findings.push(slot_ports(service, &listeners));
+        findings.extend(places(service).map(|place| service_port(place, &listeners, &running)));
+        findings.push(slot_ports(service, &listeners, &running));
         findings.extend(ephemeral(service, &local, &reserved));
     }
     findings
@@ -58,13 +92,13 @@ fn status_address(at: SocketAddr, listeners: &[Listener]) -> Finding {
 fn service_port(
     (name, listen): (&str, Listen),
     listeners: &[Listener],
-    gateway: Option<u32>,
+    running: &Running,
 ) -> Finding {
     let port = listen.port;
     let mut ours = None;
     for found in listeners.iter().filter(|found| meets(listen, found)) {
         match listeners::owner(found.inode) {
-            Some((_, pid)) if Some(pid) == gateway => ours = gateway,
+            Some((_, pid)) if Some(pid) == running.gateway => ours = Some(pid),
             _ => {
                 return Finding::fail(
                     "port",
@@ -77,20 +111,24 @@ fn service_port(
             }
         }
     }
-    let whose = ours.map_or_else(
-        || "is free".to_owned(),
-        |pid| format!("is orch's own: its gateway (pid {pid}) listens there"),
-    );
+    let whose = match ours {
+        Some(pid) => format!("is orch's own: its gateway (pid {pid}) listens there"),
+        None if running.serves(name, listen) => {
+            "is balanced by the controller that runs".to_owned()
+        }
+        None => "is free".to_owned(),
+    };
     Finding::ok("port", format!("{port} of service {name} {whose}"))
 }
 
 /// A warning, not a failure: what listens there may well be backends of orch.
-fn slot_ports(service: &ServiceConfig, listeners: &[Listener]) -> Finding {
+fn slot_ports(service: &ServiceConfig, listeners: &[Listener], running: &Running) -> Finding {
     let (first, last) = range(service);
     // One per port: mostly the same program has it for IPv4 and for IPv6.
     let taken: BTreeMap<_, _> = listeners
         .iter()
         .filter(|found| (first..=last).contains(&u32::from(found.port)))
+        .filter(|found| !running.has_backend_at(found.port))
         .map(|found| (found.port, found))
         .collect();
     let taken: Vec<_> = taken
@@ -101,7 +139,7 @@ fn slot_ports(service: &ServiceConfig, listeners: &[Listener]) -> Finding {
     if taken.is_empty() {
         return Finding::ok(
             "slots",
-            format!("ports {first} to {last} of service {name} are free"),
+            format!("ports {first} to {last} of service {name} are free, or orch's own"),
         );
     }
     let meaning = format!("of service {name}, taken: {}", taken.join(", "));
@@ -157,7 +195,13 @@ mod tests {
             address: None,
             port: listener.local_addr().unwrap().port(),
         };
-        let level = |gateway| service_port(("a", listen), &listeners::all(), gateway).level;
+        let level = |gateway| {
+            let running = Running {
+                gateway,
+                ..Running::default()
+            };
+            service_port(("a", listen), &listeners::all(), &running).level
+        };
         assert_eq!(level(None), Level::Fail);
         assert_eq!(level(Some(1)), Level::Fail);
         assert_eq!(level(Some(std::process::id())), Level::Ok);
@@ -196,7 +240,39 @@ mod tests {
             port: 8001,
             inode: 0,
         };
-        let finding = slot_ports(&service, &[on("0.0.0.0"), on("::")]);
-        assert_eq!(finding.meaning.matches("8001 by").count(), 1);
+        let told = |running: &Running| {
+            let finding = slot_ports(&service, &[on("0.0.0.0"), on("::")], running);
+            finding.meaning.matches("8001 by").count()
+        };
+        let mut running = Running::default();
+        assert_eq!(told(&running), 1);
+        running.slots.push(SlotRow {
+            port: 8001,
+            address: "172.17.0.2:8080".to_owned(),
+            ..SlotRow::default()
+        });
+        assert_eq!(told(&running), 1, "nothing of a container listens there");
+        running.slots[0].address = "127.0.0.1:8001".to_owned();
+        assert_eq!(told(&running), 0, "its own");
+    }
+
+    #[test]
+    fn a_port_that_is_served_is_not_called_free() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let listen = Listen {
+            address: None,
+            port,
+        };
+        let mut running = Running::default();
+        let meaning = |running: &Running| service_port(("a", listen), &[], running).meaning;
+        assert!(meaning(&running).ends_with("is free"));
+        running.services.push(ServiceRow {
+            service: "a".to_owned(),
+            listen: port.to_string(),
+            ..ServiceRow::default()
+        });
+        assert!(meaning(&running).ends_with("is balanced by the controller that runs"));
     }
 }
