@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -176,6 +176,11 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
 /// without a dot are nobody's on the internet.
 pub(super) async fn known_host(request: Request, next: Next) -> Response {
     let headers = request.headers();
+    let hosts = headers.get_all(header::HOST).iter().count();
+    if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
+        let text = "a request of HTTP/1.1 has one Host field (RFC 9112, 3.2)";
+        return Problem::new(StatusCode::BAD_REQUEST, text).into_response();
+    }
     let named = headers.get(header::HOST).map(HeaderValue::as_bytes);
     let named = named.or_else(|| request.uri().authority().map(|one| one.as_str().as_bytes()));
     // HTTP/1.0 needs no Host; browsers do not speak it.

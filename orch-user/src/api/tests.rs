@@ -221,6 +221,12 @@ async fn a_page_that_was_led_here_by_a_name_is_turned_away() {
         );
         assert!(!answer.contains("access-control-allow-origin"));
     }
+    for hosts in ["accept: */*", "host: localhost\r\nhost: evil.example"] {
+        let head = format!("GET /v1/slots HTTP/1.1\r\n{hosts}");
+        let answer = ask(read_only(world.control.clone()), &head).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert!(answer.contains("one Host field"), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -33,10 +33,7 @@ const TRIES: usize = 8;
 /// Asks, and waits as long as it takes.
 pub(super) async fn get(target: &Target) -> Answer {
     match connect(target.address).await {
-        Ok(stream) => match ask(stream, target).await {
-            Some(status) => Answer::Status(status),
-            None => Answer::Broken,
-        },
+        Ok(stream) => ask(stream, target).await.unwrap_or(Answer::Broken),
         Err(error) => Answer::of_connecting(&error),
     }
 }
@@ -83,26 +80,27 @@ async fn connect_from(port: u16, address: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(address).await
 }
 
-/// The status. `None` where the connection ends before the head does, or the head is not HTTP.
-async fn ask(mut stream: TcpStream, target: &Target) -> Option<u16> {
+/// What was answered. Fails where the connection ends before the head does.
+async fn ask(mut stream: TcpStream, target: &Target) -> io::Result<Answer> {
     let Target { address, path } = target;
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: {address}\r\nuser-agent: orch\r\nconnection: close\r\n\r\n"
     );
-    stream.write_all(request.as_bytes()).await.ok()?;
+    stream.write_all(request.as_bytes()).await?;
     let mut head = Vec::with_capacity(FIRST_READ);
     while head.len() < HEAD_LIMIT {
-        let read = stream.read_buf(&mut head).await.ok()?;
+        let read = stream.read_buf(&mut head).await?;
         if read == 0 {
-            return None;
+            return Ok(Answer::Broken);
         }
-        let status = status(&head).ok()?;
-        if status.is_some() {
+        match status(&head) {
             // The body is left unread: the status says all.
-            return status;
+            Ok(Some(status)) => return Ok(Answer::Status(status)),
+            Ok(None) => {}
+            Err(_) => break,
         }
     }
-    None
+    Ok(Answer::NotHttp)
 }
 
 /// The final status, once its head is whole. A server may send interim responses (1xx) first.
@@ -229,21 +227,24 @@ mod tests {
         assert!(answer.is_err(), "the caller ends it");
         drop(silent);
         assert_eq!(get(&target).await, Answer::Refused);
-        let rows: [&[&[u8]]; 10] = [
-            &[b""],
-            &[b"SSH-2.0-none\r\n"],
-            &[b"HTTP/1.1 200 OK"],
-            &[b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"],
-            &[b"HTTP/1.1 20x OK\r\n\r\n"],
-            &[b"HTTP/1.1 20 OK\r\n\r\n"],
-            &[b"HTTP/2.0 200 OK\r\n\r\n"],
-            &[b"HTTP/1.1 200 OK\r\nno header\r\n\r\n"],
-            &[b"HTTP/1.1 100 Continue\r\n\r\n"],
-            &[b"\0\x01\x02", b"\xff"],
+        let rows: [(&[&[u8]], Answer); 10] = [
+            (&[b""], Answer::Broken),
+            (&[b"SSH-2.0-none\r\n"], Answer::NotHttp),
+            (&[b"HTTP/1.1 200 OK"], Answer::Broken),
+            (
+                &[b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"],
+                Answer::Broken,
+            ),
+            (&[b"HTTP/1.1 20x OK\r\n\r\n"], Answer::NotHttp),
+            (&[b"HTTP/1.1 20 OK\r\n\r\n"], Answer::NotHttp),
+            (&[b"HTTP/2.0 200 OK\r\n\r\n"], Answer::NotHttp),
+            (&[b"HTTP/1.1 200 OK\r\nno header\r\n\r\n"], Answer::NotHttp),
+            (&[b"HTTP/1.1 100 Continue\r\n\r\n"], Answer::Broken),
+            (&[b"\0\x01\x02", b"\xff"], Answer::NotHttp),
         ];
-        for response in rows {
+        for (response, expected) in rows {
             let shown = String::from_utf8_lossy(&response.concat()).into_owned();
-            assert_eq!(asked(response).await.0, Answer::Broken, "{shown:?}");
+            assert_eq!(asked(response).await.0, expected, "{shown:?}");
         }
     }
 
@@ -252,10 +253,10 @@ mod tests {
         let head = |line: usize| [&b"HTTP/1.1 200 OK\r\nx: "[..], &vec![b'y'; line]].concat();
         let long = asked(&[&head(3 * FIRST_READ), b"\r\n\r\n"]).await.0;
         assert_eq!(long, Answer::Status(200));
-        assert_eq!(asked(&[&head(2 * HEAD_LIMIT)]).await.0, Answer::Broken);
+        assert_eq!(asked(&[&head(2 * HEAD_LIMIT)]).await.0, Answer::NotHttp);
         let interim = b"HTTP/1.1 102 Processing\r\n\r\n".repeat(HEAD_LIMIT / 20);
-        assert_eq!(asked(&[&interim]).await.0, Answer::Broken);
+        assert_eq!(asked(&[&interim]).await.0, Answer::NotHttp);
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(HEADERS + 1));
-        assert_eq!(asked(&[many.as_bytes()]).await.0, Answer::Broken);
+        assert_eq!(asked(&[many.as_bytes()]).await.0, Answer::NotHttp);
     }
 }

@@ -27,8 +27,10 @@ pub enum Answer {
     Refused,
     /// No answer within the timeout.
     TimedOut,
-    /// The connection ended without a whole answer, or the answer is not HTTP.
+    /// The connection ended without a whole answer.
     Broken,
+    /// What came is no response of HTTP/1, or the head of one that does not end.
+    NotHttp,
     /// Nobody was asked: this host, or the controller, has run out of something. Says nothing of the
     /// backend.
     Unasked(Errno),
@@ -68,6 +70,7 @@ impl fmt::Display for Answer {
             Self::Refused => f.write_str("refused the connection"),
             Self::TimedOut => f.write_str("did not answer in time"),
             Self::Broken => f.write_str("broke off its answer"),
+            Self::NotHttp => f.write_str("answered in no HTTP/1.1"),
             Self::Unasked(Errno::EADDRNOTAVAIL) => {
                 f.write_str("could not be sent: this host has no port left for a connection there")
             }
