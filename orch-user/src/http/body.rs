@@ -15,10 +15,25 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::{
     backend::Link,
     guard::Busy,
+    headers,
     lent::Lent,
     problem::Problem,
     service::{Flight, locked},
 };
+
+/// A piece as it is handed on: of a trailer section, what may be.
+fn handed_on(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let names: Vec<_> = trailers.keys().cloned().collect();
+            for name in names.iter().filter(|name| !headers::may_trail(name)) {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
 
 /// Bytes of a request's body that a client has to send within each `body_timeout`: what drips more
 /// slowly holds a copy for nothing.
@@ -160,7 +175,7 @@ impl Answer {
                 if self.inner.is_end_stream() {
                     self.finish(cx);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(handed_on(frame))))
             }
             Poll::Ready(Some(Err(error))) => {
                 self.link = None;
@@ -310,7 +325,7 @@ impl HttpBody for Upload {
                     source.patience.begin_anew();
                 }
                 source.ended = source.inner.is_end_stream();
-                Poll::Ready(Some(frame.map_err(io::Error::other)))
+                Poll::Ready(Some(frame.map(handed_on).map_err(io::Error::other)))
             }
         }
     }

@@ -18,7 +18,7 @@ use super::{
     worker::Shared,
 };
 
-/// So many copies may take a request and end without a byte of an answer: it may be what ends them, and
+/// So often a copy may take a request and end without a byte of an answer: it may be what ends them, and
 /// the second time is the one retry of RFC 9110, 9.2.2.
 const LOSERS: u32 = 2;
 /// Where every copy refuses, they are tried again so often.
@@ -224,7 +224,6 @@ async fn attempt<Q: Question>(
     seen: &mut Seen,
 ) -> Result<(Q::Answer, Box<Q::Link>), Failure> {
     let slot = &flight.0;
-    let before = seen.lost;
     // What may be sent only once goes by no connection that has ended in this moment.
     let sure = question.is_hasty() || !question.may_repeat(Failure::Unanswered);
     let way = if slot.direct && question.is_bare() && wanted.shared.relays() {
@@ -240,9 +239,13 @@ async fn attempt<Q: Question>(
         count(wanted, slot, seen);
         match question.ask(wanted, &mut link).await {
             Ok(answer) => return Ok((answer, link)),
-            // The copy may have closed it for lying idle, before it saw the request. A new one tells.
+            // The copy may have closed it for lying idle, before it saw the request. Another copy, or a
+            // new connection tells.
             Err(Failure::Unanswered) if question.may_repeat(Failure::Unanswered) => {
-                seen.lost = before + 1;
+                seen.lost += 1;
+                if seen.lost >= LOSERS || wanted.service.has_another(slot) {
+                    return Err(Failure::Unanswered);
+                }
                 break;
             }
             Err(failure) => return Err(failure),
@@ -255,7 +258,7 @@ async fn attempt<Q: Question>(
         Ok(answer) => Ok((answer, link)),
         Err(failure) => {
             if failure == Failure::Unanswered {
-                seen.lost = before + 1;
+                seen.lost += 1;
             }
             Err(failure)
         }
@@ -267,7 +270,7 @@ async fn attempt<Q: Question>(
 struct Seen {
     /// It is counted.
     counted: bool,
-    /// Attempts in which a copy took it, and ended without a byte of an answer.
+    /// How often a copy took it, and ended without a byte of an answer.
     lost: u32,
 }
 

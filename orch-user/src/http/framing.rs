@@ -18,6 +18,8 @@ pub enum Broken {
     Both,
     /// A `Transfer-Encoding` that is not `chunked` alone, or in HTTP/1.0.
     Encoding,
+    /// A target with a fragment, which is the client's own (RFC 9112, 3.2).
+    Target,
     /// A chunk that is not one.
     Chunk,
     /// Too many bytes in the head.
@@ -216,6 +218,9 @@ impl Framer {
             _ if self.first => {
                 // A client may send an empty line too many behind a body.
                 if !line.is_empty() {
+                    if memchr(b'#', line).is_some() {
+                        return Err(Broken::Target);
+                    }
                     self.first = false;
                     self.old = line.ends_with(b"HTTP/1.0");
                 } else if self.head > 4 {
@@ -265,7 +270,9 @@ impl Framer {
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit());
         let count = digits.count();
         let rest = line.get(count..).unwrap_or_default();
-        if count == 0 || count > 15 || !matches!(rest.first(), None | Some(b';')) {
+        let is_text = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
+        let extension = matches!(rest.first(), None | Some(b';')) && rest.iter().all(is_text);
+        if count == 0 || count > 15 || !extension {
             return Err(Broken::Chunk);
         }
         let text = line.get(..count).and_then(|text| str::from_utf8(text).ok());
@@ -361,11 +368,13 @@ mod tests {
         check(old, Err(Broken::Encoding));
         check("GET / HTTP/1.1\n", Err(Broken::BareLf));
         check("\n", Err(Broken::BareLf));
+        check("GET /a#b HTTP/1.1\r\n", Err(Broken::Target));
         let chunks = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
         for bad in [
             "x\r\n",
             "\r\n",
             "3 \r\n",
+            "3;a\0b\r\n",
             "-1\r\n",
             "3\r\nabcd\r\n",
             "3\r\nabc\n",

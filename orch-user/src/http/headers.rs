@@ -89,8 +89,11 @@ pub(super) fn outgoing(
 ) -> HeaderMap {
     let mut to = HeaderMap::with_capacity(from.len() + 4);
     let mut before: Option<String> = None;
+    // `Host` is never of one connection alone: without it the copy could not tell for whom it answers.
+    let kept = |name: &&str| !name.eq_ignore_ascii_case("host");
     let mut named = listed(from)
         .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("keep-alive"))
+        .filter(kept)
         .peekable();
     let own: Vec<&str> = if named.peek().is_some() {
         named.collect()
@@ -142,6 +145,12 @@ pub(super) fn outgoing(
         to.insert(CONNECTION, UPGRADES);
     }
     to
+}
+
+/// Whether a trailer field may be handed on: those of one connection may not, and nobody but us says
+/// who asked.
+pub(super) fn may_trail(name: &HeaderName) -> bool {
+    !is_hop_by_hop(name) && name != FORWARDED_FOR && name != FORWARDED_PROTO && name != VIA
 }
 
 fn add_via(to: &mut HeaderMap, via: &'static str) {
@@ -207,7 +216,7 @@ mod tests {
     fn what_is_of_the_connection_stays_on_it() {
         let out = sent(&[
             ("host", "a"),
-            ("connection", "close, X-Mine"),
+            ("connection", "close, X-Mine, Host"),
             ("x-mine", "1"),
             ("keep-alive", "timeout=5"),
             ("proxy-connection", "keep-alive"),
@@ -230,6 +239,19 @@ mod tests {
         assert_eq!(out.get_all("cookie").iter().count(), 2);
         assert_eq!(out[FORWARDED_FOR], "10.0.0.9");
         assert_eq!(out[FORWARDED_PROTO], "http");
+    }
+
+    #[test]
+    fn trailers_say_nothing_of_connections_or_clients() {
+        for (name, may) in [
+            (CONNECTION, false),
+            (FORWARDED_FOR, false),
+            (VIA, false),
+            (COOKIE, true),
+            (HeaderName::from_static("x-sum"), true),
+        ] {
+            assert_eq!(may_trail(&name), may, "{name}");
+        }
     }
 
     #[test]

@@ -305,6 +305,12 @@ impl Service {
         good.next().or_else(|| slots.find_map(Slot::enter))
     }
 
+    /// Whether a copy beside this one can be asked.
+    pub(super) fn has_another(&self, than: &Arc<Slot>) -> bool {
+        let ring = self.ring.borrow();
+        ring.ready.iter().any(|slot| !Arc::ptr_eq(slot, than))
+    }
+
     /// What every slot has counted, and how many requests it has in flight.
     pub(super) fn report(&self) -> Vec<SlotReport> {
         let ring = Arc::clone(&self.ring.borrow());

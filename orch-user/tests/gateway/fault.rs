@@ -3,7 +3,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::unix::net::{UnixListener, UnixStream},
     path::Path,
     sync::{
@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::bench::{Copy, Gate, until};
 
-/// A copy that takes a request's head and ends, and how often it has.
+/// A copy that takes a request's head and ends, unless it is asked for `/api/warm`, and how often it has.
 fn ender() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -31,22 +31,37 @@ fn ender() -> (SocketAddr, Arc<AtomicUsize>) {
     let count = Arc::clone(&taken);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let mut stream = BufReader::new(stream);
-            let mut line = String::new();
-            while stream.read_line(&mut line).is_ok_and(|read| read > 2) {
-                line.clear();
-            }
-            count.fetch_add(1, SeqCst);
+            let count = Arc::clone(&count);
+            thread::spawn(move || ends(stream, &count));
         }
     });
     (address, taken)
 }
 
+fn ends(stream: TcpStream, count: &AtomicUsize) {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let (mut head, mut line) = (String::new(), String::new());
+        while stream.read_line(&mut line).is_ok_and(|read| read > 2) {
+            head.push_str(&line);
+            line.clear();
+        }
+        if !head.starts_with("GET /api/warm") {
+            count.fetch_add(usize::from(!head.is_empty()), SeqCst);
+            return;
+        }
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        stream.get_mut().write_all(answer).unwrap();
+    }
+}
+
+/// By new connections to copies, and by those that have served before.
 #[test]
 fn a_request_that_ends_its_copies_is_given_to_no_more_than_two() {
     let copies = ["A", "B", "C"].map(Copy::start);
-    for (lines, more) in [("", ""), ("", "Proxy-Connection: keep-alive\r\n")] {
-        let mut gate = Gate::open(lines, &copies.each_ref());
+    let other = "Proxy-Connection: keep-alive\r\n";
+    for (warm, more) in [(0, ""), (0, other), (6, ""), (6, other)] {
+        let mut gate = Gate::open("", &copies.each_ref());
         let enders = [ender(), ender(), ender()];
         for (slot, (address, _)) in gate.service().slots.iter_mut().zip(&enders) {
             slot.address = *address;
@@ -54,12 +69,16 @@ fn a_request_that_ends_its_copies_is_given_to_no_more_than_two() {
         }
         gate.only(&[0, 1, 2]);
         let mut talk = gate.connect();
+        for _ in 0..warm {
+            talk.say(&format!("GET /api/warm HTTP/1.1\r\nHost: t\r\n{more}\r\n"));
+            assert_eq!(talk.answer("GET").status, 200);
+        }
         talk.say(&format!("GET /api/end HTTP/1.1\r\nHost: t\r\n{more}\r\n"));
         let answer = talk.answer("GET");
         assert_eq!(answer.status, 502);
         assert!(answer.text().contains("closed"), "{}", answer.text());
         let taken: usize = enders.iter().map(|(_, taken)| taken.load(SeqCst)).sum();
-        assert_eq!(taken, 2, "{more:?}");
+        assert_eq!(taken, 2, "{more:?}, {warm}");
     }
 }
 

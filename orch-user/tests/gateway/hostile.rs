@@ -13,7 +13,7 @@ use orch::http::Framer;
 use crate::bench::{Copy, Gate, until};
 
 /// Requests that are refused, each with the status that says so.
-const REFUSED: [(&str, u16); 39] = [
+const REFUSED: [(&str, u16); 40] = [
     // Two ways to say how long the body is.
     (
         "POST /api/upload HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -112,6 +112,7 @@ const REFUSED: [(&str, u16); 39] = [
     ("GET /api/who HTTP/1.1\r\nHost: t\r\nA\0: b\r\n\r\n", 400),
     ("GET /api/who HTTP/1.1\r\nHost: t\r\nA: b\0c\r\n\r\n", 400),
     ("GET /api/who\r\n\r\n", 400),
+    ("GET /api/who#a HTTP/1.1\r\nHost: t\r\n\r\n", 400),
     ("GET  /api/who HTTP/1.1\r\nHost: t\r\n\r\n", 400),
     ("GET /api/who HTTP/3.7\r\nHost: t\r\n\r\n", 400),
     ("G(T /api/who HTTP/1.1\r\nHost: t\r\n\r\n", 400),
