@@ -80,11 +80,21 @@ pub(super) fn look() -> Result<Seen, DataplaneError> {
     })
 }
 
-/// The role of an interface. A named interface is an uplink whatever it is; `auto` takes those with
+/// Why an interface can be no uplink, whoever names it.
+pub(super) fn never(interface: &Interface) -> Option<&'static str> {
+    match interface.kind {
+        Kind::Loopback => Some("clients on this host are balanced where they connect"),
+        Kind::Bare => Some("it has no Ethernet headers, which is not supported"),
+        _ => None,
+    }
+}
+
+/// The role of an interface. A named interface is an uplink wherever it can be; `auto` takes those with
 /// an address, and the ports by which a bridge leads out. What is left of either is guarded.
 pub(super) fn role(interface: &Interface, wanted: &Interfaces) -> Option<Role> {
     let plain = matches!(interface.kind, Kind::Plain | Kind::OuterPort);
     match wanted {
+        _ if never(interface).is_some() => None,
         Interfaces::Named(names) if names.contains(&interface.name) => Some(Role::Uplink),
         Interfaces::Named(_) => plain.then_some(Role::Guarded),
         Interfaces::Auto => {
@@ -197,6 +207,9 @@ mod tests {
             role(&interface(Kind::Plain, true), &named),
             Some(Role::Uplink)
         );
+        for kind in [Kind::Loopback, Kind::Bare] {
+            assert_eq!(role(&interface(kind, true), &named), None, "{kind:?}");
+        }
     }
 
     #[test]

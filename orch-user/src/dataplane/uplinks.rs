@@ -21,6 +21,12 @@ pub(super) fn require(wanted: &Interfaces) -> Result<(), DataplaneError> {
         .iter()
         .find(|name| interfaces.iter().all(|known| known.name != **name));
     let Some(name) = missing else {
+        let named = interfaces
+            .iter()
+            .filter(|known| names.contains(&known.name));
+        for (name, why) in named.filter_map(|known| Some((&known.name, host::never(known)?))) {
+            log::warn!("dataplane.interfaces names {name}, which is no uplink: {why}");
+        }
         return Ok(());
     };
     let known: Vec<&str> = interfaces.iter().map(|known| known.name.as_str()).collect();

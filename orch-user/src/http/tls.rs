@@ -33,6 +33,9 @@ pub(super) enum CertificateError {
         path: PathBuf,
         source: rustls::pki_types::pem::Error,
     },
+    /// A file is PEM or text, and has no certificate.
+    #[error("{} has no certificate in PEM", path.display())]
+    None { path: PathBuf },
     /// Certificate and key do not fit.
     #[error("{} cannot be used with its key: {source}", path.display())]
     Unfit {
@@ -126,6 +129,10 @@ fn read(config: &TlsConfig) -> Result<ServerConfig, CertificateError> {
     let chain = CertificateDer::pem_slice_iter(&text(&config.certificate)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(pem(&config.certificate))?;
+    if chain.is_empty() {
+        let path = config.certificate.clone();
+        return Err(CertificateError::None { path });
+    }
     let key = PrivateKeyDer::from_pem_slice(&text(&config.key)?).map_err(pem(&config.key))?;
     let unfit = |source| CertificateError::Unfit {
         path: config.certificate.clone(),
