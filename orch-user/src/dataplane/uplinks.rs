@@ -21,10 +21,10 @@ pub(super) fn require(wanted: &Interfaces) -> Result<(), DataplaneError> {
         .iter()
         .find(|name| interfaces.iter().all(|known| known.name != **name));
     let Some(name) = missing else {
-        let named = interfaces
+        let found = interfaces
             .iter()
             .filter(|known| names.contains(&known.name));
-        for (name, why) in named.filter_map(|known| Some((&known.name, host::never(known)?))) {
+        for (name, why) in found.filter_map(|known| Some((&known.name, host::never(known)?))) {
             log::warn!("dataplane.interfaces names {name}, which is no uplink: {why}");
         }
         return Ok(());
