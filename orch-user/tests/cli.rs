@@ -96,6 +96,11 @@ fn a_missing_controller_is_code_1_and_names_the_socket() {
             vec!["events", "-f", "--file", path],
             "/nonexistent/file.sock",
         ),
+        (
+            vec!["--control", "/nonexistent/flag.sock", "ps"],
+            "/nonexistent/flag.sock",
+        ),
+        (vec!["ps"], "/nonexistent/env.sock"),
     ] {
         let mut command = orch(&words);
         command.env("ORCH_CONTROL", "/nonexistent/env.sock");

@@ -1,6 +1,9 @@
 //! Which controller a verb means.
 
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     api::client::Client,
@@ -20,9 +23,15 @@ pub(super) struct Target {
 /// The socket alone, for verbs that use `-f` for something else.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Socket {
-    /// Control socket of the controller [default: /run/orch/orch.sock]
-    #[arg(long, value_name = "PATH", env = "ORCH_CONTROL")]
+    /// Control socket of the controller [env: ORCH_CONTROL] [default: /run/orch/orch.sock]
+    // Read from the environment by hand: what stands there must not go before what is said before the verb.
+    #[arg(long, value_name = "PATH")]
     pub(super) control: Option<PathBuf>,
+}
+
+fn from_environment() -> Option<PathBuf> {
+    let path = env::var_os("ORCH_CONTROL")?;
+    (!path.is_empty()).then(|| path.into())
 }
 
 impl Target {
@@ -41,7 +50,7 @@ impl Target {
         if let Some(file) = &self.file {
             return Ok(Source::File(file.clone()).load()?.control);
         }
-        let named = self.socket.control.clone();
+        let named = self.socket.control.clone().or_else(from_environment);
         Ok(named.unwrap_or_else(|| DEFAULT_CONTROL.into()))
     }
 

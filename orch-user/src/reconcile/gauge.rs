@@ -85,10 +85,8 @@ impl<T: Tables> Controller<T> {
                 service: service as u16,
                 slot: *slot,
             };
-            let counters = self
-                .readings
-                .get(&key)
-                .map_or(NOTHING, |slot| slot.counters);
+            let reading = self.readings.get(&key);
+            let counters = reading.map_or(NOTHING, |slot| slot.counters);
             let histogram = learns.then(|| self.tables.latency(key).ok()).flatten();
             if let Some(histogram) = &histogram {
                 for (sum, part) in sum.iter_mut().zip(histogram.buckets) {
@@ -101,7 +99,7 @@ impl<T: Tables> Controller<T> {
                 requests: counters.requests,
                 responses: counters.responses.iter().sum(),
                 time: histogram.map_or(Duration::ZERO, |one| Duration::from_nanos(one.sum_ns)),
-                live: Some(state.live),
+                in_flight: reading.map_or(0, |slot| slot.in_flight),
             });
         }
         let mut metrics = plain(hosted, seen);

@@ -68,6 +68,8 @@ const TRUST: f64 = 0.5;
 const SURE: f64 = 2.0;
 /// A copy goes only if so much of it was not needed beyond the rounding.
 const STAYS: f64 = 0.25;
+/// So long without a request, where nothing is known of what a copy can do, that none is needed for it, in seconds.
+const RESTED_S: f64 = 12.0;
 /// A start is never taken to be shorter, in seconds: two readings.
 const LEAST_START_S: f64 = 0.5;
 /// Longest hold, in seconds.
@@ -105,7 +107,7 @@ impl Elastic {
         let last = history.last();
         let service_rate = last.service_rate;
         if service_rate <= 0.0 {
-            return None;
+            return has_rested(history).then(|| Need::nothing(limits));
         }
         let dispersion = dispersion(history);
         let start = last.start_s.max(LEAST_START_S);
@@ -157,6 +159,10 @@ impl Elastic {
         } else {
             String::new()
         };
+        if need.service_rate <= 0.0 {
+            let reason = format!("no request for {RESTED_S} s, nor before that: {desired} needed");
+            return Advice { desired, reason };
+        }
         let expected = need.season.map_or_else(String::new, |season| {
             format!(" expected, as {} s ago", season.period_s)
         });
@@ -166,6 +172,28 @@ impl Elastic {
         );
         Advice { desired, reason }
     }
+}
+
+impl Need {
+    /// Where nobody asks for anything.
+    const fn nothing(limits: Limits) -> Self {
+        Self {
+            copies: limits.min,
+            keep: limits.min,
+            rate: 0.0,
+            service_rate: 0.0,
+            margin: 0.0,
+            waiting: 0.0,
+            season: None,
+        }
+    }
+}
+
+/// Whether nothing has come for some time.
+fn has_rested(history: &History) -> bool {
+    let (age, then) = history.before(RESTED_S);
+    let last = history.last();
+    age >= RESTED_S - 0.5 && last.in_flight == 0 && last.requests == then.requests
 }
 
 /// For how long a copy is kept that is not needed.

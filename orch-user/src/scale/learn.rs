@@ -47,8 +47,8 @@ pub struct SlotCount {
     pub responses: u64,
     /// Sum of response times.
     pub time: Duration,
-    /// Connections that are open now: with none, nothing is in flight.
-    pub live: Option<u64>,
+    /// Requests that have begun and wait for a response.
+    pub in_flight: u64,
 }
 
 /// What was learnt of a service's copies.
@@ -68,8 +68,6 @@ struct Slot {
     responses: u64,
     time: Duration,
     in_flight: u64,
-    /// Requests that will never be answered, their copy being gone.
-    lost: u64,
     /// One request came to an idle copy and nothing came since.
     alone: bool,
     phase: Phase,
@@ -139,7 +137,6 @@ impl Learner {
                 responses,
                 time,
                 in_flight: 0,
-                lost: requests.saturating_sub(responses),
                 alone: false,
                 phase,
                 since: earlier,
@@ -152,12 +149,8 @@ impl Learner {
             // It came right after the reading before, which is where decisions are made.
             (slot.phase, slot.since) = (phase, earlier);
         }
-        let open = requests.saturating_sub(responses);
-        if count.live == Some(0) {
-            slot.lost = open;
-        }
-        let in_flight = open.saturating_sub(slot.lost);
-        let in_flight = in_flight.min(count.live.unwrap_or(u64::MAX));
+        // Some of the others will never be answered, their client or their copy being gone.
+        let in_flight = count.in_flight.min(requests.saturating_sub(responses));
         let came = requests - slot.requests;
         let answered = responses - slot.responses;
         let took = time.saturating_sub(slot.time).as_secs_f64();
@@ -199,7 +192,7 @@ impl Learner {
         }
     }
 
-    /// Requests in flight, those left out that will never be answered.
+    /// Requests in flight, of those that count.
     pub const fn in_flight(&self) -> u64 {
         self.in_flight
     }

@@ -244,7 +244,7 @@ impl Engine<'_> {
             requests: copy.requests,
             responses: copy.responses,
             time: Duration::from_nanos(copy.time),
-            live: Some((copy.waiting.len() + copy.working) as u64),
+            in_flight: (copy.waiting.len() + copy.working) as u64,
         });
         self.learner.read(moment, counts);
         let metrics = self.metrics(now);
