@@ -27,7 +27,7 @@ pub fn create(
     }
     let ticket = half::orch_queue(key) as u32;
     let flow = maps::flow(key).ok_or(Reason::TableFull)?;
-    flow.ticket = ticket;
+    flow.acked = ticket;
     compare::given(flow);
     if flow.is_direct() {
         if orch_bind(key) != 0 {

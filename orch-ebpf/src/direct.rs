@@ -145,7 +145,7 @@ fn remember(key: &FlowKey, slot: SlotKey, port: &Port, segment: &Segment) -> Ver
     }
     let ticket = half::orch_queue(key) as u32;
     if let Some(flow) = maps::flow(key) {
-        flow.ticket = ticket;
+        flow.acked = ticket;
     }
     Verdict::Untouched
 }

@@ -2,11 +2,12 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use orch_common::{
-    counter::Reason,
+    counter::{Failure, Reason},
     flow::{self, Flags, Flow, FlowState, Side, mark},
+    http::Exchange,
 };
 
-use crate::{backend, exchange, maps, segment::Segment};
+use crate::{backend, exchange, live, maps, segment::Segment, tally};
 
 /// A SYN that comes again so much later, with no answer to the first, meets a silent backend: the
 /// first retransmission comes after a second (RFC 6298, 2.1).
@@ -40,7 +41,7 @@ impl Opening {
 #[inline(always)]
 pub fn opening(flow: &Flow, segment: &Segment) -> Opening {
     let same = flow.isn == segment.seq && flow.state as u8 != FlowState::Closed as u8;
-    let open = matches!(flow.state, FlowState::Established);
+    let open = is_open(flow);
     if !(same || open) || !backend::is_current(flow) {
         return Opening::New;
     }
@@ -52,46 +53,122 @@ pub fn opening(flow: &Flow, segment: &Segment) -> Opening {
     Opening::Again
 }
 
+/// Whether the backend has something to lose: it is established, or its client has finished and waits for the answer.
+#[inline(always)]
+pub fn is_open(flow: &Flow) -> bool {
+    match flow.state {
+        FlowState::Established => true,
+        FlowState::FinClient => flow.is(mark::WAITS),
+        _ => false,
+    }
+}
+
 /// Takes the step that a segment makes a flow take, and says whether it has just closed.
 #[inline(always)]
 pub fn advance(flow: &mut Flow, side: Side, segment: &Segment) -> bool {
     flow.seen = maps::epoch();
     let flags = segment.flags;
+    let before = flow.state;
+    if matches!(side, Side::Server) && flags.has(Flags::ACK) && !before.is_half_open() {
+        flow.acked = segment.ack;
+    }
     if flags.0 & (Flags::FIN | Flags::SYN | Flags::RST) == 0
-        && !matches!(flow.state, FlowState::SynReceived)
+        && !matches!(before, FlowState::SynReceived)
     {
+        if matches!(before, FlowState::Closed) && ends_all(flow, side, segment) {
+            flow.set(mark::LINGERS, false);
+        }
         return false;
     }
-    if flags.has(Flags::RST) && !is_believed(flow, side, segment.seq) {
+    if flags.has(Flags::RST) && !is_believed(flow, side, segment.seq)
+        || flags.has(Flags::FIN) && !may_finish(flow, side, segment)
+    {
         return false;
     }
     // One that comes again must not set back what has been seen since.
     if flags.has(Flags::SYN | Flags::ACK)
-        && matches!((flow.state, side), (FlowState::SynSent, Side::Server))
+        && matches!((before, side), (FlowState::SynSent, Side::Server))
     {
         flow.server_next = segment.seq.wrapping_add(1);
     }
-    let before = flow.state;
     flow.state = before.next(side, flags);
-    matches!(flow.state, FlowState::Closed) && !matches!(before, FlowState::Closed)
+    if before.is_half_open() && !flow.state.is_half_open() {
+        // Whether it has taken more, its next segment says.
+        flow.acked = flow.isn.wrapping_add(1);
+    }
+    let closes = matches!(flow.state, FlowState::Closed) && !matches!(before, FlowState::Closed);
+    if closes && !flags.has(Flags::RST) && !ends_all(flow, side, segment) {
+        flow.set(mark::LINGERS, true);
+    }
+    closes
+}
+
+/// Whether a segment acknowledges the backend's FIN. Where the numbers are not followed nobody knows.
+#[inline(always)]
+fn ends_all(flow: &Flow, side: Side, segment: &Segment) -> bool {
+    matches!(side, Side::Client)
+        && segment.flags.has(Flags::ACK)
+        && segment.ack == flow.server_next.wrapping_add(1)
 }
 
 /// Whether a RST ends the flow. Before the backend's SYN-ACK, a client answers with RST what an
 /// earlier connection of its port has left at the backend, and then sends its SYN again: that RST
 /// has the earlier connection's numbers, and the SYN must find its slot.
+///
+/// Later a backend believes a client's RST at the number that it expects next (RFC 5961, 3.2). That is no less than
+/// it has acknowledged, and no more than it was sent.
 #[inline(always)]
 fn is_believed(flow: &Flow, side: Side, seq: u32) -> bool {
-    match (flow.state, side) {
-        (FlowState::SynSent, Side::Client) => seq == flow.client_next,
-        (FlowState::SynSent, Side::Server) => true,
-        // All its bytes were seen: as the backend does (RFC 5961, 3.2).
-        (FlowState::Established, Side::Client)
-            if exchange::is_followed(flow) && !flow.is(mark::HOLE) =>
-        {
-            seq == flow.client_next
+    let (from, most) = match (flow.state, side) {
+        (FlowState::SynSent, Side::Client) => (flow.client_next, 0),
+        (FlowState::SynSent, Side::Server) => return true,
+        (_, Side::Server) => (
+            flow.server_next.wrapping_sub(flow::FORGERY_WINDOW),
+            2 * flow::FORGERY_WINDOW,
+        ),
+        (FlowState::SynReceived, Side::Client) => {
+            let first = flow.isn.wrapping_add(1);
+            (first, flow::unacknowledged(flow.client_next, first))
         }
-        (_, Side::Client) => flow::reset_is_plausible(seq, flow.client_next),
-        (_, Side::Server) => flow::reset_is_plausible(seq, flow.server_next),
+        (state, Side::Client) => {
+            let fin = u32::from(matches!(state, FlowState::FinClient | FlowState::Closed));
+            let sent = if exchange::is_followed(flow) {
+                flow::unacknowledged(flow.client_next, flow.acked)
+            } else {
+                flow::FORGERY_WINDOW
+            };
+            (flow.acked, sent + fin)
+        }
+    };
+    flow::is_in_reach(seq, from, most)
+}
+
+/// Whether a FIN may be the client's own. What lies before it may have been lost before it came by.
+#[inline(always)]
+fn may_finish(flow: &Flow, side: Side, segment: &Segment) -> bool {
+    if matches!(side, Side::Server) || flow.state.is_half_open() {
+        return true;
+    }
+    let sent = flow::unacknowledged(flow.client_next, flow.acked);
+    let end = segment.seq.wrapping_add(segment.len);
+    flow::is_in_reach(end, flow.acked, sent + flow::FORGERY_WINDOW)
+}
+
+/// Begins anew with the SYN that its backend has just answered: it has lost the connection that was open there.
+#[inline(always)]
+pub fn begin_anew(flow: &mut Flow, segment: &Segment) {
+    tally::cut(flow, Failure::Aborted);
+    live::discount(flow);
+    flow.isn = segment.ack.wrapping_sub(1);
+    flow.client_next = segment.ack;
+    flow.acked = 0;
+    flow.state = FlowState::SynSent;
+    flow.exchange = Exchange::Idle;
+    flow.method_len = 0;
+    flow.marks &= mark::ELSEWHERE;
+    flow.live = 1;
+    if let Some(slot) = maps::slot(&flow.slot_key()) {
+        live::admit(slot);
     }
 }
 

@@ -1,10 +1,7 @@
 //! Half-open flows: a bounded number of them, the oldest of which goes first, so that no flood of SYNs
 //! takes the place of a flow that is established.
 
-use orch_common::{
-    counter::Reason,
-    flow::{FlowKey, FlowState},
-};
+use orch_common::{counter::Reason, flow::FlowKey};
 
 use crate::{atomic, create, live, maps, verdict::count};
 
@@ -40,7 +37,7 @@ fn forget(key: &FlowKey, ticket: u32) {
     let Some(flow) = maps::flow(key) else {
         return;
     };
-    if flow.ticket != ticket || !matches!(flow.state, FlowState::SynSent | FlowState::SynReceived) {
+    if flow.acked != ticket || !flow.state.is_half_open() {
         return;
     }
     live::discount(flow);

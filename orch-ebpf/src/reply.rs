@@ -94,17 +94,14 @@ fn answer<const DIRECT: bool>(
     flow: &mut Flow,
 ) -> Verdict {
     if !flow::owns_reply(flow, segment) {
-        // A backend that answers another SYN has this connection no more.
-        let lost = matches!(flow.state, FlowState::Established)
-            && segment.flags.has(Flags::SYN | Flags::ACK)
-            && !flow.is_of_socket();
-        if lost {
-            live::discount(flow);
+        let another = segment.flags.has(Flags::SYN | Flags::ACK) && !flow.is_of_socket();
+        if !(another && flow::is_open(flow)) {
+            if matches!(flow.state, FlowState::Closed) {
+                create::forget(key, flow);
+            }
+            return Verdict::Pass(Reason::Stale);
         }
-        if lost || matches!(flow.state, FlowState::Closed) {
-            create::forget(key, flow);
-        }
-        return Verdict::Pass(Reason::Stale);
+        flow::begin_anew(flow, segment);
     }
     // The stack delivers what is for a socket of this host, as it came.
     let outside = DIRECT && !flow.is_of_socket();

@@ -43,8 +43,7 @@ extern "C" fn visit(_map: *mut c_void, key: &FlowKey, flow: &mut Flow, sweep: &m
     // The socket says when it ends, however long it is silent.
     let is_held = flow.is_of_socket() && flow.live == 1;
     let waits = is_held && matches!(flow.state, FlowState::Established);
-    if !is_elsewhere(key, flow)
-        && (waits || sweep.epoch.wrapping_sub(flow.seen) <= flow.state.patience())
+    if !is_elsewhere(key, flow) && (waits || sweep.epoch.wrapping_sub(flow.seen) <= flow.patience())
     {
         sweep.left += 1;
         let_drain(flow, sweep.epoch);

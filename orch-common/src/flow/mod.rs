@@ -9,9 +9,9 @@ mod state;
 pub use self::{
     census::Census,
     half_open::{Queue, Scratch},
-    sequence::{reach, reset_is_plausible},
+    sequence::{FORGERY_WINDOW, is_in_reach, reach, unacknowledged},
     socket::Socket,
-    state::{Flags, FlowState, HANDSHAKE_SWEEPS, SWEEP_SECONDS, Side},
+    state::{Flags, FlowState, HANDSHAKE_SWEEPS, LINGER_SWEEPS, SWEEP_SECONDS, Side},
 };
 use crate::{address::Address, http::Exchange, slot::SlotKey};
 
@@ -79,8 +79,9 @@ pub struct Flow {
     /// How many more slots it was given to because one before did not answer; for one of a socket, how
     /// many refusals were kept from it.
     pub moves: u8,
-    /// Its place among the half-open flows: the how manieth flow it was; 0 if it has none.
-    pub ticket: u32,
+    /// Up to where its backend has acknowledged what the client sends. Until the handshake is complete, its place
+    /// among the half-open flows: the how manieth flow it was; 0 if it has none.
+    pub acked: u32,
     /// The host's end of the backend's interface; 0 for delivery `port`.
     pub ifindex: u32,
     /// The interface by which replies go to the client, for delivery `direct`: where the route led when
@@ -107,6 +108,8 @@ pub mod mark {
     pub const HOLE: u8 = 32;
     /// Its packets come by another interface than the one by which replies go.
     pub const ELSEWHERE: u8 = 64;
+    /// Both have sent FIN, and the client has not acknowledged the backend's yet: it may come again.
+    pub const LINGERS: u8 = 128;
 }
 
 impl Flow {
@@ -124,6 +127,17 @@ impl Flow {
             self.marks |= marks;
         } else {
             self.marks &= !marks;
+        }
+    }
+
+    /// Sweeps without a segment after which it is freed.
+    #[must_use]
+    #[inline(always)]
+    pub const fn patience(&self) -> u32 {
+        if self.is(mark::LINGERS) && matches!(self.state, FlowState::Closed) {
+            LINGER_SWEEPS
+        } else {
+            self.state.patience()
         }
     }
 

@@ -3,17 +3,24 @@
 use super::Side;
 use crate::http::is_new;
 
-/// How far from the next expected sequence number a RST may lie and still close a flow. The ends
-/// demand an exact match (RFC 5961, 3.2); in between, segments may have been lost before they came
-/// by. A RST outside is forwarded and changes nothing, so that a blind one cannot end a flow.
-const RESET_WINDOW: i32 = 1 << 20;
+/// How far from what is expected a segment may lie and still change the state of a flow, where no nearer
+/// bound is known: what came before it may have been lost before it came by. One that lies outside is
+/// forwarded and changes nothing, so that it has to be guessed among 2^32.
+pub const FORGERY_WINDOW: u32 = 1 << 20;
 
-/// Whether a RST with sequence number `seq` is near enough to `expected` to be believed.
+/// Whether `seq` is `from`, or comes so little after it.
 #[must_use]
 #[inline(always)]
-pub const fn reset_is_plausible(seq: u32, expected: u32) -> bool {
-    let distance = seq.wrapping_sub(expected) as i32;
-    distance >= -RESET_WINDOW && distance <= RESET_WINDOW
+pub const fn is_in_reach(seq: u32, from: u32, most: u32) -> bool {
+    seq.wrapping_sub(from) <= most
+}
+
+/// How much of what a side has sent up to `next` is not acknowledged yet.
+#[must_use]
+#[inline(always)]
+pub const fn unacknowledged(next: u32, acked: u32) -> u32 {
+    let sent = next.wrapping_sub(acked);
+    if is_new(next, acked) { sent } else { 0 }
 }
 
 /// Largest window of TCP, in bytes (RFC 7323, 2.2): nobody may send more beyond what has been
@@ -71,10 +78,17 @@ mod tests {
     }
 
     #[test]
-    fn a_blind_reset_is_not_believed() {
-        assert!(reset_is_plausible(1000, 1000));
-        assert!(reset_is_plausible(5, u32::MAX - 5));
-        assert!(!reset_is_plausible(0x4000_0000, 1000));
-        assert!(!reset_is_plausible(0x8000_0000, 0));
+    fn numbers_go_around() {
+        assert!(is_in_reach(1000, 1000, 0));
+        assert!(!is_in_reach(999, 1000, 10));
+        assert!(is_in_reach(5, u32::MAX - 5, 11));
+        assert!(!is_in_reach(5, u32::MAX - 5, 10));
+        assert_eq!(unacknowledged(5, u32::MAX), 6);
+        assert_eq!(unacknowledged(1000, 1000), 0);
+        assert_eq!(
+            unacknowledged(999, 1000),
+            0,
+            "more was acknowledged than seen"
+        );
     }
 }

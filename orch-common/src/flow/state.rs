@@ -117,6 +117,9 @@ impl FlowState {
 /// Sweeps without a segment after which a handshake keeps a draining backend no longer. A server repeats
 /// its SYN-ACK after 1, 3 and 7 s (RFC 6298, 5.5): whoever means it has answered by then, or comes anew.
 pub const HANDSHAKE_SWEEPS: u32 = 3;
+/// Sweeps without a segment after which a closed flow is freed whose last bytes the client has not
+/// acknowledged: a backend sends them again after 0.2, 0.4 seconds and so on, up to a pause of 51.2 (RFC 6298, 5.5).
+pub const LINGER_SWEEPS: u32 = 60 / SWEEP_SECONDS;
 /// Seconds between two sweeps of the flow table.
 pub const SWEEP_SECONDS: u32 = 2;
 

@@ -119,19 +119,23 @@ fn replies_leave_by_the_route_to_the_client() {
 }
 
 #[test]
-fn an_answer_to_another_syn_is_left_alone() {
+fn an_answer_to_another_syn_begins_anew_or_is_left_alone() {
     let mut world = World::direct();
     world.plane().set_ring(0, &[1]).unwrap();
     for (family, _) in FAMILIES {
         let talk = Talk::new(family, 40_000);
         world.opens(&talk, 1000, 1);
         let other = talk.answers(1, SYN | ACK, 7, 77_777);
-        world.expect("SYN-ACK past the balancer", VETH, &other, PASS, &other);
-        assert!(world.flow(&talk).is_none(), "its backend has lost it");
-        assert_eq!(world.live(), [0, 0, 0]);
-        world.opens(&talk, 1000, 1);
-        world.resets(&talk, 1001, 1);
+        world.comes("SYN-ACK to another SYN", &talk, &other);
+        assert_eq!(
+            world.flow(&talk).unwrap().isn,
+            77_776,
+            "it has lost the first"
+        );
+        assert_eq!(world.live(), [0, 1, 0]);
+        world.resets(&talk, 77_777, 1);
         let stale = world.reason(Reason::Stale);
+        let other = talk.answers(1, SYN | ACK, 7, 99_999);
         world.expect("SYN-ACK past the balancer", VETH, &other, PASS, &other);
         assert_eq!(world.reason(Reason::Stale), stale + 1);
         assert!(world.flow(&talk).is_none(), "a closed one is forgotten");
