@@ -139,6 +139,11 @@ fn top_shows_a_crash_and_gives_the_terminal_back() {
     top::a_crash_is_seen();
 }
 
+#[test]
+fn a_signal_ends_top_and_gives_the_terminal_back() {
+    top::a_signal_gives_the_terminal_back();
+}
+
 /// An interface that goes while it is balanced takes nobody else with it.
 #[test]
 fn an_interface_may_vanish() {

@@ -23,9 +23,12 @@ pub(super) struct Target {
 /// The socket alone, for verbs that use `-f` for something else.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Socket {
-    /// Control socket of the controller [env: ORCH_CONTROL] [default: /run/orch/orch.sock]
-    // Read from the environment by hand: what stands there must not go before what is said before the verb.
-    #[arg(long, value_name = "PATH")]
+    // The environment is read by hand: what stands there must not go before what is said before the verb.
+    #[arg(
+        long,
+        value_name = "PATH",
+        help = "Control socket of the controller [env: ORCH_CONTROL] [default: /run/orch/orch.sock]"
+    )]
     pub(super) control: Option<PathBuf>,
 }
 

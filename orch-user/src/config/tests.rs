@@ -349,6 +349,16 @@ fn what_no_host_can_keep_is_refused() {
 }
 
 #[test]
+fn a_limit_of_processors_is_one_that_docker_takes() {
+    check_service(
+        "backend.cpus = 0.001",
+        &[
+            "orch.toml:3: service[0].backend.cpus: is less than Docker takes: write 0.01 or more, or 0.0 for no limit",
+        ],
+    );
+}
+
+#[test]
 fn services_must_not_meet() {
     let service = |keys: &str| format!("[[service]]\nbackend.image = \"a\"\n{keys}\n");
     check(

@@ -100,6 +100,8 @@ struct Inner {
     child: Option<Child>,
     report: Report,
     started: Option<Instant>,
+    /// One of this version has answered: should there be none, it has died.
+    met: bool,
     watched: bool,
     bell: Option<Bell>,
 }
@@ -147,6 +149,7 @@ impl Keeper {
             child: None,
             report: Report::default(),
             started: None,
+            met: false,
             watched: false,
             bell: Bell::new().ok(),
         })))
@@ -266,9 +269,12 @@ impl Inner {
         if let Some((client, greeting)) = self.greet() {
             let ours = greeting.version == version();
             if ours {
+                self.met = true;
                 self.client = Some(client);
                 return Ok(());
             }
+            // What it has counted, its successor asks it for.
+            self.met = false;
             if self.table.services.is_empty() {
                 let _ = client.end();
                 return Ok(());
@@ -293,7 +299,7 @@ impl Inner {
         if let Some(started) = self.started {
             thread::sleep(REST.saturating_sub(started.elapsed()));
         }
-        let died = self.started.replace(Instant::now()).is_some();
+        self.started = Some(Instant::now());
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.map_err(KeeperError::Start)?;
         let child = Command::new("/proc/self/exe")
@@ -314,9 +320,12 @@ impl Inner {
                 && greeting.version == version()
             {
                 log::info!("the gateway runs (pid {})", greeting.pid);
-                if died && let Err(source) = client.seed(&self.report) {
+                if self.met
+                    && let Err(source) = client.seed(&self.report)
+                {
                     return Err(self.wire(source));
                 }
+                self.met = true;
                 self.client = Some(client);
                 return Ok(());
             }

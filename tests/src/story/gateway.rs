@@ -115,9 +115,9 @@ pub fn copies_come_and_go_under_load() {
     }
 }
 
-/// A gateway that dies is started again at once, with its counts.
+/// A gateway that dies is started again at once, with its counts; also one that an earlier controller has started.
 pub fn a_dead_gateway_is_started_again() {
-    let orch = Orch::start(http(Kind::Process).copies(2));
+    let mut orch = Orch::start(http(Kind::Process).copies(2));
     for _ in 0..10 {
         assert_eq!(orch.ask("GET", PATH, "").status, 200);
     }
@@ -125,6 +125,14 @@ pub fn a_dead_gateway_is_started_again() {
         (orch.services().first()?.requests_total == 10).then_some(())
     });
     for round in 1..=3 {
+        if round == 2 {
+            orch.end(Signal::SIGKILL);
+            orch.launch();
+            orch.wait_ready(2);
+            orch.until("what was counted is read", || {
+                (orch.services().first()?.requests_total >= 10 + round - 1).then_some(())
+            });
+        }
         let before = orch::http::pid(&orch.control()).unwrap();
         kill(Pid::from_raw(before.cast_signed()), Signal::SIGKILL).unwrap();
         let after = orch.until("another one runs", || {

@@ -1,5 +1,12 @@
 //! `orch top` in a terminal.
 
+use std::fs;
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use crate::{
     client,
     orch::{Kind::Process, Orch, Settings, binary},
@@ -32,6 +39,23 @@ pub fn a_crash_is_seen() {
     top.press("q");
     top.until("slots are shown", |text| text.contains("SLOT"));
     top.press("q");
+    assert!(top.end().success(), "{}", top.text());
+    assert!(!top.is_taken());
+}
+
+/// Whoever ends it by a signal gets the terminal back, too.
+pub fn a_signal_gives_the_terminal_back() {
+    let orch = Orch::start(Settings::new(Process).copies(1));
+    let file = orch.file().with_extension("pid");
+    let line = format!(
+        "echo $$ > {}; exec {} top",
+        file.display(),
+        binary().display()
+    );
+    let mut top = Terminal::open(&orch.command(&[]), &line);
+    top.until("the slot is ready", |text| text.contains("● ready"));
+    let pid = fs::read_to_string(file).unwrap().trim().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
     assert!(top.end().success(), "{}", top.text());
     assert!(!top.is_taken());
 }

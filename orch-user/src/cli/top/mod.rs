@@ -17,6 +17,7 @@ use ratatui::{
     crossterm::event::{self, Event, KeyEvent},
 };
 use tokio::{
+    signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::{Instant, sleep_until},
 };
@@ -82,11 +83,16 @@ async fn watch(
     let mut stream = Some(stream);
     let mut model = Model::default();
     let mut again = Instant::now();
+    // Whoever ends this gets the terminal back as it was.
+    let mut end = signal(SignalKind::terminate()).map_err(CliError::Output)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(CliError::Output)?;
     loop {
         show(&mut terminal, &mut model)?;
         // A log is read again every second; else there is nothing to do by the clock.
         let wait = stream.is_none() || model.followed().is_some();
         tokio::select! {
+            _ = end.recv() => return Ok(()),
+            _ = hangup.recv() => return Ok(()),
             key = keys.recv() => match key {
                 Some(Some(key)) => match model.key(key) {
                     Onward::Quit => return Ok(()),

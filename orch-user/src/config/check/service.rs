@@ -28,6 +28,8 @@ const MOST_WEIGHT: i64 = 100;
 const PROBE_BYTES: usize = 1024;
 /// Most processors that a copy may be limited to: more is a slip of the pen.
 const MOST_CPUS: f64 = 4096.0;
+/// Smallest limit of processors that Docker takes.
+const LEAST_CPUS: f64 = 0.01;
 /// Smallest limit of memory that Docker takes: 6 MiB.
 const LEAST_MEMORY: u64 = 6 << 20;
 /// Most connections of a service that may wait: the controller keeps a copy of each SYN.
@@ -218,12 +220,17 @@ fn backend(raw: &RawBackend, sink: &Sink) -> BackendConfig {
 
 /// The limit of memory in bytes, 0 for none; and whether that of processors can be kept.
 fn limits(raw: &RawBackend, runtime: RuntimeChoice, sink: &Sink) -> u64 {
-    if !(0.0..=MOST_CPUS).contains(&raw.cpus.value) {
+    let containers = !matches!(runtime, RuntimeChoice::Process) && !raw.image.value.is_empty();
+    let cpus = raw.cpus.value;
+    if !(0.0..=MOST_CPUS).contains(&cpus) {
         let text = format!("must be from 0.0 (no limit) to {MOST_CPUS:.1}");
+        sink.at(&raw.cpus, text);
+    } else if containers && cpus > 0.0 && cpus < LEAST_CPUS {
+        let text =
+            format!("is less than Docker takes: write {LEAST_CPUS} or more, or 0.0 for no limit");
         sink.at(&raw.cpus, text);
     }
     let memory = value::size(&raw.memory, sink);
-    let containers = !matches!(runtime, RuntimeChoice::Process) && !raw.image.value.is_empty();
     if containers && (1..LEAST_MEMORY).contains(&memory) {
         sink.at(
             &raw.memory,
