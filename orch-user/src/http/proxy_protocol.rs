@@ -10,8 +10,6 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Longest line of version 1.
 const LINE: usize = 107;
-/// Longest header of version 2 that is taken.
-const MOST: usize = 16 + 1024;
 
 /// Reads the header, and leaves in `early` what was read behind it. `None` for a connection of the
 /// proxy itself.
@@ -52,8 +50,11 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Option<SocketAddr>, usize)>> {
     let words: Vec<&str> = text.split(' ').collect();
     let source = match words.as_slice() {
         ["UNKNOWN", ..] => None,
-        ["TCP4" | "TCP6", source, _, port, _] => {
+        [family @ ("TCP4" | "TCP6"), source, _, port, _] => {
             let ip: IpAddr = source.parse().map_err(|_| wrong())?;
+            if ip.is_ipv4() != (*family == "TCP4") {
+                return Err(wrong());
+            }
             Some(SocketAddr::new(ip, port.parse().map_err(|_| wrong())?))
         }
         _ => return Err(wrong()),
@@ -67,7 +68,7 @@ fn version2(bytes: &[u8]) -> io::Result<Option<(Option<SocketAddr>, usize)>> {
         return Ok(None);
     };
     let len = 16 + usize::from(u16::from_be_bytes([high, low]));
-    if len > MOST || command >> 4 != 2 {
+    if command >> 4 != 2 {
         return Err(wrong());
     }
     let Some(addresses) = bytes.get(16..len) else {
@@ -109,11 +110,16 @@ mod tests {
         two.extend([0x21, 0x11, 0, 12, 1, 2, 3, 4, 5, 6, 7, 8, 3, 232, 0, 80]);
         assert_eq!(parse(&two).unwrap(), Some((Some(source), 28)));
         assert_eq!(parse(&two[..27]).unwrap(), None);
+        let mut long = two.clone();
+        long[14..16].copy_from_slice(&[0xff, 0xff]);
+        long.resize(16 + 0xffff, 0);
+        assert_eq!(parse(&long).unwrap(), Some((Some(source), 16 + 0xffff)));
         two[12] = 0x20;
         assert_eq!(parse(&two).unwrap(), Some((None, 28)), "a check of health");
         for bad in [
             &b"GET / HTTP/1.1\r\n"[..],
             b"PROXY TCP4 x\r\n",
+            b"PROXY TCP4 ::1 ::1 1000 80\r\n",
             b"PROXY A\r\n",
         ] {
             parse(bad).unwrap_err();
