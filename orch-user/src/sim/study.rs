@@ -219,10 +219,16 @@ impl Study {
 
     /// All seeds.
     pub fn score(&self, contender: &Contender) -> Score {
+        self.score_and_tell(contender, || {})
+    }
+
+    /// The same; calls `told` after each run.
+    pub fn score_and_tell(&self, contender: &Contender, told: impl Fn()) -> Score {
         let runs: Vec<(Outcome, _)> = (0..self.seeds)
             .map(|seed| {
                 let outcome = self.run(contender, seed);
                 let off = outcome.elasticity(&self.needs(seed));
+                told();
                 (outcome, off)
             })
             .collect();

@@ -7,6 +7,7 @@ mod show;
 use std::{path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{CliError, Target, print, print::Format};
 use crate::{
@@ -16,10 +17,13 @@ use crate::{
     sim::{
         dist::Dist,
         plot::Plot,
-        study::{Contender, Score},
+        study::{Contender, Score, Study},
         synthetic::Synthetic,
     },
 };
+
+/// Between two looks at the clock of a bar.
+const TICK: Duration = Duration::from_millis(250);
 
 /// Simulates what policies do with a pattern of requests, or decides again from a recording
 #[derive(Debug, clap::Args)]
@@ -141,7 +145,7 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
     let contenders = setup::contenders(&args.policy, &study.rules)?;
     // What cannot be written is told before the work, not after it.
     let sheet = args.plot.as_deref().map(Sheet::create).transpose()?;
-    let scores: Vec<Score> = contenders.iter().map(|one| study.score(one)).collect();
+    let scores = scores(&study, &contenders);
     match args.output {
         Format::Json => print::json(&scores)?,
         Format::Table => print::text(&show::table(&scores).render(print::cell))?,
@@ -172,6 +176,25 @@ pub(super) async fn run(args: Args, before: Target) -> Result<(), CliError> {
         service_rate: study.world.service_rate(),
     };
     Ok(sheet.draw(&plot)?)
+}
+
+/// Every contender's score. A day takes minutes: a terminal is shown how far it is.
+fn scores(study: &Study, contenders: &[Contender]) -> Vec<Score> {
+    // Draws on a terminal, and nowhere else.
+    let bar = ProgressBar::new(contenders.len() as u64 * study.seeds);
+    let usual = ProgressStyle::default_bar();
+    let ours = usual
+        .clone()
+        .template("{bar:24} {pos} of {len} runs, {elapsed}: {msg}");
+    bar.set_style(ours.unwrap_or(usual));
+    bar.enable_steady_tick(TICK);
+    let scores = contenders.iter().map(|one| {
+        bar.set_message(one.name());
+        study.score_and_tell(one, || bar.inc(1))
+    });
+    let scores = scores.collect();
+    bar.finish_and_clear();
+    scores
 }
 
 fn generate(name: &str) -> Result<(), CliError> {
