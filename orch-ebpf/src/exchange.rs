@@ -97,8 +97,12 @@ extern "C" fn orch_response(skb: *mut __sk_buff, flow: *mut Flow, segment: *cons
 
 #[inline(always)]
 fn request(flow: &mut Flow, segment: &Segment) -> bool {
+    let ahead = segment.seq != flow.client_next && http::is_new(segment.seq, flow.client_next);
     let may_begin = http::client_payload(flow, segment.seq);
-    tally::carried(flow, Side::Client, segment.seq.wrapping_add(segment.len));
+    // What comes before it has not come by, or never does: the backend says which.
+    if !ahead {
+        tally::carried(flow, Side::Client, segment.seq.wrapping_add(segment.len));
+    }
     if !may_begin {
         return false;
     }

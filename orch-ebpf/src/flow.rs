@@ -53,14 +53,10 @@ pub fn opening(flow: &Flow, segment: &Segment) -> Opening {
     Opening::Again
 }
 
-/// Whether the backend has something to lose: it is established, or its client has finished and waits for the answer.
+/// Whether something is under way: it is established, or its client has finished and may wait for an answer.
 #[inline(always)]
 pub fn is_open(flow: &Flow) -> bool {
-    match flow.state {
-        FlowState::Established => true,
-        FlowState::FinClient => flow.is(mark::WAITS),
-        _ => false,
-    }
+    matches!(flow.state, FlowState::Established | FlowState::FinClient)
 }
 
 /// Takes the step that a segment makes a flow take, and says whether it has just closed.
@@ -69,8 +65,14 @@ pub fn advance(flow: &mut Flow, side: Side, segment: &Segment) -> bool {
     flow.seen = maps::epoch();
     let flags = segment.flags;
     let before = flow.state;
-    if matches!(side, Side::Server) && flags.has(Flags::ACK) && !before.is_half_open() {
+    if matches!(side, Side::Server)
+        && flags.0 & (Flags::ACK | Flags::RST) == Flags::ACK
+        && !before.is_half_open()
+    {
         flow.acked = segment.ack;
+        if exchange::is_followed(flow) {
+            tally::acknowledged(flow);
+        }
     }
     if flags.0 & (Flags::FIN | Flags::SYN | Flags::RST) == 0
         && !matches!(before, FlowState::SynReceived)
@@ -80,9 +82,12 @@ pub fn advance(flow: &mut Flow, side: Side, segment: &Segment) -> bool {
         }
         return false;
     }
-    if flags.has(Flags::RST) && !is_believed(flow, side, segment.seq)
-        || flags.has(Flags::FIN) && !may_finish(flow, side, segment)
-    {
+    let forged = if flags.has(Flags::RST) {
+        !is_believed(flow, side, segment.seq)
+    } else {
+        matches!(side, Side::Client) && !may_step(flow, segment)
+    };
+    if forged {
         return false;
     }
     // One that comes again must not set back what has been seen since.
@@ -121,10 +126,15 @@ fn ends_all(flow: &Flow, side: Side, segment: &Segment) -> bool {
 fn is_believed(flow: &Flow, side: Side, seq: u32) -> bool {
     let (from, most) = match (flow.state, side) {
         (FlowState::SynSent, Side::Client) => (flow.client_next, 0),
-        (FlowState::SynSent, Side::Server) => return true,
-        (_, Side::Server) => (
+        // It refuses what does not acknowledge its SYN-ACK, and goes on waiting for what does.
+        (FlowState::SynReceived, Side::Server) => (
             flow.server_next.wrapping_sub(flow::FORGERY_WINDOW),
             2 * flow::FORGERY_WINDOW,
+        ),
+        // One that has given up says so where its client's acknowledgement ends.
+        (_, Side::Server) => (
+            flow.server_next.wrapping_sub(UNHEARD),
+            UNHEARD + flow::FORGERY_WINDOW,
         ),
         (FlowState::SynReceived, Side::Client) => {
             let first = flow.isn.wrapping_add(1);
@@ -143,16 +153,35 @@ fn is_believed(flow: &Flow, side: Side, seq: u32) -> bool {
     flow::is_in_reach(seq, from, most)
 }
 
-/// Whether a FIN may be the client's own. What lies before it may have been lost before it came by.
+/// Most bytes that a backend has sent and its client has not acknowledged: several times what Linux keeps at the most by
+/// default (`tcp_wmem` in tcp(7): 4 MiB).
+const UNHEARD: u32 = 64 << 20;
+
+/// Most bytes that a backend sends before its client has acknowledged its SYN-ACK (RFC 7413): its first window, of ten
+/// segments (RFC 6928), which may be jumbo frames.
+const EARLY: u32 = 10 * 9000;
+
+/// Whether a segment that is no RST may be the client's own, and change the state. Nobody who has not seen the SYN-ACK can
+/// acknowledge it; what lies before a FIN may have been lost before it came by.
 #[inline(always)]
-fn may_finish(flow: &Flow, side: Side, segment: &Segment) -> bool {
-    if matches!(side, Side::Server) || flow.state.is_half_open() {
+fn may_step(flow: &Flow, segment: &Segment) -> bool {
+    let acked = match flow.state {
+        FlowState::SynSent => return false,
+        FlowState::SynReceived => {
+            if !flow::is_in_reach(segment.ack, flow.server_next.wrapping_sub(EARLY), EARLY) {
+                return false;
+            }
+            flow.isn.wrapping_add(1)
+        }
+        _ => flow.acked,
+    };
+    if !segment.flags.has(Flags::FIN) {
         return true;
     }
-    let sent = flow::unacknowledged(flow.client_next, flow.acked);
+    let sent = flow::unacknowledged(flow.client_next, acked);
     let end = segment.seq.wrapping_add(segment.len);
     // One that the backend has acknowledged comes again where that was lost.
-    let first = flow.acked.wrapping_sub(1);
+    let first = acked.wrapping_sub(1);
     flow::is_in_reach(end, first, sent + flow::FORGERY_WINDOW)
 }
 

@@ -3,6 +3,7 @@
 use orch_common::{
     counter::Failure,
     flow::{self, Counting, Flow, FlowState, Side, mark},
+    http,
     pulse::Pulse,
     slot::SlotKey,
 };
@@ -16,9 +17,6 @@ const TRIES: u32 = 3;
 /// counted, on this CPU alone. Every packet with payload comes here.
 #[inline(always)]
 pub fn carried(flow: &mut Flow, side: Side, end: u32) {
-    if matches!(side, Side::Client) && !may_carry(flow, end) {
-        return;
-    }
     let new = reach(flow, side, end);
     // Before its SYN-ACK, nobody knows where the backend's numbers begin.
     let unknown = matches!((side, flow.state), (Side::Server, FlowState::SynSent));
@@ -34,14 +32,18 @@ pub fn carried(flow: &mut Flow, side: Side, end: u32) {
     }
 }
 
-/// Most bytes that a client sends ahead of what its backend has acknowledged: several times the largest window that
-/// Linux gives by default (`tcp_rmem` in tcp(7): 6 MiB). What lies beyond is dropped by the backend, and is not counted.
-const AHEAD: u32 = 64 << 20;
-
-/// Whether bytes of the client up to `end` are such as its backend takes.
+/// What the backend has acknowledged has come by, or came while nobody looked: the numbers go on from there.
 #[inline(always)]
-fn may_carry(flow: &Flow, end: u32) -> bool {
-    flow.state.is_half_open() || flow::is_in_reach(end, flow.acked, AHEAD)
+pub fn acknowledged(flow: &mut Flow) {
+    // A FIN has a number as well.
+    let fin = u32::from(matches!(
+        flow.state,
+        FlowState::FinClient | FlowState::Closed
+    ));
+    let end = flow.acked.wrapping_sub(fin);
+    if end != flow.client_next && http::is_new(end, flow.client_next) {
+        carried(flow, Side::Client, end);
+    }
 }
 
 /// Moves what one side has sent on, and gives by how much. Two CPUs may have segments of a connection at

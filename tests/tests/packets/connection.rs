@@ -12,7 +12,9 @@ use orch_tests::frame::{
     flag::{ACK, FIN, PSH, RST, SYN},
 };
 
-use super::world::{DROP, PASS, World, at, at6, client, client6, coming_from, service, towards};
+use super::world::{
+    DROP, PASS, World, at, at6, client, client6, coming_from, flow_key, service, towards,
+};
 
 #[test]
 fn a_connection_from_syn_to_fin() {
@@ -138,7 +140,7 @@ fn a_stale_flow_does_not_touch_a_direct_answer() {
 fn a_new_sequence_number_is_a_new_connection() {
     let mut world = World::new();
     assert_eq!(world.connect(5000, 1000), 8000);
-    world.arrive(&Tcp::new(client(5000), at(80), FIN | ACK).numbers(1001, 501));
+    world.leave(&Tcp::new(at(8000), client(5000), FIN | ACK).numbers(501, 1001));
     assert_eq!(world.connect(5000, 900_000), 8001);
     assert_eq!(world.live(), [0, 1, 0], "the old one is no longer counted");
     assert_eq!(world.reason(Reason::Reopened), 1);
@@ -203,7 +205,7 @@ fn a_reset_at_what_was_acknowledged_ends_the_connection() {
         // One byte too many for its window.
         (5001, &[(1001, 47), (1048, 1)][..], 1048),
         // A stray one.
-        (5002, &[(1001, 47), (1001 + (1 << 29), 10)][..], 1048),
+        (5002, &[(1001, 47), (1001 + (1 << 24), 10)][..], 1048),
     ] {
         let mut world = World::new();
         world.connect(port, 1000);
@@ -240,7 +242,7 @@ fn a_stray_segment_ahead_changes_no_count() {
     let (mut seq, mut back) = (1001, 501);
     for round in 1..=3 {
         let says = |seq| Tcp::new(client(5000), at(80), ACK).numbers(seq, back);
-        world.arrive(&says(seq + (1 << 29)).payload(b"forged"));
+        world.arrive(&says(seq + (1 << 24)).payload(b"forged"));
         world.arrive(&Tcp::new(client(5000), at(80), FIN | ACK).numbers(seq + (1 << 30), back));
         world.arrive(&says(seq).payload(request));
         seq += request.len() as u32;
@@ -257,6 +259,40 @@ fn a_stray_segment_ahead_changes_no_count() {
     world.expect("still open", INGRESS, &syn, PASS, &towards(&syn, 8000));
 }
 
+/// Nobody completes a handshake, or ends it, who does not know what the backend has said.
+#[test]
+fn a_handshake_is_completed_by_who_has_seen_the_syn_ack() {
+    let mut world = World::new();
+    let syn = Tcp::new(client(5000), at(80), SYN).numbers(1000, 0);
+    let says = |flags, seq, ack| Tcp::new(client(5000), at(80), flags).numbers(seq, ack);
+    let stays = |world: &mut World, what: &str, state| {
+        let key = flow_key(client(5000), at(80));
+        assert_eq!(
+            world.plane().flow(&key).unwrap().unwrap().state,
+            state,
+            "{what}"
+        );
+    };
+    world.arrive(&syn);
+    world.arrive(&says(FIN | ACK, 1001, 501));
+    stays(&mut world, "FIN before the SYN-ACK", FlowState::SynSent);
+    world.leave(&Tcp::new(at(8000), client(5000), SYN | ACK).numbers(500, 1001));
+    for (what, flags, seq, ack) in [
+        ("ACK of something else", ACK, 1001, 0x7000_0000),
+        ("FIN with it", FIN | ACK, 1001, 0x7000_0000),
+        ("FIN far ahead", FIN | ACK, 0x7000_0000, 501),
+    ] {
+        world.arrive(&says(flags, seq, ack));
+        stays(&mut world, what, FlowState::SynReceived);
+    }
+    let refusal = Tcp::new(at(8000), client(5000), RST).numbers(0x7000_0000, 0);
+    world.leave(&refusal);
+    stays(&mut world, "its refusal", FlowState::SynReceived);
+    world.arrive(&says(ACK, 1001, 501));
+    stays(&mut world, "its own ACK", FlowState::Established);
+    assert_eq!(world.live(), [1, 0, 0]);
+}
+
 /// A client that has finished and waits for its answer has as much to lose as any.
 #[test]
 fn a_stray_syn_takes_no_answer_from_who_has_finished() {
@@ -270,7 +306,9 @@ fn a_stray_syn_takes_no_answer_from_who_has_finished() {
     let answer = answer.payload(b"HTTP/1.1 204 No\r\n\r\n");
     let seen = coming_from(&answer, 80);
     world.expect("answer", EGRESS, &answer, PASS, &seen);
-    world.expect("SYN", INGRESS, &syn, PASS, &towards(&syn, 8001));
+    world.expect("SYN", INGRESS, &syn, PASS, &towards(&syn, 8000));
+    world.leave(&Tcp::new(at(8000), client(5000), FIN | ACK).numbers(522, 1025));
+    world.expect("over", INGRESS, &syn, PASS, &towards(&syn, 8001));
 }
 
 /// What the client has not acknowledged comes again, after ever longer pauses.

@@ -165,7 +165,8 @@ fn a_request_counts_though_its_first_segment_comes_last() {
             (1, 1)
         );
     }
-    world.comes("response", &talk, &answer(&talk, 501, RESPONSE));
+    let acked = talk.answers(0, ACK, 501, rest + 18);
+    world.comes("response", &talk, &acked.payload(RESPONSE));
     assert_eq!(world.in_flight(), 0);
     world.goes("next", &talk, &sent(&talk, rest + 18, REQUEST), 0);
     assert_eq!(world.counts().counters.requests, 2);
