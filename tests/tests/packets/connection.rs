@@ -199,7 +199,7 @@ fn a_blind_reset_ends_nothing() {
 #[test]
 fn a_reset_at_what_was_acknowledged_ends_the_connection() {
     let request = b"POST /api/x HTTP/1.1\r\nContent-Length: 3000\r\n\r\n";
-    for (port, seqs, acked) in [
+    for (port, segments, acked) in [
         // The second segment and the last are lost.
         (5000, &[(1001, 47), (2048, 1000)][..], 1048),
         // One byte too many for its window.
@@ -209,7 +209,7 @@ fn a_reset_at_what_was_acknowledged_ends_the_connection() {
     ] {
         let mut world = World::new();
         world.connect(port, 1000);
-        for (seq, len) in seqs {
+        for (seq, len) in segments {
             let mut payload = request.to_vec();
             payload.resize(*len, b'x');
             let data = Tcp::new(client(port), at(80), ACK).numbers(*seq, 501);
