@@ -265,7 +265,7 @@ fn a_handshake_is_completed_by_who_has_seen_the_syn_ack() {
     let mut world = World::new();
     let syn = Tcp::new(client(5000), at(80), SYN).numbers(1000, 0);
     let says = |flags, seq, ack| Tcp::new(client(5000), at(80), flags).numbers(seq, ack);
-    let stays = |world: &mut World, what: &str, state| {
+    let is_in = |world: &mut World, what: &str, state| {
         let key = flow_key(client(5000), at(80));
         assert_eq!(
             world.plane().flow(&key).unwrap().unwrap().state,
@@ -275,7 +275,7 @@ fn a_handshake_is_completed_by_who_has_seen_the_syn_ack() {
     };
     world.arrive(&syn);
     world.arrive(&says(FIN | ACK, 1001, 501));
-    stays(&mut world, "FIN before the SYN-ACK", FlowState::SynSent);
+    is_in(&mut world, "FIN before the SYN-ACK", FlowState::SynSent);
     world.leave(&Tcp::new(at(8000), client(5000), SYN | ACK).numbers(500, 1001));
     for (what, flags, seq, ack) in [
         ("ACK of something else", ACK, 1001, 0x7000_0000),
@@ -283,13 +283,13 @@ fn a_handshake_is_completed_by_who_has_seen_the_syn_ack() {
         ("FIN far ahead", FIN | ACK, 0x7000_0000, 501),
     ] {
         world.arrive(&says(flags, seq, ack));
-        stays(&mut world, what, FlowState::SynReceived);
+        is_in(&mut world, what, FlowState::SynReceived);
     }
     let refusal = Tcp::new(at(8000), client(5000), RST).numbers(0x7000_0000, 0);
     world.leave(&refusal);
-    stays(&mut world, "its refusal", FlowState::SynReceived);
+    is_in(&mut world, "its refusal", FlowState::SynReceived);
     world.arrive(&says(ACK, 1001, 501));
-    stays(&mut world, "its own ACK", FlowState::Established);
+    is_in(&mut world, "its own ACK", FlowState::Established);
     assert_eq!(world.live(), [1, 0, 0]);
 }
 
