@@ -126,6 +126,8 @@ fn ends_all(flow: &Flow, side: Side, segment: &Segment) -> bool {
 fn is_believed(flow: &Flow, side: Side, seq: u32) -> bool {
     let (from, most) = match (flow.state, side) {
         (FlowState::SynSent, Side::Client) => (flow.client_next, 0),
+        // It has said nothing yet by which to judge.
+        (FlowState::SynSent, Side::Server) => return true,
         // It refuses what does not acknowledge its SYN-ACK, and goes on waiting for what does.
         (FlowState::SynReceived, Side::Server) => (
             flow.server_next.wrapping_sub(flow::FORGERY_WINDOW),
@@ -133,8 +135,8 @@ fn is_believed(flow: &Flow, side: Side, seq: u32) -> bool {
         ),
         // One that has given up says so where its client's acknowledgement ends.
         (_, Side::Server) => (
-            flow.server_next.wrapping_sub(UNHEARD),
-            UNHEARD + flow::FORGERY_WINDOW,
+            flow.server_next.wrapping_sub(UNDER_WAY),
+            UNDER_WAY + flow::FORGERY_WINDOW,
         ),
         (FlowState::SynReceived, Side::Client) => {
             let first = flow.isn.wrapping_add(1);
@@ -153,16 +155,17 @@ fn is_believed(flow: &Flow, side: Side, seq: u32) -> bool {
     flow::is_in_reach(seq, from, most)
 }
 
-/// Most bytes that a backend has sent and its client has not acknowledged: several times what Linux keeps at the most by
-/// default (`tcp_wmem` in tcp(7): 4 MiB).
-const UNHEARD: u32 = 64 << 20;
+/// Most bytes that a side has sent and the other has not acknowledged: several times what Linux keeps at the most by
+/// default (`tcp_rmem` and `tcp_wmem` in tcp(7): 6 and 4 MiB).
+const UNDER_WAY: u32 = 64 << 20;
 
 /// Most bytes that a backend sends before its client has acknowledged its SYN-ACK (RFC 7413): its first window, of ten
 /// segments (RFC 6928), which may be jumbo frames.
 const EARLY: u32 = 10 * 9000;
 
 /// Whether a segment that is no RST may be the client's own, and change the state. Nobody who has not seen the SYN-ACK can
-/// acknowledge it; what lies before a FIN may have been lost before it came by.
+/// acknowledge it. What lies before a FIN may have been lost before it came by, and a FIN that is not believed may come
+/// no second time.
 #[inline(always)]
 fn may_step(flow: &Flow, segment: &Segment) -> bool {
     let acked = match flow.state {
@@ -178,11 +181,9 @@ fn may_step(flow: &Flow, segment: &Segment) -> bool {
     if !segment.flags.has(Flags::FIN) {
         return true;
     }
-    let sent = flow::unacknowledged(flow.client_next, acked);
     let end = segment.seq.wrapping_add(segment.len);
     // One that the backend has acknowledged comes again where that was lost.
-    let first = acked.wrapping_sub(1);
-    flow::is_in_reach(end, first, sent + flow::FORGERY_WINDOW)
+    flow::is_in_reach(end, acked.wrapping_sub(1), UNDER_WAY)
 }
 
 /// Begins anew with the SYN that its backend has just answered: it has lost the connection that was open there.

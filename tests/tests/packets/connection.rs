@@ -293,6 +293,18 @@ fn a_handshake_is_completed_by_who_has_seen_the_syn_ack() {
     assert_eq!(world.live(), [1, 0, 0]);
 }
 
+/// The first of many segments is lost, and the FIN comes once.
+#[test]
+fn a_fin_far_behind_a_hole_is_believed() {
+    let mut world = World::new();
+    world.connect(5000, 1000);
+    let fin = Tcp::new(client(5000), at(80), FIN | ACK).numbers(1001 + (5 << 20), 501);
+    world.arrive(&fin);
+    let all = 1002 + (5 << 20);
+    world.leave(&Tcp::new(at(8000), client(5000), FIN | ACK).numbers(501, all));
+    assert_eq!(world.live(), [0, 0, 0]);
+}
+
 /// A client that has finished and waits for its answer has as much to lose as any.
 #[test]
 fn a_stray_syn_takes_no_answer_from_who_has_finished() {
