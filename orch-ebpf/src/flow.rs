@@ -3,11 +3,11 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use orch_common::{
     counter::{Failure, Reason},
-    flow::{self, Flags, Flow, FlowState, Side, mark},
+    flow::{Flags, Flow, FlowState, Side, mark},
     http::Exchange,
 };
 
-use crate::{backend, exchange, live, maps, segment::Segment, tally};
+use crate::{backend, belief, exchange, live, maps, segment::Segment, tally};
 
 /// A SYN that comes again so much later, with no answer to the first, meets a silent backend: the
 /// first retransmission comes after a second (RFC 6298, 2.1).
@@ -77,15 +77,15 @@ pub fn advance(flow: &mut Flow, side: Side, segment: &Segment) -> bool {
     if flags.0 & (Flags::FIN | Flags::SYN | Flags::RST) == 0
         && !matches!(before, FlowState::SynReceived)
     {
-        if matches!(before, FlowState::Closed) && ends_all(flow, side, segment) {
+        if matches!(before, FlowState::Closed) && belief::ends_all(flow, side, segment) {
             flow.set(mark::LINGERS, false);
         }
         return false;
     }
     let forged = if flags.has(Flags::RST) {
-        !is_believed(flow, side, segment.seq)
+        !belief::is_believed(flow, side, segment.seq)
     } else {
-        matches!(side, Side::Client) && !may_step(flow, segment)
+        matches!(side, Side::Client) && !belief::may_step(flow, segment)
     };
     if forged {
         return false;
@@ -102,88 +102,10 @@ pub fn advance(flow: &mut Flow, side: Side, segment: &Segment) -> bool {
         flow.acked = flow.isn.wrapping_add(1);
     }
     let closes = matches!(flow.state, FlowState::Closed) && !matches!(before, FlowState::Closed);
-    if closes && !flags.has(Flags::RST) && !ends_all(flow, side, segment) {
+    if closes && !flags.has(Flags::RST) && !belief::ends_all(flow, side, segment) {
         flow.set(mark::LINGERS, true);
     }
     closes
-}
-
-/// Whether a segment acknowledges the backend's FIN. Where the numbers are not followed nobody knows.
-#[inline(always)]
-fn ends_all(flow: &Flow, side: Side, segment: &Segment) -> bool {
-    matches!(side, Side::Client)
-        && segment.flags.has(Flags::ACK)
-        && segment.ack == flow.server_next.wrapping_add(1)
-}
-
-/// Whether a RST ends the flow. Before the backend's SYN-ACK, a client answers with RST what an
-/// earlier connection of its port has left at the backend, and then sends its SYN again: that RST
-/// has the earlier connection's numbers, and the SYN must find its slot.
-///
-/// Later a backend believes a client's RST at the number that it expects next (RFC 5961, 3.2). That is no less than
-/// it has acknowledged, and no more than it was sent.
-#[inline(always)]
-fn is_believed(flow: &Flow, side: Side, seq: u32) -> bool {
-    let (from, most) = match (flow.state, side) {
-        (FlowState::SynSent, Side::Client) => (flow.client_next, 0),
-        // It has said nothing yet by which to judge.
-        (FlowState::SynSent, Side::Server) => return true,
-        // It refuses what does not acknowledge its SYN-ACK, and goes on waiting for what does.
-        (FlowState::SynReceived, Side::Server) => (
-            flow.server_next.wrapping_sub(flow::FORGERY_WINDOW),
-            2 * flow::FORGERY_WINDOW,
-        ),
-        // One that has given up says so where its client's acknowledgement ends.
-        (_, Side::Server) => (
-            flow.server_next.wrapping_sub(UNDER_WAY),
-            UNDER_WAY + flow::FORGERY_WINDOW,
-        ),
-        (FlowState::SynReceived, Side::Client) => {
-            let first = flow.isn.wrapping_add(1);
-            (first, flow::unacknowledged(flow.client_next, first))
-        }
-        (state, Side::Client) => {
-            let fin = u32::from(matches!(state, FlowState::FinClient | FlowState::Closed));
-            let sent = if exchange::is_followed(flow) {
-                flow::unacknowledged(flow.client_next, flow.acked)
-            } else {
-                flow::FORGERY_WINDOW
-            };
-            (flow.acked, sent + fin)
-        }
-    };
-    flow::is_in_reach(seq, from, most)
-}
-
-/// Most bytes that a side has sent and the other has not acknowledged: several times what Linux keeps at the most by
-/// default (`tcp_rmem` and `tcp_wmem` in tcp(7): 6 and 4 MiB).
-const UNDER_WAY: u32 = 64 << 20;
-
-/// Most bytes that a backend sends before its client has acknowledged its SYN-ACK (RFC 7413): its first window, of ten
-/// segments (RFC 6928), which may be jumbo frames.
-const EARLY: u32 = 10 * 9000;
-
-/// Whether a segment that is no RST may be the client's own, and change the state. Nobody who has not seen the SYN-ACK can
-/// acknowledge it. What lies before a FIN may have been lost before it came by, and a FIN that is not believed may come
-/// no second time.
-#[inline(always)]
-fn may_step(flow: &Flow, segment: &Segment) -> bool {
-    let acked = match flow.state {
-        FlowState::SynSent => return false,
-        FlowState::SynReceived => {
-            if !flow::is_in_reach(segment.ack, flow.server_next.wrapping_sub(EARLY), EARLY) {
-                return false;
-            }
-            flow.isn.wrapping_add(1)
-        }
-        _ => flow.acked,
-    };
-    if !segment.flags.has(Flags::FIN) {
-        return true;
-    }
-    let end = segment.seq.wrapping_add(segment.len);
-    // One that the backend has acknowledged comes again where that was lost.
-    flow::is_in_reach(end, acked.wrapping_sub(1), UNDER_WAY)
 }
 
 /// Begins anew with the SYN that its backend has just answered: it has lost the connection that was open there.

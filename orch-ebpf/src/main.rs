@@ -17,6 +17,7 @@
 
 mod atomic;
 mod backend;
+mod belief;
 mod call;
 mod choice;
 mod compare;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 #![allow(clippy::too_many_lines, reason = "tables")]
 
+mod belief;
 mod connection;
 mod direct;
 mod edges;
