@@ -86,8 +86,9 @@ fn answers(ops: *mut bpf_sock_ops) {
     let key = key(ops);
     let gateway = key.flipped();
     if let Some(relay) = maps::relay(&gateway) {
-        let joined = remember(ops, key, RelayEnd { gateway, asks: 0 });
-        relay.joined = u32::from(joined);
+        if remember(ops, key, RelayEnd { gateway, asks: 0 }) {
+            relay.joined = 1;
+        }
     }
 }
 

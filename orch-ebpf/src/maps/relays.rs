@@ -1,6 +1,7 @@
 //! Connections between the gateway and copies whose bytes go from socket to socket.
 
 use aya_ebpf::{
+    bindings::BPF_NOEXIST,
     btf_maps::{HashMap, SkStorage, SockHash},
     macros::btf_map,
 };
@@ -27,10 +28,10 @@ pub fn relay(key: &RelayKey) -> Option<&'static mut Relay> {
     element(RELAYS.get_ptr_mut(key))
 }
 
-/// Stores one.
+/// Stores one; an error where it is known.
 #[inline(always)]
 pub fn insert_relay(key: &RelayKey) -> Result<(), i32> {
-    RELAYS.insert(key, Relay::default(), 0)
+    RELAYS.insert(key, Relay::default(), u64::from(BPF_NOEXIST))
 }
 
 /// Forgets one: its bytes go by TCP from now on.
