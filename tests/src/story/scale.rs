@@ -32,7 +32,8 @@ pub fn everybody(orch: &Orch, outside: &Outside) -> Load {
     load
 }
 
-/// Twenty times up and twenty times down under load: no request fails. Beside the steady clients,
+/// Twenty times up and twenty times down under load: no request fails, and the log speaks of no
+/// error, though interfaces go while they are looked at. Beside the steady clients,
 /// each round has keep-alive clients that connect while all copies serve and never close, so that
 /// copies go with such connections open.
 pub fn up_and_down_under_load(kind: Kind) {
@@ -69,6 +70,12 @@ pub fn up_and_down_under_load(kind: Kind) {
         report.longest
     );
     report.assert_flawless(1000);
+    let log = orch.log();
+    let errors: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains(" ERROR "))
+        .collect();
+    assert!(errors.is_empty(), "nothing went wrong: {errors:#?}");
 }
 
 /// Keep-alive clients of every copy, local and outside, all connected.
