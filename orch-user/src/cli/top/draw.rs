@@ -17,16 +17,19 @@ use crate::{
     table::seconds,
 };
 
-/// Lines of a service: two of text, three of chart.
+/// Lines of a service, where there is room: two of text, three of chart.
 const SERVICE_LINES: u16 = 5;
+/// Lines of the table of slots that show none: its title and its head.
+const SLOT_HEAD: u16 = 2;
 /// Polls that are shown of a slot.
 const POLLS: usize = 20;
 
 /// Draws all of it.
 pub(super) fn draw(frame: &mut Frame, model: &mut Model) {
-    let services = model.live.services.len() as u16 * SERVICE_LINES;
-    let slots = model.slots().len() as u16 + 2;
     let height = frame.area().height;
+    let services = model.live.services.len() as u16;
+    let services = services * lines_of_each(services, height / 2);
+    let slots = model.slots().len() as u16 + SLOT_HEAD;
     let [head, top, middle, bottom, keys] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(services.min(height / 2)),
@@ -60,26 +63,44 @@ fn header(model: &Model) -> Line<'static> {
     Line::from(spans)
 }
 
+/// As many lines for each of some services as there is room for, and one at the least.
+fn lines_of_each(services: u16, room: u16) -> u16 {
+    (room / services.max(1)).clamp(1, SERVICE_LINES)
+}
+
+/// Services that there is no room for are counted.
 fn draw_services(frame: &mut Frame, model: &Model, area: Rect) {
+    let services = &model.live.services;
+    let each = usize::from(lines_of_each(services.len() as u16, area.height));
     let rows = area.rows().collect::<Vec<_>>();
-    for (service, lines) in model
-        .live
-        .services
-        .iter()
-        .zip(rows.chunks(usize::from(SERVICE_LINES)))
-    {
-        let (Some(first), Some(second)) = (lines.first(), lines.get(1)) else {
-            return;
-        };
+    let (shown, last) = match rows.split_last() {
+        Some((last, shown)) if services.len() > rows.len() => (shown, Some(*last)),
+        _ => (rows.as_slice(), None),
+    };
+    for (service, lines) in services.iter().zip(shown.chunks_exact(each)) {
+        draw_service(frame, model, service, lines);
+    }
+    if let Some(last) = last {
+        let more = services.len() - shown.len();
+        let services = if more == 1 { "service" } else { "services" };
+        let text = format!(" and {more} {services} more: `orch status`, or a taller terminal");
+        frame.render_widget(Line::from(text).dim(), last);
+    }
+}
+
+fn draw_service(frame: &mut Frame, model: &Model, service: &LiveService, lines: &[Rect]) {
+    if let Some(first) = lines.first() {
         frame.render_widget(service_line(service), *first);
+    }
+    if let Some(second) = lines.get(1) {
         frame.render_widget(Line::from(format!(" {}", service.outlook)).dim(), *second);
-        if let (Some(begin), true) = (lines.get(2), lines.len() > 2) {
-            let chart = Rect {
-                height: lines.len() as u16 - 2,
-                ..*begin
-            };
-            draw_chart(frame, model, service, chart);
-        }
+    }
+    if let Some(begin) = lines.get(2) {
+        let chart = Rect {
+            height: lines.len() as u16 - 2,
+            ..*begin
+        };
+        draw_chart(frame, model, service, chart);
     }
 }
 
@@ -155,16 +176,23 @@ fn draw_slots(frame: &mut Frame, model: &Model, area: Rect) {
     let table = Table::new(slots.iter().map(|slot| slot_row(slot)), widths)
         .header(Row::new(head).style(Style::new().add_modifier(Modifier::DIM)))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
-        .block(Block::new().borders(Borders::TOP).title(title(model)));
+        .block(Block::new().borders(Borders::TOP).title(title(model, area)));
     let mut state = TableState::new().with_selected(model.cursor());
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-fn title(model: &Model) -> String {
-    if model.filter.is_empty() {
-        " slots ".to_owned()
+fn title(model: &Model, area: Rect) -> String {
+    let all = model.slots().len();
+    let seen = usize::from(area.height.saturating_sub(SLOT_HEAD));
+    let of = if seen < all {
+        format!(", {seen} of {all} (↑↓ for the others)")
     } else {
-        format!(" slots with \"{}\" ", model.filter)
+        String::new()
+    };
+    if model.filter.is_empty() {
+        format!(" slots{of} ")
+    } else {
+        format!(" slots with \"{}\"{of} ", model.filter)
     }
 }
 

@@ -111,6 +111,26 @@ fn any_size_can_be_drawn() {
 }
 
 #[test]
+fn what_there_is_no_room_for_is_counted() {
+    let mut model = model();
+    let (service, slot) = (model.live.services[0].clone(), model.live.slots[0].clone());
+    model.live.services = vec![service; 9];
+    model.live.slots = vec![slot; 40];
+    let lines = |text: &str, word: &str| text.lines().filter(|line| line.contains(word)).count();
+    let text = picture(&mut model, 130, 24);
+    assert_eq!(lines(&text, "2 of 3 copies"), 9, "a line each:\n{text}");
+    assert_eq!(lines(&text, "services more"), 0, "{text}");
+    let seen = format!("slots, {} of 40", lines(&text, "● ready"));
+    assert!(text.contains(&seen), "{seen}:\n{text}");
+    let text = picture(&mut model, 130, 14);
+    let more = format!("and {} services more", 9 - lines(&text, "2 of 3 copies"));
+    assert!(text.contains(&more), "{more}:\n{text}");
+    let text = picture(&mut model, 130, 100);
+    assert_eq!(lines(&text, "in 0:41, 17 of 20"), 9, "{text}");
+    assert!(!text.contains("of 40"), "{text}");
+}
+
+#[test]
 fn slots_are_sorted_and_the_chosen_one_stays_chosen() {
     let mut model = model();
     press(&mut model, &[KeyCode::Down]);
