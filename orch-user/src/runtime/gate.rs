@@ -31,11 +31,12 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// It will be in this directory. Containers are told an absolute path.
-    pub(super) fn in_dir(state_dir: &Path) -> Self {
+    /// It will be in this directory, and of this instance alone: another one that shares the directory
+    /// may end, and remove its own. Containers are told an absolute path.
+    pub(super) fn in_dir(state_dir: &Path, instance: &str) -> Self {
         let dir = path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
         Self {
-            path: dir.join("gate"),
+            path: dir.join(format!("gate{}", instance.replace('/', "-"))),
         }
     }
 
@@ -150,7 +151,9 @@ mod tests {
     #[test]
     fn it_is_written_once_and_again_where_it_differs() {
         let dir = tempfile::tempdir().unwrap();
-        let gate = Gate::in_dir(&dir.path().join("state"));
+        let gate = Gate::in_dir(&dir.path().join("state"), "/run/a");
+        let other = Gate::in_dir(&dir.path().join("state"), "/run/b");
+        other.check().unwrap();
         gate.check().unwrap();
         let path = gate.install().unwrap();
         let mode = fs::metadata(path).unwrap().permissions().mode();
@@ -158,7 +161,7 @@ mod tests {
         fs::write(path, "of another version").unwrap();
         assert_eq!(fs::read(gate.install().unwrap()).unwrap(), PROGRAM);
         gate.remove();
-        assert!(!gate.path().exists());
+        assert!(!gate.path().exists() && other.path().exists());
     }
 
     #[test]
@@ -194,7 +197,7 @@ mod tests {
     #[test]
     fn it_becomes_its_program_with_a_clean_signal_mask() {
         let dir = tempfile::tempdir().unwrap();
-        let gate = Gate::in_dir(dir.path());
+        let gate = Gate::in_dir(dir.path(), "/run/a");
         let child = start(
             &gate,
             &["grep", "-E", "^(Name|SigBlk|Pid)", "/proc/self/status"],
@@ -215,7 +218,7 @@ mod tests {
     #[test]
     fn it_ends_at_once_when_it_is_told_to_and_says_what_cannot_be_run() {
         let dir = tempfile::tempdir().unwrap();
-        let gate = Gate::in_dir(dir.path());
+        let gate = Gate::in_dir(dir.path(), "/run/a");
         let mut child = start(&gate, &["grep"]);
         signal(child.id(), nix::sys::signal::Signal::SIGTERM);
         assert_eq!(child.wait().unwrap().code(), Some(128 + 15));

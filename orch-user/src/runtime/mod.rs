@@ -291,7 +291,7 @@ pub trait Runtime: Send + Sync {
 
 /// Removes what backends needed of a state directory, once there are none.
 pub fn clear(state_dir: &Path, instance: &str) {
-    gate::Gate::in_dir(state_dir).remove();
+    gate::Gate::in_dir(state_dir, instance).remove();
     mark::remove(state_dir, instance);
 }
 

@@ -13,12 +13,15 @@ impl Orch {
             self.control(),
             self.dir.path().join("orch.sock.lock"),
             self.dir.path().join("orch.sock.gw"),
-            self.dir.path().join("state/gate"),
         ] {
             if path.exists() {
                 found.push(path.display().to_string());
             }
         }
+        let state = fs::read_dir(self.dir.path().join("state"));
+        let gates = state.into_iter().flatten().flatten();
+        let gates = gates.filter(|entry| entry.file_name().to_string_lossy().starts_with("gate-"));
+        found.extend(gates.map(|entry| entry.path().display().to_string()));
         let records = self.dir.path().join("state/backends");
         let records = fs::read_dir(records).into_iter().flatten().flatten();
         found.extend(records.map(|entry| entry.path().display().to_string()));

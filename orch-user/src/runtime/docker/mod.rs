@@ -69,7 +69,7 @@ impl DockerRuntime {
                 endpoint,
                 instance: instance.to_owned(),
                 state_dir: state_dir.to_owned(),
-                gate: Gate::in_dir(state_dir),
+                gate: Gate::in_dir(state_dir, instance),
                 insides: Mutex::default(),
             }),
             Err(source) => Err(RuntimeError::EngineGone {

@@ -55,7 +55,7 @@ impl ProcessRuntime {
         // The next controller may have another working directory.
         let state_dir = path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
         Self {
-            gate: Gate::in_dir(&state_dir),
+            gate: Gate::in_dir(&state_dir, instance),
             state_dir,
             instance: instance.to_owned(),
             groups: Mutex::new(HashMap::new()),
