@@ -143,12 +143,12 @@ pub enum DataplaneError {
         #[source]
         source: Box<MapError>,
     },
-    /// A configured interface does not exist.
-    #[error("there is no interface {name}: dataplane.interfaces names it; there is: {known}")]
+    /// A configured interface does not exist, or is down.
+    #[error("no interface {name} is up: dataplane.interfaces names it; up are: {known}")]
     NoInterface {
         /// The interface.
         name: String,
-        /// What there is.
+        /// Which are up.
         known: String,
     },
     /// There is no cgroup2 hierarchy.

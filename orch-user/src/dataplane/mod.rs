@@ -68,6 +68,7 @@ pub use self::{
     slots::{Reach, SlotEntry},
     stead::{Stead, is_interface},
     trial::Trial,
+    uplinks::Prospect,
 };
 
 /// Longest time that another layout's programs stay beside ours: some service may have no copy.

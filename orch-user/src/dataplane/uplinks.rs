@@ -11,29 +11,61 @@ use super::{
 };
 use crate::config::Interfaces;
 
+/// What would be balanced on this host as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prospect {
+    /// Interfaces by which outsiders would be balanced.
+    pub uplinks: Vec<String>,
+    /// Interfaces that are named, and can be no uplinks, with the reason.
+    pub never: Vec<(String, &'static str)>,
+    /// Interfaces that are named, and not there or not up.
+    pub missing: Vec<String>,
+    /// All that are up.
+    pub known: Vec<String>,
+}
+
+impl Prospect {
+    /// Looks at the host, and changes nothing. Needs no privileges.
+    pub fn of(wanted: &Interfaces) -> Result<Self, DataplaneError> {
+        let interfaces = host::look()?.interfaces;
+        let names = match wanted {
+            Interfaces::Named(names) => names.as_slice(),
+            Interfaces::Auto => &[],
+        };
+        let is_known = |name: &&String| interfaces.iter().any(|known| known.name == **name);
+        let uplinks = interfaces
+            .iter()
+            .filter(|known| host::role(known, wanted) == Some(Role::Uplink));
+        let never = interfaces
+            .iter()
+            .filter(|known| names.contains(&known.name))
+            .filter_map(|known| Some((known.name.clone(), host::never(known)?)));
+        Ok(Self {
+            uplinks: uplinks.map(|known| known.name.clone()).collect(),
+            never: never.collect(),
+            missing: names
+                .iter()
+                .filter(|name| !is_known(name))
+                .cloned()
+                .collect(),
+            known: interfaces.iter().map(|known| known.name.clone()).collect(),
+        })
+    }
+}
+
 /// Every named interface must exist when the controller starts; later they may come and go.
 pub(super) fn require(wanted: &Interfaces) -> Result<(), DataplaneError> {
-    let Interfaces::Named(names) = wanted else {
-        return Ok(());
-    };
-    let interfaces = host::look()?.interfaces;
-    let missing = names
-        .iter()
-        .find(|name| interfaces.iter().all(|known| known.name != **name));
-    let Some(name) = missing else {
-        let found = interfaces
-            .iter()
-            .filter(|known| names.contains(&known.name));
-        for (name, why) in found.filter_map(|known| Some((&known.name, host::never(known)?))) {
-            log::warn!("dataplane.interfaces names {name}, which is no uplink: {why}");
-        }
-        return Ok(());
-    };
-    let known: Vec<&str> = interfaces.iter().map(|known| known.name.as_str()).collect();
-    Err(DataplaneError::NoInterface {
-        name: name.clone(),
-        known: known.join(", "),
-    })
+    let prospect = Prospect::of(wanted)?;
+    if let Some(name) = prospect.missing.first() {
+        return Err(DataplaneError::NoInterface {
+            name: name.clone(),
+            known: prospect.known.join(", "),
+        });
+    }
+    for (name, why) in prospect.never {
+        log::warn!("dataplane.interfaces names {name}, which is no uplink: {why}");
+    }
+    Ok(())
 }
 
 /// What a look at the host has come to.

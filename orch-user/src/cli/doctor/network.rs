@@ -1,11 +1,12 @@
 //! Interfaces, and settings of the TCP stack.
 
-use std::{collections::BTreeSet, fs, path::Path};
-
-use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
+use std::fs;
 
 use super::Finding;
-use crate::config::{Config, Interfaces};
+use crate::{
+    config::{Config, Interfaces},
+    dataplane::Prospect,
+};
 
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![interfaces(&config.dataplane.interfaces)];
@@ -15,54 +16,38 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
 }
 
 fn interfaces(wanted: &Interfaces) -> Finding {
-    match wanted {
-        Interfaces::Auto => {
-            let uplinks = uplinks();
-            if uplinks.is_empty() {
-                let meaning = "\"auto\" finds no uplink: nobody outside this host is balanced";
-                return Finding::warn("interfaces", meaning, "set dataplane.interfaces");
-            }
-            let names: Vec<_> = uplinks.into_iter().collect();
-            let meaning = format!(
-                "\"auto\" takes {}: outsiders come from there",
-                names.join(", ")
-            );
-            Finding::ok("interfaces", meaning)
+    const WHAT: &str = "interfaces";
+    const CURE: &str = "set dataplane.interfaces; `ip link` lists what there is";
+    let prospect = match Prospect::of(wanted) {
+        Ok(prospect) => prospect,
+        Err(error) => {
+            let meaning = format!("not known, since the kernel does not tell them: {error}");
+            return Finding::warn(WHAT, meaning, "try again as root");
         }
-        Interfaces::Named(names) => {
-            let exists = |name: &&String| !Path::new("/sys/class/net").join(name).exists();
-            let missing: Vec<_> = names.iter().filter(exists).cloned().collect();
-            if missing.is_empty() {
-                return Finding::ok("interfaces", format!("{}: all there", names.join(", ")));
-            }
-            let meaning = format!(
-                "{} not there: its clients are not balanced",
-                missing.join(", ")
-            );
-            Finding::fail("interfaces", meaning, "`ip link` lists what there is")
-        }
-    }
-}
-
-/// Interfaces with an address that are neither loopback, nor a bridge, nor part of one.
-fn uplinks() -> BTreeSet<String> {
-    let Ok(addresses) = getifaddrs() else {
-        return BTreeSet::new();
     };
-    addresses
-        .filter(|one| !one.flags.contains(InterfaceFlags::IFF_LOOPBACK))
-        .filter(|one| {
-            let address = one.address.as_ref();
-            address.is_some_and(|address| {
-                address.as_sockaddr_in().is_some() || address.as_sockaddr_in6().is_some()
-            })
-        })
-        .map(|one| one.interface_name)
-        .filter(|name| {
-            let class = Path::new("/sys/class/net").join(name);
-            !class.join("bridge").exists() && !class.join("brport").exists()
-        })
-        .collect()
+    if let [_, ..] = prospect.missing.as_slice() {
+        let meaning = format!(
+            "{} not there, or not up: the controller does not start",
+            prospect.missing.join(", ")
+        );
+        return Finding::fail(WHAT, meaning, CURE);
+    }
+    if let Some((name, why)) = prospect.never.first() {
+        let meaning = format!("{name} is named, which is no uplink: {why}");
+        return Finding::warn(WHAT, meaning, CURE);
+    }
+    if prospect.uplinks.is_empty() {
+        let meaning = "\"auto\" finds no uplink: nobody outside this host is balanced";
+        return Finding::warn(WHAT, meaning, CURE);
+    }
+    let names = prospect.uplinks.join(", ");
+    Finding::ok(
+        WHAT,
+        match wanted {
+            Interfaces::Auto => format!("\"auto\" takes {names}: outsiders come from there"),
+            Interfaces::Named(_) => format!("{names}: all there"),
+        },
+    )
 }
 
 /// Clients on this host that open many short connections to a container's own address run out of
@@ -99,4 +84,23 @@ fn conntrack() -> Option<Finding> {
 
 fn number(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Level, *};
+
+    #[test]
+    fn an_interface_that_cannot_be_balanced_is_told() {
+        let named = |name: &str| interfaces(&Interfaces::Named(vec![name.to_owned()]));
+        let loopback = named("lo");
+        assert_eq!(loopback.level, Level::Warn, "{loopback:?}");
+        assert!(loopback.meaning.starts_with("lo is named"), "{loopback:?}");
+        let missing = named("nosuch0");
+        assert_eq!(missing.level, Level::Fail, "{missing:?}");
+        assert!(
+            missing.meaning.starts_with("nosuch0 not there"),
+            "{missing:?}"
+        );
+    }
 }
