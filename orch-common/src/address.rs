@@ -61,6 +61,13 @@ pub fn is_loopback(address: &Address) -> bool {
     }
 }
 
+/// Whether the address is of `fe80::/10`, which has a meaning on one link alone (RFC 4291, 2.5.6).
+#[must_use]
+#[inline(always)]
+pub const fn is_link_local(address: &Address) -> bool {
+    address[0] == 0xfe && address[1] & 0xc0 == 0x80
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +78,18 @@ mod tests {
         assert!(is_v4(&address));
         assert_eq!(v4_octets(&address), [10, 1, 2, 3]);
         assert_eq!(any_of(&address), ANY_V4);
+    }
+
+    #[test]
+    fn a_quarter_of_fe_is_of_a_link() {
+        let of = |first, second| {
+            let mut address = ANY_V6;
+            (address[0], address[1]) = (first, second);
+            is_link_local(&address)
+        };
+        assert!(of(0xfe, 0x80) && of(0xfe, 0xbf));
+        assert!(!of(0xfe, 0xc0) && !of(0xfd, 0x80) && !of(0xfe, 0x7f));
+        assert!(!is_link_local(&from_v4([169, 254, 0, 1])));
     }
 
     #[test]

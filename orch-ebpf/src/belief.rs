@@ -17,7 +17,7 @@ pub fn ends_all(flow: &Flow, side: Side, segment: &Segment) -> bool {
 /// has the earlier connection's numbers, and the SYN must find its slot.
 ///
 /// Later a backend believes a client's RST at the number that it expects next (RFC 5961, 3.2). That is no less than
-/// it has acknowledged, and no more than it was sent.
+/// it has acknowledged, and no more than it was sent. Beyond a gap it believes one at the end of what it has.
 #[inline(always)]
 pub fn is_believed(flow: &Flow, side: Side, seq: u32) -> bool {
     let (from, most) = match (flow.state, side) {
@@ -37,6 +37,9 @@ pub fn is_believed(flow: &Flow, side: Side, seq: u32) -> bool {
         (FlowState::SynReceived, Side::Client) => {
             let first = flow.isn.wrapping_add(1);
             (first, flow::unacknowledged(flow.client_next, first))
+        }
+        (_, Side::Client) if exchange::is_followed(flow) && flow.beyond() == Some(seq) => {
+            return true;
         }
         (state, Side::Client) => {
             let fin = u32::from(matches!(state, FlowState::FinClient | FlowState::Closed));

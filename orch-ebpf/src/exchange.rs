@@ -100,8 +100,11 @@ fn request(flow: &mut Flow, segment: &Segment) -> bool {
     let ahead = segment.seq != flow.client_next && http::is_new(segment.seq, flow.client_next);
     let may_begin = http::client_payload(flow, segment.seq);
     // What comes before it has not come by, or never does: the backend says which.
-    if !ahead {
-        tally::carried(flow, Side::Client, segment.seq.wrapping_add(segment.len));
+    let end = segment.seq.wrapping_add(segment.len);
+    if ahead {
+        flow.came_beyond(end);
+    } else {
+        tally::carried(flow, Side::Client, end);
     }
     if !may_begin {
         return false;

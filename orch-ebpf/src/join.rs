@@ -85,10 +85,10 @@ fn ends(ops: *mut bpf_sock_ops) {
 fn answers(ops: *mut bpf_sock_ops) {
     let key = key(ops);
     let gateway = key.flipped();
-    if let Some(relay) = maps::relay(&gateway) {
-        if remember(ops, key, RelayEnd { gateway, asks: 0 }) {
-            relay.joined = 1;
-        }
+    if let Some(relay) = maps::relay(&gateway)
+        && remember(ops, key, RelayEnd { gateway, asks: 0 })
+    {
+        relay.joined = 1;
     }
 }
 

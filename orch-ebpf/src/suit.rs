@@ -26,7 +26,7 @@ pub struct Ask<'a> {
 
 impl Ask<'_> {
     /// Whether a connection can be given to a slot for delivery `direct`: its backend has an address
-    /// of the client's family, its interface is there, and no other connection has the same four
+    /// of the client's family, from which it can answer, its interface is there, and no other connection has the same four
     /// numbers at the backend, as it would if one client port were in use to two addresses of this
     /// host.
     #[inline(always)]
@@ -38,6 +38,10 @@ impl Ask<'_> {
             return Err(Reason::PassedBy);
         }
         let v6 = !address::is_v4(&self.key.client);
+        // On the backend's own link nobody has the address of a client on another.
+        if address::is_link_local(&self.key.client) {
+            return Err(Reason::NoFamily);
+        }
         let address = pick.address(v6).ok_or(Reason::NoFamily)?;
         let reply = self.like(&address, pick.slot.backend_port);
         match maps::reply(reply) {

@@ -32,6 +32,12 @@ pub struct FlowKey {
     pub local_port: u16,
 }
 
+/// Set in [`Flow::method`] where that is no part of a method, which is ASCII.
+const BEYOND: u64 = 1 << 63;
+/// Most bytes beyond a gap: more than Linux lets wait by default (`tcp_rmem` in tcp(7): 6 MiB). What lies further ahead
+/// its backend does not take.
+const MOST_BEYOND: u32 = 8 << 20;
+
 /// What the data plane knows of a connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,7 +49,8 @@ pub struct Flow {
     /// When the request in flight began, in nanoseconds of the monotonic clock; before the first
     /// one, when the SYN came.
     pub request_ns: u64,
-    /// The first bytes of a request whose method has come in pieces, least significant first.
+    /// The first bytes of a request whose method has come in pieces ([`Exchange::Method`]), least significant
+    /// first; else, what [`Self::beyond`] says.
     pub method: u64,
     /// Generation of the backend it was given to.
     pub generation: u32,
@@ -153,6 +160,33 @@ impl Flow {
         if let Some((sent, _)) = reach(self.sent(), side, end) {
             self.client_next = sent as u32;
             self.server_next = (sent >> 32) as u32;
+        }
+    }
+
+    /// Up to where the client's bytes have come by beyond some that have not. There its backend believes a
+    /// RST, if it tells its client of gaps (RFC 2018): so does Linux (`tcp_validate_incoming` in the kernel's
+    /// `net/ipv4/tcp_input.c`), since a client that gives up has mostly said no more than that.
+    #[must_use]
+    #[inline(always)]
+    pub const fn beyond(&self) -> Option<u32> {
+        let end = self.method as u32;
+        let is_there = self.method & BEYOND != 0
+            && end != self.client_next
+            && is_in_reach(end, self.client_next, MOST_BEYOND);
+        if is_there { Some(end) } else { None }
+    }
+
+    /// Notes that bytes of the client that end here have come by beyond some that have not.
+    #[inline(always)]
+    pub const fn came_beyond(&mut self, end: u32) {
+        let known = match self.beyond() {
+            Some(known) => known,
+            None => self.client_next,
+        };
+        let is_further = end != known && is_in_reach(end, known, MOST_BEYOND);
+        let fits = is_in_reach(end, self.client_next, MOST_BEYOND);
+        if is_further && fits && !matches!(self.exchange, Exchange::Method) {
+            self.method = BEYOND | end as u64;
         }
     }
 

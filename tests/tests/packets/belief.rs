@@ -74,6 +74,55 @@ fn a_reset_at_what_was_acknowledged_ends_the_connection() {
     assert_eq!(world.live(), [0, 0, 0]);
 }
 
+/// A backend that tells of gaps takes what lies beyond one, and a RST there.
+#[test]
+fn a_reset_at_the_end_of_what_came_beyond_a_gap_ends_the_connection() {
+    let mut world = World::new();
+    let says = |flags, seq| Tcp::new(client(5000), at(80), flags).numbers(seq, 501);
+    world.connect(5000, 1000);
+    let head = b"POST /api/x HTTP/1.1\r\nContent-Length: 99999\r\n\r\n";
+    world.arrive(&says(ACK, 1001).payload(head));
+    let next = 1001 + head.len() as u32;
+    world.leave(&Tcp::new(at(8000), client(5000), ACK).numbers(501, next));
+    // Two gaps; the further end comes first. What is too far away for any window is nothing.
+    let far = next + (9 << 20);
+    for seq in [next + 4200, next + 1400, far] {
+        world.arrive(&says(ACK, seq).payload(&[b'x'; 1400]));
+    }
+    for wrong in [next + 1, next + 2800, next + 5599, next + 5601, far + 1400] {
+        world.arrive(&says(RST, wrong));
+        assert_eq!(world.live(), [1, 0, 0], "{wrong}");
+    }
+    world.arrive(&says(RST | ACK, next + 5600));
+    assert_eq!(world.live(), [0, 0, 0]);
+    let slot = world.plane().read().unwrap().slots.remove(0);
+    assert_eq!((slot.counters.requests, slot.in_flight), (1, 0));
+    assert_eq!(slot.bytes.received, head.len() as u64);
+}
+
+/// Once the gap is closed, the number that comes next counts again.
+#[test]
+fn a_gap_that_is_closed_is_forgotten() {
+    let mut world = World::new();
+    let says = |flags, seq| Tcp::new(client(5000), at(80), flags).numbers(seq, 501);
+    world.connect(5000, 1000);
+    // What is ahead of a method in pieces leaves those alone.
+    world.arrive(&says(ACK, 1001).payload(b"GE"));
+    world.arrive(&says(ACK, 1006).payload(b"pi/x HTTP/1.1\r\n\r\n"));
+    world.arrive(&says(ACK, 1003).payload(b"T /api/x HTTP/1.1\r\n\r\n"));
+    let slot = world.plane().read().unwrap().slots.remove(0);
+    assert_eq!(slot.counters.requests, 1);
+    world.arrive(&says(ACK, 1124).payload(&[b'x'; 100]));
+    world.arrive(&says(ACK, 1024).payload(&[b'x'; 100]));
+    world.leave(&Tcp::new(at(8000), client(5000), ACK).numbers(501, 1224));
+    world.arrive(&says(ACK, 1224).payload(&[b'x'; 100]));
+    world.leave(&Tcp::new(at(8000), client(5000), ACK).numbers(501, 1324));
+    world.arrive(&says(RST, 1224));
+    assert_eq!(world.live(), [1, 0, 0], "the end of what lay beyond it");
+    world.arrive(&says(RST, 1324));
+    assert_eq!(world.live(), [0, 0, 0]);
+}
+
 #[test]
 fn a_stray_segment_ahead_changes_no_count() {
     let mut world = World::new();

@@ -16,7 +16,9 @@ use orch_tests::frame::{
 
 use super::{
     direct::FAMILIES,
-    world::{PASS, Talk, V4, V6, World, destination_options, sent_from, sent_to, slot},
+    world::{
+        PASS, Talk, V4, V6, World, at6, destination_options, sent_from, sent_to, slot, towards,
+    },
 };
 
 #[test]
@@ -162,4 +164,19 @@ fn a_family_that_no_backend_has_is_left_to_the_kernel() {
     world.plane().set_ring(0, &[0, 1, 2]).unwrap();
     world.opens(&talk, 1000, 2);
     assert_eq!(world.live(), [1, 0, 1]);
+}
+
+/// A container cannot answer it: that is told to the client, who would wait for nothing otherwise.
+#[test]
+fn a_client_with_an_address_of_its_link_alone_is_left_to_the_kernel() {
+    let mut world = World::direct();
+    world.plane().set_ring(0, &[2]).unwrap();
+    let syn = |client: &str| Tcp::new(client.parse().unwrap(), at6(80), SYN).numbers(1000, 0);
+    let on_its_link = syn("[fe80::7]:40000");
+    world.expect("SYN", INGRESS, &on_its_link, PASS, &on_its_link);
+    assert_eq!(world.reason(Reason::NoFamily), 1);
+    assert_eq!(world.live(), [0, 0, 0]);
+    let mut by_port = World::new();
+    let sent = towards(&on_its_link, 8000);
+    by_port.expect("SYN", INGRESS, &on_its_link, PASS, &sent);
 }
