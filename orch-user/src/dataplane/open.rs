@@ -109,6 +109,8 @@ impl Parts {
             parts.hold.begin(first)?;
         }
         parts.attach(pins, others, cgroup.as_deref())?;
+        // That may take a slow machine longer than the terms of holding last.
+        parts.hold.begin(first)?;
         Ok(parts)
     }
 

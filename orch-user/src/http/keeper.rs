@@ -15,6 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+
 use super::{
     control::version,
     service::locked,
@@ -46,20 +51,28 @@ pub fn pid(control: &Path) -> Option<u32> {
 /// Ends the gateway that runs for this control socket; whether there was one.
 pub fn end(control: &Path) -> bool {
     let path = socket_path(control);
-    let ended = Client::connect(&path, LIMIT).and_then(|client| {
-        client.end()?;
-        wait_for_end(&client);
-        Ok(())
-    });
+    let ended = Client::connect(&path, LIMIT).and_then(|client| end_wholly(&client));
     // What one that was killed has left.
     let _ = fs::remove_file(&path);
     ended.is_ok()
 }
 
-fn wait_for_end(client: &Client) {
-    let mut stream = client.stream();
-    // Nothing comes but the end, or the time is over.
-    let _ = stream.read(&mut [0]);
+/// Has it end, and waits until it has: a process that ends closes its files one by one, so that it might
+/// listen for a moment still when its control connection is closed.
+fn end_wholly(client: &Client) -> Result<(), WireError> {
+    let process = client.hello().ok().and_then(|greeting| {
+        let pid = Pid::from_raw(greeting.pid.cast_signed())?;
+        pidfd_open(pid, PidfdFlags::empty()).ok()
+    });
+    client.end()?;
+    if let Some(process) = process {
+        let limit = Timespec::try_from(LIMIT).ok();
+        let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], limit.as_ref());
+    } else {
+        // Nothing comes but the end, or the time is over.
+        let _ = client.stream().read(&mut [0]);
+    }
+    Ok(())
 }
 
 /// Why there is no gateway.
@@ -215,10 +228,9 @@ impl Keeper {
         let mut inner = locked(&self.0);
         inner.table.services.clear();
         inner.watched = false;
-        if let Some(client) = inner.client.take()
-            && client.end().is_ok()
-        {
-            wait_for_end(&client);
+        if let Some(client) = inner.client.take() {
+            // One that is gone has ended.
+            let _ = end_wholly(&client);
         }
         let _ = fs::remove_file(&inner.socket);
         if let Some(mut child) = inner.child.take() {

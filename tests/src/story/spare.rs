@@ -214,10 +214,13 @@ fn at_gates(orch: &Orch) -> usize {
                 docker(&["inspect", "--format={{.State.Pid}}", &id]),
                 ".orch-gate",
             ),
-            Kind::Process => (id, "gate"),
+            Kind::Process => (id, "gate-"),
         };
         let program = fs::read_link(format!("/proc/{}/exe", pid.trim()));
-        program.is_ok_and(|program| program.ends_with(file))
+        program.is_ok_and(|program| {
+            let name = program.file_name().unwrap_or_default();
+            name.to_string_lossy().starts_with(file)
+        })
     });
     gated.count()
 }
