@@ -35,8 +35,10 @@ impl Gate {
     /// may end, and remove its own. Containers are told an absolute path.
     pub(super) fn in_dir(state_dir: &Path, instance: &str) -> Self {
         let dir = path::absolute(state_dir).unwrap_or_else(|_| state_dir.to_owned());
+        // A colon ends a path where Docker is told what to mount.
+        let instance = instance.replace(['/', ':'], "-");
         Self {
-            path: dir.join(format!("gate{}", instance.replace('/', "-"))),
+            path: dir.join(format!("gate{instance}")),
         }
     }
 
@@ -197,7 +199,7 @@ mod tests {
     #[test]
     fn it_becomes_its_program_with_a_clean_signal_mask() {
         let dir = tempfile::tempdir().unwrap();
-        let gate = Gate::in_dir(dir.path(), "/run/a");
+        let gate = Gate::in_dir(dir.path(), "/run/a:b");
         let child = start(
             &gate,
             &["grep", "-E", "^(Name|SigBlk|Pid)", "/proc/self/status"],
@@ -218,7 +220,7 @@ mod tests {
     #[test]
     fn it_ends_at_once_when_it_is_told_to_and_says_what_cannot_be_run() {
         let dir = tempfile::tempdir().unwrap();
-        let gate = Gate::in_dir(dir.path(), "/run/a");
+        let gate = Gate::in_dir(dir.path(), "/run/a:b");
         let mut child = start(&gate, &["grep"]);
         signal(child.id(), nix::sys::signal::Signal::SIGTERM);
         assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
